@@ -1,0 +1,61 @@
+"""Raw data to arrays, and the subset that stiffness is measured on."""
+
+
+def raw_fingerprint(wildcards):
+    entry = config["datasets"][wildcards.dataset]
+    if entry["source"] != "image_folder":
+        return ""  # fixed data, checked against known checksums
+    return folder_fingerprint(Path(config["data_dir"]) / entry["path"])
+
+
+rule arrays:
+    input:
+        library=library("arrays"),
+    output:
+        arrays="results/data/{dataset}/arrays.safetensors",
+    log:
+        "results/logs/arrays/{dataset}.log",
+    benchmark:
+        "results/benchmarks/arrays/{dataset}.tsv"
+    params:
+        dataset=lambda wildcards: config["datasets"][wildcards.dataset],
+        raw=raw_fingerprint,
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        data_dir=config["data_dir"],
+    conda:
+        ENVIRONMENT
+    message:
+        "Reading the raw data of {wildcards.dataset}"
+    script:
+        "../scripts/arrays.py"
+
+
+rule evaluation:
+    input:
+        arrays=rules.arrays.output.arrays,
+        library=library("evaluation"),
+    output:
+        evaluation="results/data/{dataset}/evaluation/train={train}_validation={validation}_seed={subset_seed}.safetensors",
+    log:
+        "results/logs/evaluation/{dataset}/train={train}_validation={validation}_seed={subset_seed}.log",
+    benchmark:
+        "results/benchmarks/evaluation/{dataset}/train={train}_validation={validation}_seed={subset_seed}.tsv"
+    wildcard_constraints:
+        train=r"\d+",
+        validation=r"\d+",
+        subset_seed=r"\d+",
+    params:
+        train=lambda wildcards: int(wildcards.train),
+        validation=lambda wildcards: int(wildcards.validation),
+        seed=lambda wildcards: int(wildcards.subset_seed),
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    conda:
+        ENVIRONMENT
+    message:
+        "Drawing {wildcards.train} + {wildcards.validation} evaluation examples of {wildcards.dataset}"
+    script:
+        "../scripts/evaluation.py"

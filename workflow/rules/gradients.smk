@@ -1,0 +1,29 @@
+"""Checkpoints to gradient cosines and log-norms."""
+
+
+rule gradients:
+    input:
+        checkpoints=rules.training.output.checkpoints,
+        evaluation=evaluation_path,
+        library=library("gradients"),
+    output:
+        gradients=directory(f"{RUN}/gradients/{{precision}}/{{segment}}"),
+    log:
+        "results/logs/gradients/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.log",
+    benchmark:
+        "results/benchmarks/gradients/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.tsv"
+    params:
+        model=setting("model"),
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=120,
+        gpu=GPU,
+        device=config["device"],
+        memory_budget=config["memory_budget"],
+    conda:
+        ENVIRONMENT
+    message:
+        "Gradients of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
+    script:
+        "../scripts/gradients.py"

@@ -1,0 +1,44 @@
+"""Gradient cosines and log-norms of every checkpoint of a segment."""
+
+from stiffness.data.evaluation import Evaluation
+from stiffness.device import choose_device
+from stiffness.gradients.measure import measure_segment
+from stiffness.job import job
+from stiffness.training.models import ModelSpec
+
+
+def main(
+    checkpoints: str,
+    evaluation: str,
+    model: dict,
+    device: str,
+    memory_budget: str,
+    precision: str,
+    label: str,
+    output: str,
+) -> None:
+    measure_segment(
+        checkpoints,
+        Evaluation.load(evaluation),
+        ModelSpec(**model),
+        output,
+        choose_device(device),
+        memory_budget,
+        precision,
+        label,
+    )
+
+
+if __name__ == "__main__":
+    with job(snakemake):
+        wildcards = snakemake.wildcards
+        main(
+            checkpoints=snakemake.input.checkpoints,
+            evaluation=snakemake.input.evaluation,
+            model=snakemake.params.model,
+            device=snakemake.resources.device,
+            memory_budget=snakemake.resources.memory_budget,
+            precision=wildcards.precision,
+            label=f"{wildcards.experiment} lr={wildcards.lr} seed={wildcards.seed}",
+            output=snakemake.output.gradients,
+        )

@@ -1,0 +1,45 @@
+"""Train one segment of a run."""
+
+import re
+
+from stiffness.data.arrays import Arrays
+from stiffness.device import choose_device
+from stiffness.job import job
+from stiffness.training.models import ModelSpec
+from stiffness.training.train import TrainingSpec, train_segment
+
+
+def main(
+    arrays: str,
+    previous: str | None,
+    spec: TrainingSpec,
+    segment: str,
+    device: str,
+    label: str,
+    output: str,
+) -> None:
+    start, end = map(int, re.findall(r"\d+", segment))
+    train_segment(
+        Arrays.load(arrays), spec, start, end, previous, output, choose_device(device), label
+    )
+
+
+if __name__ == "__main__":
+    with job(snakemake):
+        wildcards = snakemake.wildcards
+        main(
+            arrays=snakemake.input.arrays,
+            previous=next(iter(snakemake.input.previous), None),
+            spec=TrainingSpec(
+                model=ModelSpec(**snakemake.params.model),
+                learning_rate=wildcards.lr,
+                seed=int(wildcards.seed),
+                batch_size=snakemake.params.batch_size,
+                early_checkpoints=snakemake.params.early_checkpoints,
+                augmentation=snakemake.params.augmentation,
+            ),
+            segment=wildcards.segment,
+            device=snakemake.resources.device,
+            label=f"{wildcards.experiment} lr={wildcards.lr} seed={wildcards.seed}",
+            output=snakemake.output.checkpoints,
+        )

@@ -1,0 +1,112 @@
+"""Checking config.yaml and filling in each experiment's defaults.
+
+The schema says what a key may hold; what no schema can say (names that must exist, spellings that
+mean the same number) is checked here. Every complaint names its key.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator, ValidationError
+
+from stiffness.errors import StiffnessError
+
+SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
+
+
+def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the experiments by name, each with the defaults filled in.
+
+    Raises:
+        StiffnessError: the first thing that is wrong, by its key.
+    """
+    schema = yaml.safe_load(SCHEMA.read_text())
+    _validate(config, schema)
+    keys = schema["$defs"]["experiment"]["properties"]
+    experiments = {}
+    for name, given in config["experiments"].items():
+        merged = _merged(config["defaults"], given)
+        _require(merged, keys, f"experiments.{name}")
+        for part in ("model", "evaluation"):
+            _require(merged[part], keys[part]["properties"], f"experiments.{name}.{part}")
+        _check_experiment(f"experiments.{name}", merged, config["datasets"])
+        experiments[name] = merged
+    for name in config["run"]:
+        _known(name, experiments, "run", "experiment")
+    for figure, entry in config["paper"].items():
+        for name in entry["experiments"]:
+            _known(name, experiments, f"paper.{figure}.experiments", "experiment")
+    return experiments
+
+
+def _check_experiment(
+    key: str, experiment: Mapping[str, Any], datasets: Mapping[str, Any]
+) -> None:
+    _known(experiment["dataset"], datasets, f"{key}.dataset", "data set")
+    spellings: dict[float, str] = {}
+    for rate in experiment["learning_rates"]:
+        other = spellings.setdefault(float(rate), rate)
+        if other is not rate:
+            raise StiffnessError(
+                f"{key}.learning_rates: {other!r} and {rate!r} are the same rate; keep one"
+            )
+    if experiment["reference_learning_rate"] not in experiment["learning_rates"]:
+        raise StiffnessError(
+            f"{key}.reference_learning_rate: {experiment['reference_learning_rate']!r} is not one "
+            f"of learning_rates ({', '.join(experiment['learning_rates'])})"
+        )
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = _merged(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _require(given: Mapping[str, Any], keys: Mapping[str, Any], where: str) -> None:
+    for key in keys:
+        if key not in given:
+            raise StiffnessError(f"{where}: the key {key!r} is missing, here and in defaults")
+
+
+def _known(name: str, known: Mapping[str, Any], key: str, what: str) -> None:
+    if name not in known:
+        raise StiffnessError(f"{key}: unknown {what} {name!r}{_hint(name, known)}")
+
+
+def _hint(name: str, known: Mapping[str, Any] | list[Any]) -> str:
+    near = difflib.get_close_matches(name, [str(entry) for entry in known], n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(map(str, known))}"
+
+
+def _validate(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
+    errors = Draft202012Validator(schema).iter_errors(config)
+    # The deepest complaint is the one that names the wrong key, not the parts around it.
+    error = max(errors, key=lambda error: len(error.absolute_path), default=None)
+    if error is not None:
+        raise StiffnessError(_described(error))
+
+
+def _described(error: ValidationError) -> str:
+    where = ".".join(str(part) for part in error.absolute_path) or "config"
+    if error.validator == "additionalProperties":
+        known = error.schema["properties"]
+        unknown = sorted(set(error.instance) - set(known))[0]
+        return f"{where}: unknown key {unknown!r}{_hint(unknown, known)}"
+    if error.validator == "required":
+        missing = next(key for key in error.validator_value if key not in error.instance)
+        return f"{where}: the key {missing!r} is missing"
+    if error.validator == "enum" and isinstance(error.instance, str):
+        return f"{where}: unknown {error.instance!r}{_hint(error.instance, error.validator_value)}"
+    if error.schema_path and error.schema_path[-2] == "items" and "learning_rates" in where:
+        return f"{where}: {error.instance!r} is not a positive number in quotes, such as \"1e-3\""
+    if error.validator == "pattern" and "learning_rate" in where:
+        return f"{where}: {error.instance!r} is not a positive number, such as \"1e-3\""
+    return f"{where}: {error.message}"

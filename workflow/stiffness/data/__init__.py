@@ -1,0 +1,1 @@
+"""The data room: raw data to arrays and the evaluation subset."""

@@ -1,0 +1,98 @@
+"""The fixed evaluation subset on which stiffness is measured (section 3.2)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from stiffness.data.arrays import Arrays
+from stiffness.errors import StiffnessError
+from stiffness.files import read_tensors, write_tensors
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """[training subset ; validation subset], each sorted by class.
+
+    Attributes:
+        inputs: float32 [N, C, H, W], preprocessed, |X| = 1.
+        targets: int64 [N].
+        indices: int64 [N], positions in the training (first ``num_train``) or validation set.
+        num_train: how many of the N come from the training set.
+        class_names: one name a class.
+    """
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    indices: torch.Tensor
+    num_train: int
+    class_names: list[str]
+
+    def save(self, path: str | Path) -> None:
+        """Write to one safetensors file."""
+        tensors = {"inputs": self.inputs, "targets": self.targets, "indices": self.indices}
+        metadata = {"num_train": self.num_train, "class_names": self.class_names}
+        write_tensors(path, tensors, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Evaluation":
+        """Read what ``save`` wrote; raises ``StiffnessError`` as ``read_tensors`` does."""
+        tensors, metadata = read_tensors(path)
+        try:
+            return cls(**tensors, **metadata)
+        except TypeError:
+            raise StiffnessError(f"{path}: not an evaluation subset") from None
+
+    def distances(self) -> torch.Tensor:
+        """float32 [N, N]: 1 - cos(X_i, X_j) of the preprocessed inputs, in [0, 2] (eq. 8)."""
+        flat = self.inputs.flatten(1).double()
+        return (1 - flat @ flat.T).clamp(0, 2).float()
+
+
+def draw_evaluation(arrays: Arrays, train: int, validation: int, seed: int) -> Evaluation:
+    """Draw ``train`` and ``validation`` examples, stratified by class, without replacement.
+
+    Classes get equal shares, as in the paper's balanced sets; where the number of classes does
+    not divide the total, the first classes get one more.
+
+    Raises:
+        StiffnessError: a class has fewer examples than its share, or a class would get none.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = [
+        _stratified(arrays.train_targets, train, arrays.class_names, "train", generator),
+        _stratified(
+            arrays.validation_targets, validation, arrays.class_names, "validation", generator
+        ),
+    ]
+    inputs = torch.cat([arrays.train_inputs[chosen[0]], arrays.validation_inputs[chosen[1]]])
+    targets = torch.cat([arrays.train_targets[chosen[0]], arrays.validation_targets[chosen[1]]])
+    normalized = arrays.normalization(inputs)
+    return Evaluation(normalized, targets, torch.cat(chosen), train, arrays.class_names)
+
+
+def _stratified(
+    targets: torch.Tensor,
+    total: int,
+    class_names: list[str],
+    split: str,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    share, extra = divmod(total, len(class_names))
+    if share == 0:
+        raise StiffnessError(
+            f"evaluation: {split}: {total} examples for {len(class_names)} classes; "
+            "ask for at least one a class"
+        )
+    parts = []
+    for label, name in enumerate(class_names):
+        wanted = share + (label < extra)
+        members = (targets == label).nonzero().flatten()
+        if len(members) < wanted:
+            raise StiffnessError(
+                f"evaluation: {split}: {total} examples need {wanted} of class {name!r}, "
+                f"which has {len(members)}; ask for fewer"
+            )
+        drawn = torch.randperm(len(members), generator=generator)[:wanted]
+        parts.append(members[drawn].sort().values)
+    return torch.cat(parts)

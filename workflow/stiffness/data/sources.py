@@ -1,0 +1,204 @@
+"""Where raw data come from: scikit-learn's digits, torchvision, or any image folder."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stiffness.data.arrays import Arrays
+from stiffness.errors import StiffnessError
+from stiffness.vision import import_torchvision
+
+# MD5 of the unpacked idx files; torchvision checks only the archives it downloads.
+_IDX_FILES = ("train-images", "train-labels", "t10k-images", "t10k-labels")
+_IDX_MD5 = {
+    "MNIST": (
+        "6bbc9ace898e44ae57da46a324031adb",
+        "a25bea736e30d166cdddb491f175f624",
+        "2646ac647ad5339dbf082846283269ea",
+        "27ae3e4e09519cfbb04c329615203637",
+    ),
+    "FashionMNIST": (
+        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "9018921c3c673c538a1fc5bad174d6f9",
+        "8181f5470baa50b63fa0f6fddb340f0a",
+        "15d484375f8d13e6eb1aabb0c3f46965",
+    ),
+}
+_CIFAR_FOLDERS = {"CIFAR10": "cifar-10-batches-py", "CIFAR100": "cifar-100-python"}
+TORCHVISION_NAMES = (*_IDX_MD5, *_CIFAR_FOLDERS)
+
+
+def load_digits(validation_examples: int, seed: int) -> Arrays:
+    """scikit-learn's 1,797 handwritten digits, 8 x 8 pixels; ships with scikit-learn.
+
+    Args:
+        validation_examples: size of the validation set, stratified by class.
+        seed: of the split.
+    """
+    from sklearn.datasets import load_digits as sklearn_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = sklearn_digits()
+    rows = np.arange(len(digits.target))
+    train, validation = train_test_split(
+        rows, test_size=validation_examples, random_state=seed, stratify=digits.target
+    )
+    inputs = torch.from_numpy(digits.images.astype(np.uint8))[:, None]
+    targets = torch.from_numpy(digits.target)
+    return Arrays.of(
+        inputs[train],
+        targets[train],
+        inputs[validation],
+        targets[validation],
+        [str(name) for name in digits.target_names],
+    )
+
+
+def load_torchvision(name: str, data_dir: str | Path) -> Arrays:
+    """MNIST, FashionMNIST, CIFAR10 or CIFAR100 in torchvision's own layout below ``data_dir``.
+
+    Files that are absent are downloaded; files that are there are checked against their checksums.
+
+    Raises:
+        StiffnessError: a file is corrupt, or absent and cannot be downloaded.
+    """
+    data_dir = Path(data_dir)
+    if name in _IDX_MD5:
+        folder = data_dir / name / "raw"
+        files = [folder / f"{stem}-idx{3 if 'images' in stem else 1}-ubyte" for stem in _IDX_FILES]
+    elif name in _CIFAR_FOLDERS:
+        folder = data_dir / _CIFAR_FOLDERS[name]
+        files = [folder]
+    else:
+        raise StiffnessError(
+            f"datasets: unknown torchvision set {name!r}; known: {', '.join(TORCHVISION_NAMES)}"
+        )
+    kind = getattr(import_torchvision().datasets, name)
+    absent = [file for file in files if not file.exists()]
+    if absent:
+        try:
+            kind(data_dir, train=True, download=True)
+        except (OSError, RuntimeError) as error:
+            missing = ", ".join(file.name for file in absent)
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise StiffnessError(
+                f"{name}: {missing} not in {folder} and the download failed ({reason}); "
+                "put the files there, or set data_dir to the folder that has them"
+            ) from None
+    for file, expected in zip(files, _IDX_MD5.get(name, ()), strict=False):
+        _check_md5(file, expected)
+    try:
+        train, validation = kind(data_dir, train=True), kind(data_dir, train=False)
+    except RuntimeError as error:
+        raise StiffnessError(
+            f"{folder}: corrupt or incomplete ({str(error).splitlines()[0]}); "
+            "delete the folder and run again"
+        ) from None
+    return Arrays.of(*_tensors(train), *_tensors(validation), list(train.classes))
+
+
+def load_image_folder(
+    path: str | Path, channels: int = 3, image_size: int | None = None
+) -> Arrays:
+    """``path/train/<class>/*`` and ``path/test/<class>/*``, any format Pillow reads.
+
+    Args:
+        channels: 3 (colour) or 1 (grey); images are converted.
+        image_size: resize to this many pixels square; without it all images must agree in size.
+
+    Raises:
+        StiffnessError: no such folder, fewer than two classes, a class without images, other
+            classes in test than in train, an unreadable image, or images of different sizes.
+    """
+    path = Path(path)
+    folders = {}
+    for split in ("train", "test"):
+        try:
+            folders[split] = import_torchvision().datasets.ImageFolder(path / split)
+        except FileNotFoundError as error:
+            reason = str(error).splitlines()[0]
+            raise StiffnessError(
+                f"{path / split}: {reason}; an image folder holds train/<class>/* and "
+                "test/<class>/*"
+            ) from None
+    classes = folders["train"].classes
+    if len(classes) < 2:
+        raise StiffnessError(
+            f"{path / 'train'}: one class only ({classes[0]}); stiffness needs at least two"
+        )
+    different = sorted(set(classes) ^ set(folders["test"].classes))
+    if different:
+        raise StiffnessError(
+            f"{path}: train and test do not have the same classes; "
+            f"in only one of them: {', '.join(different[:5])}"
+        )
+    parts: list[torch.Tensor] = []
+    shape: tuple[int, ...] | None = None
+    for folder in folders.values():
+        images = []
+        for file, _ in folder.samples:
+            image = _read_image(file, channels, image_size)
+            shape = shape or image.shape
+            if image.shape != shape:
+                raise StiffnessError(
+                    f"{file}: {image.shape[1]} x {image.shape[2]} pixels, others have "
+                    f"{shape[1]} x {shape[2]}; set image_size to resize them"
+                )
+            images.append(image)
+        parts += [torch.from_numpy(np.stack(images)), torch.tensor(folder.targets)]
+    return Arrays.of(*parts, class_names=classes)
+
+
+LOADERS: dict[str, Callable[..., Arrays]] = {
+    "digits": load_digits,
+    "torchvision": load_torchvision,
+    "image_folder": load_image_folder,
+}
+
+
+def load(source: str, options: dict[str, Any], data_dir: str | Path) -> Arrays:
+    """Load a data set as config.yaml describes it: ``source`` and that source's ``options``."""
+    if source not in LOADERS:
+        raise StiffnessError(
+            f"datasets: unknown source {source!r}; known: {', '.join(LOADERS)}"
+        )
+    if source == "torchvision":
+        options = {**options, "data_dir": data_dir}
+    if source == "image_folder":
+        options = {**options, "path": Path(data_dir) / options["path"]}
+    return LOADERS[source](**options)
+
+
+def _tensors(dataset: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    data, targets = torch.as_tensor(dataset.data), torch.as_tensor(dataset.targets)
+    # MNIST: [N, H, W]; CIFAR: [N, H, W, C]
+    inputs = data[:, None] if data.ndim == 3 else data.permute(0, 3, 1, 2)
+    return inputs.contiguous(), targets
+
+
+def _check_md5(file: Path, expected: str) -> None:
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != expected:
+        raise StiffnessError(
+            f"{file}: corrupt or truncated (MD5 {found}, expected {expected}); "
+            "delete it and run again to download it, or copy it anew"
+        )
+
+
+def _read_image(file: str, channels: int, image_size: int | None) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            pixels = image.convert("L" if channels == 1 else "RGB")
+            if image_size is not None:
+                pixels = pixels.resize((image_size, image_size), Image.Resampling.BILINEAR)
+            array = np.asarray(pixels, dtype=np.uint8)
+    except OSError as error:
+        raise StiffnessError(f"{file}: not a readable image ({error})") from None
+    return array[None] if channels == 1 else array.transpose(2, 0, 1)

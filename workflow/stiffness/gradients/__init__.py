@@ -1,0 +1,1 @@
+"""The gradients room: checkpoints to gradient cosines and log-norms."""

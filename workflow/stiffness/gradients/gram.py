@@ -1,0 +1,148 @@
+"""Cosines, norms and inner products of per-example loss gradients (eq. 1, 4, 5)."""
+
+import torch
+from torch import nn
+
+from stiffness.device import full_float32
+from stiffness.errors import StiffnessError
+from stiffness.gradients.engine import (
+    Inputs,
+    call,
+    gram_blocks,
+    length,
+    parse_bytes,
+    refuse_training_mode,
+    take,
+)
+from stiffness.gradients.seeds import Loss, exact_seeds, plain_seeds
+
+Matrices = torch.Tensor | dict[str, torch.Tensor]
+_FORWARD_CHUNK = 256
+
+
+def gradient_cosines(
+    model: nn.Module,
+    inputs: Inputs,
+    targets: torch.Tensor,
+    loss: Loss = "cross_entropy",
+    per_layer: bool = False,
+    memory_budget: str | int = "4GiB",
+    precision: str = "exact",
+) -> tuple[Matrices, Matrices]:
+    """Cosines of all pairs of per-example loss gradients, and the logarithms of their norms.
+
+    The loss gradient with respect to the outputs is computed in float64 and scaled to unit norm
+    for every example before it is propagated back, so that neither confident examples nor tiny
+    gradients are lost to rounding; see ``stiffness.gradients.seeds``.
+
+    Args:
+        model: in evaluation mode where it matters (batch normalisation, dropout). Gradients are
+            those of all parameters that require one, flattened.
+        inputs: Tensor [N, ...] or dict of Tensors [N, ...], anywhere; computed on the model's
+            device.
+        targets: Tensor [N, ...].
+        loss: "cross_entropy", or a function of (outputs, targets) that returns [N]. The loss of an
+            example is its own, not divided by a batch size.
+        per_layer: one entry a parameter-owning module, by its name.
+        memory_budget: bound on the per-example gradients held at once; fewer are held and more
+            recomputed, the answer is the same.
+        precision: "exact", or "plain" for ordinary float32 arithmetic throughout, to see what
+            rounding does.
+
+    Returns:
+        Cosines float32 [N, N] and natural log-norms float64 [N], on the CPU (with ``per_layer``
+        two dicts of them). An example whose gradient is 0 has log-norm -inf and NaN cosines.
+
+    Raises:
+        StiffnessError: a layer in training mode that must not be, an unknown loss or precision, no
+            trainable parameter, or outputs that are not finite.
+    """
+    grams, seed_log_norms = _seeded_grams(
+        model, inputs, targets, loss, per_layer, memory_budget, precision
+    )
+    cosines, log_norms = {}, {}
+    for name, gram in grams.items():
+        norms = gram.diagonal().sqrt()
+        # Divide by one norm at a time: the product of two tiny norms may be 0.
+        cosine = gram / norms[:, None] / norms[None, :]
+        defined = norms > 0
+        cosine.diagonal()[defined] = 1
+        cosine[~defined] = cosine[:, ~defined] = torch.nan
+        cosines[name] = cosine.clamp(-1, 1).float().cpu()
+        log_norms[name] = (norms.double().log() + seed_log_norms).cpu()
+    return (cosines, log_norms) if per_layer else (cosines[""], log_norms[""])
+
+
+def gradient_gram(
+    model: nn.Module,
+    inputs: Inputs,
+    targets: torch.Tensor,
+    loss: Loss = "cross_entropy",
+    per_layer: bool = False,
+    memory_budget: str | int = "4GiB",
+    precision: str = "exact",
+) -> Matrices:
+    """Inner products K_ij = g_i . g_j of per-example loss gradients.
+
+    Arguments and errors as ``gradient_cosines``. Entries below float32's range become 0, which
+    cosines with log-norms avoid.
+
+    Returns:
+        float32 [N, N] on the CPU; with ``per_layer`` a dict of them, whose sum is K.
+    """
+    grams, seed_log_norms = _seeded_grams(
+        model, inputs, targets, loss, per_layer, memory_budget, precision
+    )
+    scale = seed_log_norms.exp()
+    scaled = {
+        name: (gram * scale[:, None] * scale[None, :]).float().cpu() for name, gram in grams.items()
+    }
+    return scaled if per_layer else scaled[""]
+
+
+def _seeded_grams(
+    model: nn.Module,
+    inputs: Inputs,
+    targets: torch.Tensor,
+    loss: Loss,
+    per_layer: bool,
+    memory_budget: str | int,
+    precision: str,
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Gram matrices for unit-norm seeds, and the seeds' log-norms (0 in plain precision)."""
+    if precision not in ("exact", "plain"):
+        raise StiffnessError(f"precision: unknown {precision!r}; known: exact, plain")
+    refuse_training_mode(model)
+    budget = parse_bytes(memory_budget)
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        raise StiffnessError("model: it has no parameters")
+    device, dtype = parameter.device, parameter.dtype
+    placed: Inputs = (
+        inputs.to(device)
+        if isinstance(inputs, torch.Tensor)
+        else {name: value.to(device) for name, value in inputs.items()}
+    )
+    targets = targets.to(device)
+    count = length(placed)
+    if count == 0 or count != len(targets):
+        raise StiffnessError(f"inputs: {count} examples, but {len(targets)} targets")
+    with full_float32():
+        with torch.no_grad():
+            outputs = torch.cat(
+                [
+                    call(model, take(placed, slice(begin, begin + _FORWARD_CHUNK)))
+                    for begin in range(0, count, _FORWARD_CHUNK)
+                ]
+            )
+        if not torch.isfinite(outputs).all():
+            raise StiffnessError("model: its outputs are not finite; the run has diverged")
+        if precision == "exact":
+            seeds, log_norms = exact_seeds(outputs, targets, loss)
+            sums = torch.float64
+        else:
+            seeds = plain_seeds(outputs, targets, loss)
+            log_norms = torch.zeros(count, dtype=torch.float64, device=device)
+            sums = dtype
+        grams = gram_blocks(model, placed, seeds.to(dtype), per_layer, budget, sums)
+    return grams, log_norms

@@ -1,0 +1,80 @@
+"""Gradient cosines and log-norms of every checkpoint of a training segment, one file a checkpoint.
+
+The files keep what survives rounding: cosines of all pairs (float32) and the natural logarithm of
+every gradient's norm (float64). With labels and distances, every number of the paper follows.
+"""
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from stiffness.data.evaluation import Evaluation
+from stiffness.files import read_tensors, replacing_directory, write_tensors
+from stiffness.gradients.gram import gradient_cosines
+from stiffness.training.models import ModelSpec, build_model, load_weights
+
+
+def measure_segment(
+    checkpoints: str | Path,
+    evaluation: Evaluation,
+    model_spec: ModelSpec,
+    output: str | Path,
+    device: torch.device,
+    memory_budget: str,
+    precision: str,
+    label: str = "",
+) -> None:
+    """Write ``output``/step=*.safetensors for every checkpoint in the folder ``checkpoints``.
+
+    Each file holds ``cosines`` [N, N], ``log_norms`` [N] and, in its metadata, step, epoch,
+    precision, device, seconds and peak memory in MiB.
+
+    Raises:
+        StiffnessError: a checkpoint is unreadable or belongs to another model.
+    """
+    shape = tuple(evaluation.inputs.shape[1:])
+    model = build_model(model_spec, shape, len(evaluation.class_names), seed=0).to(device)  # type: ignore[arg-type]
+    inputs, targets = evaluation.inputs.to(device), evaluation.targets.to(device)
+    total = 0.0
+    with replacing_directory(output) as folder:
+        for path in sorted(Path(checkpoints).glob("step=*.safetensors")):
+            weights, metadata = read_tensors(path)
+            load_weights(model, weights, str(path), str(model_spec))
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            began = time.perf_counter()
+            cosines, log_norms = gradient_cosines(
+                model, inputs, targets, memory_budget=memory_budget, precision=precision
+            )
+            seconds = time.perf_counter() - began
+            assert isinstance(cosines, torch.Tensor) and isinstance(log_norms, torch.Tensor)
+            about = {
+                "step": metadata["step"],
+                "epoch": metadata["epoch"],
+                "precision": precision,
+                "device": _device_name(device),
+                "seconds": round(seconds, 3),
+                "peak_memory_mib": round(_peak_memory(device) / 2**20),
+            }
+            write_tensors(folder / path.name, {"cosines": cosines, "log_norms": log_norms}, about)
+            total += seconds
+    print(
+        f"{label}: {len(targets)} x {len(targets)} gradient cosines in {total:.1f} s, "
+        f"peak {_peak_memory(device) / 2**20:.0f} MiB on {_device_name(device)}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes: of tensors on a GPU, of the whole process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

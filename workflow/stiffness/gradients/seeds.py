@@ -1,0 +1,95 @@
+"""The loss gradient with respect to a network's outputs: the seed of each example's backward pass.
+
+A confident example has 1 - p_y near 1e-8 or far below, so p_y - 1 in float32 is rounding noise and
+the gradient's direction with it. Sign and cosine do not change under a positive factor per
+example: seeds are computed in float64, scaled to unit norm, and their norms kept as logarithms.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from stiffness.errors import StiffnessError
+
+LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Loss = str | LossFunction
+
+
+def exact_seeds(
+    outputs: torch.Tensor, targets: torch.Tensor, loss: Loss = "cross_entropy"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit-norm loss gradients with respect to the outputs, and the logarithm of their norms.
+
+    Args:
+        outputs: [N, ...]; for "cross_entropy" logits [N, C].
+        targets: [N, ...]; for "cross_entropy" class indices [N].
+        loss: "cross_entropy", or a function of (outputs, targets) that returns [N].
+
+    Returns:
+        float64 seeds shaped as ``outputs`` and float64 log-norms [N]; where the loss does not
+        depend on the outputs the seed is 0 and its log-norm -inf.
+    """
+    if loss == "cross_entropy":
+        return _cross_entropy_seeds(outputs.detach().double(), targets)
+    gradient = _autograd_seeds(outputs.detach().double(), targets, loss)
+    flat = gradient.flatten(1)
+    # Scale by the largest entry first: the square of 1e-200 is 0.
+    largest = flat.abs().amax(1, keepdim=True)
+    safe = torch.where(largest > 0, largest, torch.ones_like(largest))
+    norms = (flat / safe).norm(dim=1, keepdim=True)
+    seeds = torch.where(largest > 0, flat / safe / norms.clamp_min(1), torch.zeros_like(flat))
+    log_norms = torch.where(largest > 0, largest.log() + norms.log(), -torch.inf).squeeze(1)
+    return seeds.reshape(gradient.shape), log_norms
+
+
+def plain_seeds(
+    outputs: torch.Tensor, targets: torch.Tensor, loss: Loss = "cross_entropy"
+) -> torch.Tensor:
+    """Loss gradients with respect to the outputs as ordinary autograd computes them, unscaled."""
+    return _autograd_seeds(outputs.detach(), targets, loss)
+
+
+def _cross_entropy_seeds(
+    logits: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradient is p_k for k != y and -(1 - p_y) = -sum of the other p_k for k = y.
+
+    Summing the others keeps full relative precision where 1 - p_y has none, even below the 1e-16
+    at which -expm1(log p_y) of a float64 log-softmax becomes 0. Everything is relative to the
+    largest other logit, so nothing underflows.
+    """
+    if logits.ndim != 2 or targets.shape != logits.shape[:1] or targets.is_floating_point():
+        raise StiffnessError(
+            "loss cross_entropy: needs outputs [N, C] and class indices [N], got "
+            f"{list(logits.shape)} and {list(targets.shape)} ({targets.dtype})"
+        )
+    own = nn.functional.one_hot(targets, logits.shape[1]).bool()
+    others = logits.masked_fill(own, -torch.inf)
+    largest = others.amax(1, keepdim=True)
+    relative = (others - largest).exp()
+    gradient = torch.where(own, -relative.sum(1, keepdim=True), relative)
+    norms = gradient.norm(dim=1, keepdim=True)
+    log_norms = norms.log() + largest - logits.logsumexp(1, keepdim=True)
+    return gradient / norms, log_norms.squeeze(1)
+
+
+def _autograd_seeds(outputs: torch.Tensor, targets: torch.Tensor, loss: Loss) -> torch.Tensor:
+    if isinstance(loss, str):
+        if loss != "cross_entropy":
+            raise StiffnessError(f"loss: unknown {loss!r}; give cross_entropy or a function")
+
+        def function(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return nn.functional.cross_entropy(outputs, targets, reduction="none")
+    else:
+        function = loss
+    with torch.enable_grad():
+        leaf = outputs.clone().requires_grad_()
+        losses = function(leaf, targets)
+        if losses.shape != outputs.shape[:1]:
+            raise StiffnessError(
+                f"loss: must return one value an example, [{len(outputs)}], "
+                f"got {list(losses.shape)}"
+            )
+        (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+    return gradient

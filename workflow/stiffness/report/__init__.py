@@ -1,0 +1,1 @@
+"""The report room: tables and pictures to something a reader can use."""

@@ -1,0 +1,1 @@
+"""The stiffness room: gradient cosines to tidy tables."""

@@ -1,0 +1,1 @@
+"""The training room: arrays to checkpoints."""

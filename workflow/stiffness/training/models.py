@@ -1,0 +1,164 @@
+"""The paper's vision networks (section 3.1) and their initialisation.
+
+The paper names Keras for its networks but neither initialisation nor padding; Keras's defaults
+(Glorot uniform with zero biases, "valid" padding) are ours, PyTorch's are options.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from stiffness.errors import StiffnessError
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A network as config.yaml describes it.
+
+    Attributes:
+        name: "fc", "cnn" or "resnet20v1".
+        initialization: "glorot_uniform" (Keras's default) or "pytorch".
+        padding: of the CNN's convolutions, "valid" (Keras's default) or "same".
+        batch_norm: for the ResNet; the paper uses none.
+    """
+
+    name: str
+    initialization: str = "glorot_uniform"
+    padding: str = "valid"
+    batch_norm: bool = False
+
+
+def build_fc(input_shape: tuple[int, int, int], num_classes: int, spec: ModelSpec) -> nn.Module:
+    """X -> 500 -> 300 -> 100 -> y with ReLU."""
+    del spec
+    widths = [math.prod(input_shape), 500, 300, 100, num_classes]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for fan_in, fan_out in pairwise(widths):
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def build_cnn(input_shape: tuple[int, int, int], num_classes: int, spec: ModelSpec) -> nn.Module:
+    """Three 3x3 convolutions (16, 32, 32), each followed by 2x2 max pooling, then one linear layer.
+
+    ReLU comes after the pooling: max(relu(x)) = relu(max(x)), on a quarter of the values.
+
+    Raises:
+        StiffnessError: the image is too small for three poolings.
+    """
+    channels, *size = input_shape
+    layers: list[nn.Module] = []
+    for width in (16, 32, 32):
+        shrink = 2 if spec.padding == "valid" else 0
+        size = [(edge - shrink) // 2 for edge in size]
+        if min(size) < 1:
+            raise StiffnessError(
+                f"model cnn: a {input_shape[1]} x {input_shape[2]} image is too small for three "
+                f'convolutions with padding "{spec.padding}"; set padding: same'
+            )
+        layers += [nn.Conv2d(channels, width, 3, padding=spec.padding), nn.MaxPool2d(2), nn.ReLU()]
+        channels = width
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * math.prod(size), num_classes))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut, 1x1-projected where the shape changes."""
+
+    def __init__(self, fan_in: int, width: int, stride: int, batch_norm: bool) -> None:
+        super().__init__()
+
+        def norm() -> nn.Module:
+            return nn.BatchNorm2d(width) if batch_norm else nn.Identity()
+
+        self.body = nn.Sequential(
+            nn.Conv2d(fan_in, width, 3, stride, padding=1),
+            norm(),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            norm(),
+        )
+        changes = stride != 1 or fan_in != width
+        self.shortcut = nn.Conv2d(fan_in, width, 1, stride) if changes else nn.Identity()
+        self.relu = nn.ReLU()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.relu(self.body(inputs) + self.shortcut(inputs))
+
+
+def build_resnet20v1(
+    input_shape: tuple[int, int, int], num_classes: int, spec: ModelSpec
+) -> nn.Module:
+    """ResNet20v1 as in the Keras example: 3 stages of 3 blocks, 16/32/64 channels."""
+    layers: list[nn.Module] = [nn.Conv2d(input_shape[0], 16, 3, padding=1)]
+    layers += [nn.BatchNorm2d(16)] if spec.batch_norm else []
+    layers.append(nn.ReLU())
+    width = 16
+    for stage, channels in enumerate((16, 32, 64)):
+        for block in range(3):
+            stride = 2 if stage > 0 and block == 0 else 1
+            layers.append(BasicBlock(width, channels, stride, spec.batch_norm))
+            width = channels
+    pool = nn.AdaptiveAvgPool2d(1)
+    return nn.Sequential(*layers, pool, nn.Flatten(), nn.Linear(width, num_classes))
+
+
+_BUILDERS: dict[str, Callable[[tuple[int, int, int], int, ModelSpec], nn.Module]] = {
+    "fc": build_fc,
+    "cnn": build_cnn,
+    "resnet20v1": build_resnet20v1,
+}
+
+
+def build_model(
+    spec: ModelSpec, input_shape: tuple[int, int, int], num_classes: int, seed: int
+) -> nn.Module:
+    """Build and initialise a network, in evaluation mode, on the CPU.
+
+    Args:
+        input_shape: (channels, height, width).
+        seed: of the initialisation; torch's global generator is left as it was.
+
+    Raises:
+        StiffnessError: unknown name or initialisation, or an image too small.
+    """
+    if spec.name not in _BUILDERS:
+        raise StiffnessError(f"model: unknown {spec.name!r}; known: {', '.join(_BUILDERS)}")
+    if spec.initialization not in ("glorot_uniform", "pytorch"):
+        raise StiffnessError(
+            f"model: unknown initialization {spec.initialization!r}; "
+            "known: glorot_uniform, pytorch"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _BUILDERS[spec.name](input_shape, num_classes, spec)
+        if spec.initialization == "glorot_uniform":
+            for module in model.modules():
+                if isinstance(module, nn.Linear | nn.Conv2d):
+                    nn.init.xavier_uniform_(module.weight)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
+    return model.eval()
+
+
+def load_weights(
+    model: nn.Module, weights: dict[str, torch.Tensor], path: str, description: str
+) -> None:
+    """Load a checkpoint's tensors in place.
+
+    Raises:
+        StiffnessError: names or shapes are not this model's; the first difference is named.
+    """
+    own = model.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        mine = tuple(own[name].shape) if name in own else "absent"
+        other = tuple(weights[name].shape) if name in weights else "absent"
+        if mine != other:
+            raise StiffnessError(
+                f"{path}: a checkpoint of another model than {description}: "
+                f"{name} is {other} there and {mine} here"
+            )
+    model.load_state_dict(weights)

@@ -1,0 +1,56 @@
+"""Which steps get a checkpoint, and how epochs are grouped into jobs. No torch here."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def checkpoint_steps(
+    start: int, end: int, steps_per_epoch: int, early_checkpoints: int
+) -> list[int]:
+    """Steps to keep in epochs ``start`` to ``end``.
+
+    The end of every epoch; for ``start == 0`` also the initialisation and ``early_checkpoints``
+    log-spaced steps within the first epoch (section 4.1: initialisation, very early, ...).
+    """
+    steps = [epoch * steps_per_epoch for epoch in range(start + 1, end + 1)]
+    if start > 0:
+        return steps
+    ratio = steps_per_epoch ** (1 / (early_checkpoints + 1))
+    early = {round(ratio**power) for power in range(early_checkpoints + 1)}
+    return sorted({0, *steps} | {step for step in early if step < steps_per_epoch})
+
+
+def segment_name(start: int, end: int) -> str:
+    """The folder name of the epochs after ``start`` up to ``end``."""
+    return f"epochs={start:04d}-{end:04d}"
+
+
+def plan_segments(epochs: int, epochs_per_job: int, existing: Iterable[str]) -> list[str]:
+    """Cut ``epochs`` into jobs, each continuing the one before it.
+
+    Cuts fall on multiples of ``epochs_per_job``, except where a finished segment ends elsewhere:
+    it is kept, so that adding epochs computes only the new ones.
+
+    Args:
+        existing: names of finished segments (``segment_name``); others are ignored.
+    """
+    ends: dict[int, int] = {}
+    for name in existing:
+        match = re.fullmatch(r"epochs=(\d+)-(\d+)", name)
+        if match:
+            start, end = int(match[1]), int(match[2])
+            ends[start] = max(end, ends.get(start, 0))
+    segments, position = [], 0
+    while position < epochs:
+        cut = min(epochs, (position // epochs_per_job + 1) * epochs_per_job)
+        end = ends.get(position, cut)
+        segments.append(segment_name(position, end))
+        position = end
+    return segments
+
+
+def finished_segments(folder: str | Path) -> list[str]:
+    """Names of the segments in a run's ``checkpoints`` folder."""
+    folder = Path(folder)
+    return [entry.name for entry in folder.glob("epochs=*")] if folder.is_dir() else []

@@ -1,0 +1,343 @@
+"""Adam on cross-entropy at a constant rate, with checkpoints (sections 3.1 and 3.2).
+
+A run is a chain of segments. A segment starts from the state the one before it left and writes
+one folder: a checkpoint a kept step, a table of losses and accuracies, and the state to go on
+from. While it works, the same things lie in a private folder, saved after every epoch; a segment
+that was interrupted goes on from there and ends with the same bits, because everything random in
+an epoch is seeded from (seed, epoch).
+"""
+
+import hashlib
+import json
+import math
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from stiffness.data.arrays import Arrays, Normalization
+from stiffness.device import full_float32
+from stiffness.errors import StiffnessError
+from stiffness.files import (
+    read_metadata,
+    read_table,
+    read_tensors,
+    write_table,
+    write_tensors,
+)
+from stiffness.training.models import ModelSpec, build_model, load_weights
+from stiffness.training.schedule import checkpoint_steps
+
+STATE = "state.safetensors"
+HISTORY = "history.parquet"
+HISTORY_COLUMNS = [
+    "step",
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "chance_loss",
+    "chance_accuracy",
+]
+_EVALUATION_BATCH = 250
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """Everything that decides a run's weights, apart from the data and the number of epochs.
+
+    Attributes:
+        augmentation: "none" or "crop_flip" (4 pixels of padding, random crop, random flip).
+    """
+
+    model: ModelSpec
+    learning_rate: str
+    seed: int
+    batch_size: int
+    early_checkpoints: int
+    augmentation: str = "none"
+
+
+def checkpoint_name(step: int) -> str:
+    """File name of the checkpoint after ``step`` updates."""
+    return f"step={step:08d}.safetensors"
+
+
+def train_segment(
+    arrays: Arrays,
+    spec: TrainingSpec,
+    start: int,
+    end: int,
+    previous: str | Path | None,
+    output: str | Path,
+    device: torch.device,
+    label: str = "",
+) -> None:
+    """Train epochs ``start + 1`` to ``end`` and write the folder ``output``.
+
+    Args:
+        previous: the folder of the segment that ends at ``start``; None for ``start == 0``.
+        label: leads the progress lines, which go to standard error once an epoch.
+
+    A loss that is not finite ends the run: it is recorded in the history and no weights are kept
+    from there on.
+
+    Raises:
+        StiffnessError: ``previous`` is unreadable, or belongs to another model.
+    """
+    output = Path(output)
+    work = output.parent / f".{output.name}.unfinished"
+    with full_float32():
+        run = _Run(arrays, spec, device)
+        run.start(start, previous)
+        run.resume(work, start, previous)
+        began, first = time.perf_counter(), run.epoch
+        while run.epoch < end and not run.diverged:
+            run.train_epoch(work)
+            run.save(work)
+            spent = time.perf_counter() - began
+            left = spent / (run.epoch - first) * (end - run.epoch)
+            _report(label, run, end, left)
+        if not (work / STATE).exists():
+            run.save(work)
+    if output.exists():
+        shutil.rmtree(output)
+    work.rename(output)
+
+
+class _Run:
+    """Model, optimiser, data on the device, and the history so far."""
+
+    def __init__(self, arrays: Arrays, spec: TrainingSpec, device: torch.device) -> None:
+        self.spec, self.device = spec, device
+        shape = tuple(arrays.train_inputs.shape[1:])
+        self.num_classes = len(arrays.class_names)
+        self.model = build_model(spec.model, shape, self.num_classes, spec.seed).to(device)  # type: ignore[arg-type]
+        # Pooling and convolutions on the CPU are several times faster in this layout.
+        self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=float(spec.learning_rate), fused=True
+        )
+        self.normalization = arrays.normalization
+        self.inputs = {
+            "train": self._place(arrays.train_inputs),
+            "validation": self._place(arrays.validation_inputs),
+        }
+        self.targets = {
+            "train": arrays.train_targets.to(device),
+            "validation": arrays.validation_targets.to(device),
+        }
+        self.raw = arrays.train_inputs.to(device) if spec.augmentation == "crop_flip" else None
+        self.steps_per_epoch = math.ceil(len(arrays.train_targets) / spec.batch_size)
+        counts = torch.bincount(arrays.train_targets, minlength=self.num_classes).double()
+        shares = counts / counts.sum()
+        self.chance_loss = float(-torch.special.xlogy(shares, shares).sum())
+        self.chance_accuracy = float(shares.max())
+        self.data_digest = _digest(arrays)
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+        self.diverged = False
+
+    @property
+    def epoch(self) -> int:
+        return self.step // self.steps_per_epoch
+
+    def _place(self, inputs: torch.Tensor) -> torch.Tensor:
+        placed = self.normalization(inputs.to(self.device))
+        return placed.contiguous(memory_format=torch.channels_last)
+
+    def start(self, start: int, previous: str | Path | None) -> None:
+        """Load the state the previous segment left."""
+        if previous is None:
+            return
+        self._load(Path(previous), keep_history=False)
+        if not self.diverged and self.epoch != start:
+            raise StiffnessError(
+                f"{previous}: ends at epoch {self.epoch}, not {start}; delete it and run again"
+            )
+
+    def resume(self, work: Path, start: int, previous: str | Path | None) -> None:
+        """Go on from an interrupted attempt at this same segment, if there is one."""
+        origin = read_metadata(Path(previous) / STATE)["fingerprint"] if previous else ""
+        described = json.dumps([asdict(self.spec), start, self.data_digest, origin, _code_digest()])
+        self.fingerprint = hashlib.sha256(described.encode()).hexdigest()
+        try:
+            if read_metadata(work / STATE)["fingerprint"] == self.fingerprint:
+                self._load(work, keep_history=True)
+                return
+        except StiffnessError:
+            pass  # nothing there, or an unfinished write: start the segment over
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        if start == 0 and not self.diverged:
+            self._record(work)
+
+    def _load(self, folder: Path, keep_history: bool) -> None:
+        tensors, metadata = read_tensors(folder / STATE)
+        weights = {k[len("model/") :]: v for k, v in tensors.items() if k.startswith("model/")}
+        load_weights(self.model, weights, str(folder / STATE), str(self.spec.model))
+        self.step, self.diverged = metadata["step"], metadata["diverged"]
+        parameters = list(self.model.parameters())
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition("/")
+            if kind == "optimizer":
+                index, _, key = rest.partition("/")
+                if key != "step":
+                    # The fused update walks raw memory: moments need their parameter's layout.
+                    tensor = torch.empty_like(parameters[int(index)]).copy_(tensor)
+                state.setdefault(int(index), {})[key] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        if keep_history:
+            self.history = read_table(folder / HISTORY).to_dict("records")  # type: ignore[assignment]
+
+    def save(self, work: Path) -> None:
+        """Save the history, then the state: the state is what a resumed run trusts."""
+        table = pd.DataFrame(self.history, columns=HISTORY_COLUMNS)
+        write_table(work / HISTORY, table)
+        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{index}/{key}": value for key, value in values.items()}
+        metadata = {
+            "step": self.step,
+            "diverged": self.diverged,
+            "fingerprint": self.fingerprint,
+            "steps_per_epoch": self.steps_per_epoch,
+        }
+        write_tensors(work / STATE, tensors, metadata)
+
+    def train_epoch(self, work: Path) -> None:
+        """One pass in an order drawn from (seed, epoch), stopping at the steps to keep."""
+        # The order and the augmentation are drawn on the CPU, so that devices see the same data.
+        generator = torch.Generator().manual_seed(_mix(self.spec.seed, self.epoch))
+        with torch.random.fork_rng(devices=[] if self.device.type == "cpu" else [self.device]):
+            torch.manual_seed(_mix(self.spec.seed, self.epoch))
+            order = torch.randperm(len(self.targets["train"]), generator=generator)
+            keep = set(
+                checkpoint_steps(
+                    self.epoch, self.epoch + 1, self.steps_per_epoch, self.spec.early_checkpoints
+                )
+            )
+            self.model.train()
+            for batch in order.to(self.device).split(self.spec.batch_size):
+                inputs = self._augmented(batch, generator)
+                outputs = self.model(inputs)
+                loss = nn.functional.cross_entropy(outputs, self.targets["train"][batch])
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                self.optimizer.step()
+                self.step += 1
+                if self.step in keep:
+                    self._record(work)
+                    if self.diverged:
+                        return
+                    self.model.train()
+
+    def _augmented(self, batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        if self.raw is None:
+            return self.inputs["train"][batch]
+        # Augment the bytes and preprocess after it, so that |X| = 1 holds for what is trained on.
+        return crop_flip(self.raw[batch], self.normalization, generator)
+
+    def _record(self, work: Path) -> None:
+        """Append losses and accuracies on the whole training and validation set; keep weights."""
+        self.model.eval()
+        row: dict[str, float] = {"step": self.step, "epoch": self.step / self.steps_per_epoch}
+        for split in ("train", "validation"):
+            loss, accuracy = _evaluate(self.model, self.inputs[split], self.targets[split])
+            row |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
+        row |= {"chance_loss": self.chance_loss, "chance_accuracy": self.chance_accuracy}
+        self.history.append(row)
+        self.diverged = not math.isfinite(row["train_loss"])
+        if not self.diverged:
+            metadata = {"model": asdict(self.spec.model), "step": self.step, "epoch": row["epoch"]}
+            write_tensors(work / checkpoint_name(self.step), self.model.state_dict(), metadata)
+
+
+def crop_flip(
+    images: torch.Tensor, normalization: Normalization, generator: torch.Generator
+) -> torch.Tensor:
+    """Pad by 4 pixels, crop at random, flip at random; then preprocess.
+
+    Args:
+        images: uint8 [N, C, H, W]. Padded with the mean colour, which preprocesses to 0.
+
+    Returns:
+        float32 [N, C, H, W] with |X| = 1.
+    """
+    count, _, height, width = images.shape
+    shift = torch.randint(0, 9, (2, count), generator=generator).to(images.device) - 4
+    flip = (torch.rand(count, generator=generator) < 0.5).to(images.device)
+    rows = torch.arange(height, device=images.device) + shift[0][:, None]
+    columns = torch.arange(width, device=images.device).expand(count, width)
+    columns = torch.where(flip[:, None], width - 1 - columns, columns) + shift[1][:, None]
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & (
+        (columns >= 0) & (columns < width)
+    )[:, None, :]
+    index = torch.arange(count, device=images.device)[:, None, None]
+    moved = images.permute(0, 2, 3, 1)[
+        index, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
+    ]
+    mean = normalization.mean.to(images.device)
+    filled = torch.where(inside[..., None], moved.float(), mean).permute(0, 3, 1, 2)
+    return normalization(filled).contiguous(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def _evaluate(
+    model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor
+) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy."""
+    loss = torch.zeros((), dtype=torch.float64, device=targets.device)
+    correct = torch.zeros((), dtype=torch.int64, device=targets.device)
+    batches = zip(inputs.split(_EVALUATION_BATCH), targets.split(_EVALUATION_BATCH), strict=True)
+    for batch, labels in batches:
+        outputs = model(batch)
+        loss += nn.functional.cross_entropy(outputs.double(), labels, reduction="sum")
+        correct += (outputs.argmax(1) == labels).sum()
+    return float(loss) / len(targets), int(correct) / len(targets)
+
+
+def _mix(seed: int, epoch: int) -> int:
+    """One generator seed from two numbers; neighbouring pairs share nothing."""
+    digest = hashlib.sha256(f"{seed} {epoch}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _digest(arrays: Arrays) -> str:
+    digest = hashlib.sha256()
+    for tensor in (
+        arrays.train_inputs,
+        arrays.train_targets,
+        arrays.validation_inputs,
+        arrays.validation_targets,
+    ):
+        digest.update(tensor.contiguous().numpy())
+    return digest.hexdigest()
+
+
+def _code_digest() -> str:
+    """An unfinished segment is not continued by other code than began it."""
+    folder = Path(__file__).parent
+    sources = sorted(folder.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
+def _report(label: str, run: _Run, end: int, seconds_left: float) -> None:
+    row: dict[str, Any] = run.history[-1]
+    minutes, seconds = divmod(round(seconds_left), 60)
+    print(
+        f"{label} epoch {run.epoch}/{end}: loss {row['train_loss']:.4f} "
+        f"accuracy {row['train_accuracy']:.4f}, validation loss {row['validation_loss']:.4f} "
+        f"accuracy {row['validation_accuracy']:.4f}, {minutes}:{seconds:02d} left",
+        file=sys.stderr,
+        flush=True,
+    )
