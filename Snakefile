@@ -10,6 +10,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/gradients.smk"
+include: "workflow/rules/stiffness.smk"
 
 
 localrules:
@@ -18,8 +19,6 @@ localrules:
 
 rule all:
     input:
-        [
-            f"{RUN.format(experiment=e, lr=lr, seed=s)}/gradients/exact/{seg}"
-            for e in config["run"]
-            for lr, s, seg in run_segments(e)
-        ],
+        expand(
+            "results/{experiment}/tables/exact/summary.parquet", experiment=config["run"]
+        ),

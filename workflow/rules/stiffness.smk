@@ -1,0 +1,72 @@
+"""Gradient cosines to tidy tables: a segment at a time, then one set for an experiment."""
+
+SEGMENT_TABLES = ("summary", "classes", "distance", "critical_length")
+EXPERIMENT_TABLES = ("runs", "history", "summary", "distance", "critical_length")
+
+
+rule stiffness:
+    input:
+        gradients=rules.gradients.output.gradients,
+        evaluation=evaluation_path,
+        library=library("stiffness"),
+    output:
+        **{name: f"{RUN}/stiffness/{{precision}}/{{segment}}/{name}.parquet" for name in SEGMENT_TABLES},
+    log:
+        "results/logs/stiffness/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.log",
+    benchmark:
+        "results/benchmarks/stiffness/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.tsv"
+    params:
+        distance_bins=setting("distance_bins"),
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    conda:
+        ENVIRONMENT
+    message:
+        "Stiffness of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
+    script:
+        "../scripts/stiffness.py"
+
+
+def experiment_parts(pattern):
+    """Files of all segments of an experiment, run by run."""
+
+    def get(wildcards):
+        return [
+            pattern.format(experiment=wildcards.experiment, lr=lr, seed=seed, segment=segment, precision=wildcards.precision)
+            for lr, seed, segment in run_segments(wildcards.experiment)
+        ]
+
+    return get
+
+
+rule tables:
+    input:
+        **{
+            name: experiment_parts(f"{RUN}/stiffness/{{precision}}/{{segment}}/{name}.parquet")
+            for name in SEGMENT_TABLES
+            if name in EXPERIMENT_TABLES
+        },
+        checkpoints=experiment_parts(f"{RUN}/checkpoints/{{segment}}"),
+        library=library("tables"),
+    output:
+        **{
+            name: f"results/{{experiment}}/tables/{{precision}}/{name}.parquet"
+            for name in EXPERIMENT_TABLES
+        },
+    log:
+        "results/logs/tables/{experiment}/{precision}.log",
+    benchmark:
+        "results/benchmarks/tables/{experiment}/{precision}.tsv"
+    params:
+        epochs=setting("epochs"),
+        runs=lambda wildcards: [list(run) for run in run_segments(wildcards.experiment)],
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    conda:
+        ENVIRONMENT
+    message:
+        "Putting together the tables of {wildcards.experiment}"
+    script:
+        "../scripts/tables.py"

@@ -1,0 +1,158 @@
+"""Tidy tables of one training segment: one row a step, pair mode, metric and quantity."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stiffness.data.evaluation import Evaluation
+from stiffness.errors import StiffnessError
+from stiffness.files import read_tensors
+from stiffness.stiffness.classes import ClassStiffness, class_stiffness
+from stiffness.stiffness.distance import (
+    ClassPairs,
+    binned,
+    critical_length,
+    defined_pairs,
+    same_class_pairs,
+)
+from stiffness.stiffness.pairs import METRICS, PAIR_MODES, Floats, interval, select_pairs
+
+_KEY = ["step", "epoch", "pair_mode", "metric"]
+COLUMNS = {
+    "summary": [*_KEY, "quantity", "value", "low", "high", "n_pairs", "n_excluded"],
+    "classes": [*_KEY, "class_a", "class_b", "value", "low", "high", "n_pairs", "n_excluded"],
+    "distance": [*_KEY, "distance", "value", "low", "high", "n_pairs", "n_excluded"],
+    "critical_length": [
+        *_KEY,
+        "crossing",
+        "value",
+        "low",
+        "high",
+        "slope",
+        "slope_low",
+        "slope_high",
+        "intercept",
+        "max_distance",
+        "n_pairs",
+        "n_excluded",
+    ],
+}
+
+
+def segment_tables(
+    gradients: str | Path, evaluation: Evaluation, distance_bins: int
+) -> dict[str, pd.DataFrame]:
+    """All tables of the checkpoints in the folder ``gradients``.
+
+    Args:
+        distance_bins: bins of equal width from 0 to the farthest same-class pair of the subset,
+            the same for every checkpoint.
+
+    Returns:
+        "summary": within-class and between-classes stiffness; "classes": the class stiffness
+        matrix; "distance": same-class stiffness in bins of distance; "critical_length": the
+        linear fit and xi. ``low`` and ``high`` bound a 95 % interval over examples; ``n_excluded``
+        counts examples without a gradient.
+
+    Raises:
+        StiffnessError: a file is unreadable or was measured on another evaluation subset.
+    """
+    classes = evaluation.targets.numpy()
+    distances = evaluation.distances().numpy()
+    by_mode = {
+        mode: same_class_pairs(distances, classes, evaluation.num_train, mode)
+        for mode in PAIR_MODES
+    }
+    farthest = max((pairs.distances.max(initial=0) for pairs in by_mode.values()), default=0)
+    edges = np.linspace(0, max(farthest, 1e-9), distance_bins + 1)
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in COLUMNS}
+    for path in sorted(Path(gradients).glob("step=*.safetensors")):
+        tensors, metadata = read_tensors(path)
+        if len(tensors["log_norms"]) != len(classes):
+            raise StiffnessError(
+                f"{path}: {len(tensors['log_norms'])} examples, but the evaluation subset has "
+                f"{len(classes)}; delete the folder and run again"
+            )
+        checkpoint = {"step": metadata["step"], "epoch": metadata["epoch"]}
+        cosines, log_norms = tensors["cosines"].numpy(), tensors["log_norms"].numpy()
+        for mode in PAIR_MODES:
+            for metric in METRICS:
+                pairs = select_pairs(
+                    cosines, log_norms, classes, evaluation.num_train, mode, metric
+                )
+                key = checkpoint | {
+                    "pair_mode": mode,
+                    "metric": metric,
+                    "n_excluded": pairs.num_excluded,
+                }
+                stiffness = class_stiffness(pairs, len(evaluation.class_names))
+                rows["summary"] += _summary_rows(key, stiffness)
+                rows["classes"] += _class_rows(key, stiffness, evaluation.class_names)
+                close = by_mode[mode]
+                if metric == "cosine":
+                    close = defined_pairs(close, np.isfinite(log_norms))
+                values = cosines[close.first, close.second].astype(np.float64)
+                values = np.nan_to_num(np.sign(values) if metric == "sign" else values)
+                rows["distance"] += _distance_rows(key, close, values, edges)
+                rows["critical_length"].append(
+                    key | _renamed(asdict(critical_length(close, values)))
+                )
+    return {name: _table(name, rows[name]) for name in COLUMNS}
+
+
+def _renamed(row: dict[str, Any]) -> dict[str, Any]:
+    row["n_pairs"] = row.pop("num_pairs")
+    return row
+
+
+def _summary_rows(key: dict[str, Any], stiffness: ClassStiffness) -> list[dict[str, Any]]:
+    rows = []
+    for quantity, estimate in (("within", stiffness.within), ("between", stiffness.between)):
+        low, high = interval(estimate.value, estimate.error)
+        rows.append(
+            key
+            | {
+                "quantity": quantity,
+                "value": estimate.value,
+                "low": float(low),
+                "high": float(high),
+                "n_pairs": estimate.num_pairs,
+            }
+        )
+    return rows
+
+
+def _class_rows(
+    key: dict[str, Any], stiffness: ClassStiffness, names: list[str]
+) -> list[dict[str, Any]]:
+    low, high = interval(stiffness.matrix, stiffness.error)
+    return [
+        key
+        | {
+            "class_a": name_a,
+            "class_b": name_b,
+            "value": stiffness.matrix[a, b],
+            "low": low[a, b],
+            "high": high[a, b],
+            "n_pairs": stiffness.num_pairs[a, b],
+        }
+        for a, name_a in enumerate(names)
+        for b, name_b in enumerate(names)
+    ]
+
+
+def _distance_rows(
+    key: dict[str, Any], pairs: ClassPairs, values: Floats, edges: Floats
+) -> list[dict[str, Any]]:
+    bins = binned(pairs, values, edges)
+    low, high = interval(bins.value, bins.error)
+    columns = zip(bins.distance, bins.value, low, high, bins.num_pairs, strict=True)
+    names = ("distance", "value", "low", "high", "n_pairs")
+    return [key | dict(zip(names, row, strict=True)) for row in columns]
+
+
+def _table(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=COLUMNS[name])
