@@ -11,14 +11,11 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/gradients.smk"
 include: "workflow/rules/stiffness.smk"
-
-
-localrules:
-    all,
+include: "workflow/rules/figures.smk"
 
 
 rule all:
+    default_target: True
     input:
-        expand(
-            "results/{experiment}/tables/exact/summary.parquet", experiment=config["run"]
-        ),
+        figures_of(config["run"]),
+    localrule: True

@@ -1,0 +1,161 @@
+import math
+from collections.abc import Callable
+from decimal import Decimal, localcontext
+
+import pytest
+import torch
+from torch import nn
+
+from stiffness.errors import StiffnessError
+from stiffness.gradients.seeds import exact_seeds, plain_seeds
+
+
+def squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return (outputs - targets).square().flatten(1).sum(1)
+
+
+def autograd(
+    outputs: torch.Tensor, targets: torch.Tensor, loss: Callable[..., torch.Tensor]
+) -> torch.Tensor:
+    leaf = outputs.double().clone().requires_grad_()
+    return torch.autograd.grad(loss(leaf, targets).sum(), leaf)[0]
+
+
+def decimal_gradient(logits: list[float], target: int) -> tuple[list[float], float]:
+    """Direction and log-norm of softmax(logits) - onehot(target), in 2000 digits."""
+    with localcontext() as context:
+        context.prec = 2000
+        powers = [Decimal(z).exp() for z in logits]
+        gradient = [power / sum(powers) for power in powers]
+        gradient[target] -= 1
+        norm = sum(entry * entry for entry in gradient).sqrt()
+        return [float(entry / norm) for entry in gradient], float(norm.ln())
+
+
+def test_ordinary_logits_equal_float64_autograd() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(50, 7, generator=generator)
+    targets = torch.randint(7, (50,), generator=generator)
+    expected = autograd(
+        logits, targets, lambda z, y: nn.functional.cross_entropy(z, y, reduction="none")
+    )
+    seeds, log_norms = exact_seeds(logits, targets)
+    assert seeds.dtype == log_norms.dtype == torch.float64
+    torch.testing.assert_close(seeds.norm(dim=1), torch.ones(50).double(), rtol=1e-14, atol=0)
+    torch.testing.assert_close(seeds * log_norms.exp()[:, None], expected, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("margin", [0.0, 1.0, 30.0, 100.0, 400.0, 2000.0])
+def test_two_confident_classes_have_a_closed_form(margin: float) -> None:
+    seeds, log_norms = exact_seeds(torch.tensor([[0.0, margin]]), torch.tensor([1]))
+    expected = torch.tensor([[1.0, -1.0]], dtype=torch.float64) / math.sqrt(2)
+    torch.testing.assert_close(seeds, expected, rtol=1e-15, atol=0)
+    log_norm = 0.5 * math.log(2) - margin - math.log1p(math.exp(-margin))
+    assert float(log_norms) == pytest.approx(log_norm, rel=1e-14, abs=1e-15)
+
+
+@pytest.mark.parametrize("margin", [30.0, 100.0, 400.0, 2000.0])
+@pytest.mark.parametrize("target", [0, 1, 2], ids=["right", "wrong", "wrong_and_last"])
+def test_confident_logits_equal_two_thousand_digits(margin: float, target: int) -> None:
+    logits = [margin + 1.5, 1.25, -0.5, 0.75]
+    direction, log_norm = decimal_gradient(logits, target)
+    seeds, log_norms = exact_seeds(torch.tensor([logits]), torch.tensor([target]))
+    assert seeds[0].tolist() == pytest.approx(direction, rel=1e-13, abs=0)
+    assert float(log_norms) == pytest.approx(log_norm, rel=1e-14)
+
+
+def test_plain_seeds_lose_what_exact_seeds_keep() -> None:
+    logits, targets = torch.tensor([[20.0, 0.0, 0.0]]), torch.tensor([0])
+    exact, log_norms = exact_seeds(logits, targets)
+    true = exact * log_norms.exp()
+    plain = plain_seeds(logits, targets)
+    assert plain.dtype == torch.float32
+    assert true[0, 0] == pytest.approx(-2 * math.exp(-20), rel=1e-8)
+    assert abs(float(plain[0, 0] / true[0, 0]) - 1) > 0.01
+
+
+def test_plain_seeds_are_the_unscaled_gradient() -> None:
+    logits, targets = torch.tensor([[0.5, -1.0, 2.0]]), torch.tensor([1])
+    expected = logits.softmax(1) - torch.tensor([[0.0, 1.0, 0.0]])
+    torch.testing.assert_close(plain_seeds(logits, targets), expected)
+
+
+def test_a_function_loss_gets_float64_autograd() -> None:
+    outputs, targets = torch.randn(9, 3, 2), torch.randn(9, 3, 2)
+    seeds, log_norms = exact_seeds(outputs, targets, squared_error)
+    expected = autograd(outputs, targets, squared_error)
+    assert seeds.shape == outputs.shape
+    torch.testing.assert_close(seeds.flatten(1).norm(dim=1), torch.ones(9).double())
+    torch.testing.assert_close(
+        seeds * log_norms.exp()[:, None, None], expected, rtol=1e-12, atol=1e-15
+    )
+
+
+def test_a_zero_gradient_has_seed_zero_and_its_neighbour_is_untouched() -> None:
+    outputs = torch.tensor([[1.0, 2.0], [1.0, 2.0]])
+    targets = torch.tensor([[1.0, 2.0], [0.0, 2.0]])
+    seeds, log_norms = exact_seeds(outputs, targets, squared_error)
+    assert seeds.tolist() == [[0, 0], [1, 0]]
+    assert log_norms.tolist() == [-math.inf, math.log(2)]
+
+
+def test_a_loss_that_ignores_the_outputs_has_no_gradient() -> None:
+    seeds, log_norms = exact_seeds(torch.randn(2, 3), torch.randn(2, 3), lambda _, y: y.sum(1))
+    assert not seeds.any()
+    assert log_norms.tolist() == [-math.inf] * 2
+
+
+def test_a_tiny_gradient_keeps_its_direction() -> None:
+    seeds, log_norms = exact_seeds(
+        torch.zeros(1, 2), torch.zeros(1, 2), lambda z, _: 1e-200 * (3 * z[:, 0] - 4 * z[:, 1])
+    )
+    assert seeds[0].tolist() == pytest.approx([0.6, -0.8], rel=1e-14)
+    assert float(log_norms) == pytest.approx(math.log(5) - 200 * math.log(10), rel=1e-14)
+
+
+def test_a_loss_with_an_infinite_slope_is_refused() -> None:
+    # The gradient of a root at 0 is NaN: not the same as an example without a gradient.
+    def distance(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return (outputs - targets).square().sum(1).sqrt()
+
+    with pytest.raises(StiffnessError, match="finite"):
+        exact_seeds(torch.zeros(2, 3), torch.zeros(2, 3), distance)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+def test_any_integer_type_will_do_for_targets(dtype: torch.dtype) -> None:
+    logits, targets = torch.randn(3, 4), torch.tensor([0, 3, 1])
+    for got, expected in zip(
+        exact_seeds(logits, targets.to(dtype)), exact_seeds(logits, targets), strict=True
+    ):
+        assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets"),
+    [
+        (torch.zeros(3, 4, 2), torch.zeros(3, dtype=torch.long)),
+        (torch.zeros(3), torch.zeros(3, dtype=torch.long)),
+        (torch.zeros(3, 4), torch.zeros(2, dtype=torch.long)),
+        (torch.zeros(3, 4), torch.zeros(3, 4)),
+        (torch.zeros(3, 4), torch.zeros(3)),
+        (torch.zeros(3, 4), torch.tensor([0, 1, 4])),
+        (torch.zeros(3, 4), torch.tensor([0, 1, -100])),
+        (torch.zeros(3, 1), torch.zeros(3, dtype=torch.long)),
+    ],
+    ids=["3d", "1d", "length", "one_hot", "float", "too_large", "negative", "one_class"],
+)
+def test_wrong_shapes_and_classes_are_refused(outputs: torch.Tensor, targets: torch.Tensor) -> None:
+    with pytest.raises(StiffnessError) as caught:
+        exact_seeds(outputs, targets)
+    assert "cross_entropy" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seeds", [exact_seeds, plain_seeds])
+def test_a_loss_must_return_one_value_an_example(seeds: Callable[..., object]) -> None:
+    outputs = torch.zeros(3, 4)
+    with pytest.raises(StiffnessError, match="one value an example"):
+        seeds(outputs, outputs, nn.functional.mse_loss)
+    with pytest.raises(StiffnessError, match="unknown 'mse'"):
+        seeds(outputs, outputs, "mse")

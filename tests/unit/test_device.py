@@ -1,0 +1,67 @@
+"""Devices, and the flags that decide float32's precision on them."""
+
+import pytest
+import torch
+from stiffness.device import choose_device, full_float32
+from stiffness.errors import StiffnessError
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Pretend that there is a GPU, or that there is none."""
+
+    def pretend(present: bool) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: present)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("name", "present", "kind"),
+    [
+        ("auto", False, "cpu"),
+        ("auto", True, "cuda"),
+        ("cpu", False, "cpu"),
+        ("cpu", True, "cpu"),
+        ("cuda", True, "cuda"),
+    ],
+)
+def test_choice(gpu, name, present, kind):
+    gpu(present)
+    assert choose_device(name).type == kind
+
+
+def test_cuda_without_a_gpu_names_the_key(gpu):
+    gpu(False)
+    with pytest.raises(StiffnessError, match="^device: cuda asked for but .* no GPU") as raised:
+        choose_device("cuda")
+    assert "\n" not in str(raised.value)
+
+
+def flags() -> tuple[bool, bool]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+@pytest.fixture
+def restore_flags():
+    before = flags()
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.parametrize("matmul", [False, True])
+@pytest.mark.parametrize("cudnn", [False, True])
+def test_full_float32_puts_the_flags_back(restore_flags, matmul, cudnn):
+    torch.backends.cuda.matmul.allow_tf32 = matmul
+    torch.backends.cudnn.allow_tf32 = cudnn
+    with full_float32():
+        assert flags() == (False, False)
+    assert flags() == (matmul, cudnn)
+
+
+def test_full_float32_puts_the_flags_back_after_an_error(restore_flags):
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+    with pytest.raises(ZeroDivisionError), full_float32():
+        raise ZeroDivisionError
+    assert flags() == (True, True)

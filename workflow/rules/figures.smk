@@ -1,0 +1,231 @@
+"""Tables to pictures: a rule a kind of figure, and a target a figure of the paper."""
+
+FIGURE_KINDS = tuple(config["figures"])
+
+
+def table(name):
+    """An experiment's table, in the first of its precisions."""
+
+    def get(wildcards):
+        precision = EXPERIMENTS[wildcards.experiment]["precisions"][0]
+        return f"results/{wildcards.experiment}/tables/{precision}/{name}.parquet"
+
+    return get
+
+
+def reference_parts(wildcards):
+    """(seed, segment) of the reference learning rate."""
+    rate = EXPERIMENTS[wildcards.experiment]["reference_learning_rate"]
+    parts = run_segments(wildcards.experiment)
+    return [(seed, segment) for lr, seed, segment in parts if lr == rate]
+
+
+def reference_classes(wildcards):
+    """Class matrices of the reference learning rate, for every seed and segment."""
+    entry = EXPERIMENTS[wildcards.experiment]
+    return [
+        f"{RUN}/stiffness/{{precision}}/{{segment}}/classes.parquet".format(
+            experiment=wildcards.experiment,
+            lr=entry["reference_learning_rate"],
+            seed=seed,
+            segment=segment,
+            precision=entry["precisions"][0],
+        )
+        for seed, segment in reference_parts(wildcards)
+    ]
+
+
+def reference_seeds(wildcards):
+    """The seed of each of those files."""
+    return [seed for seed, _ in reference_parts(wildcards)]
+
+
+def pdf(kind):
+    return f"results/{{experiment}}/figures/{kind}.pdf"
+
+
+def png(kind):
+    """The figure as the report shows it."""
+    return report(
+        f"results/{{experiment}}/figures/{kind}.png",
+        caption=f"../report/{kind}.rst",
+        category="{experiment}",
+        labels={"figure": kind.replace("_", " ")},
+    )
+
+
+rule training_curves:
+    input:
+        runs=table("runs"),
+        history=table("history"),
+        summary=table("summary"),
+        library=library("training_curves"),
+    output:
+        pdf=pdf("training_curves"),
+        png=png("training_curves"),
+    log:
+        "results/logs/training_curves/{experiment}.log",
+    benchmark:
+        "results/benchmarks/training_curves/{experiment}.tsv"
+    params:
+        learning_rate=setting("reference_learning_rate"),
+        options=config["figures"]["training_curves"],
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    conda:
+        ENVIRONMENT
+    message:
+        "Drawing losses and stiffness of {wildcards.experiment}"
+    script:
+        "../scripts/training_curves.py"
+
+
+rule class_matrices:
+    input:
+        runs=table("runs"),
+        history=table("history"),
+        classes=reference_classes,
+        library=library("class_matrices"),
+    output:
+        pdf=pdf("class_matrices"),
+        png=png("class_matrices"),
+    log:
+        "results/logs/class_matrices/{experiment}.log",
+    benchmark:
+        "results/benchmarks/class_matrices/{experiment}.tsv"
+    params:
+        learning_rate=setting("reference_learning_rate"),
+        stages=setting("stages"),
+        seeds=reference_seeds,
+        options=config["figures"]["class_matrices"],
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    conda:
+        ENVIRONMENT
+    message:
+        "Drawing class stiffness matrices of {wildcards.experiment}"
+    script:
+        "../scripts/class_matrices.py"
+
+
+rule stiffness_curves:
+    input:
+        runs=table("runs"),
+        summary=table("summary"),
+        library=library("stiffness_curves"),
+    output:
+        pdf=pdf("stiffness_curves"),
+        png=png("stiffness_curves"),
+    log:
+        "results/logs/stiffness_curves/{experiment}.log",
+    benchmark:
+        "results/benchmarks/stiffness_curves/{experiment}.tsv"
+    params:
+        learning_rates=setting("learning_rates"),
+        options=config["figures"]["stiffness_curves"],
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    conda:
+        ENVIRONMENT
+    message:
+        "Drawing stiffness against epoch of {wildcards.experiment}"
+    script:
+        "../scripts/stiffness_curves.py"
+
+
+rule distance:
+    input:
+        runs=table("runs"),
+        history=table("history"),
+        distance=table("distance"),
+        critical_length=table("critical_length"),
+        library=library("distance"),
+    output:
+        pdf=pdf("distance"),
+        png=png("distance"),
+    log:
+        "results/logs/distance/{experiment}.log",
+    benchmark:
+        "results/benchmarks/distance/{experiment}.tsv"
+    params:
+        learning_rate=setting("reference_learning_rate"),
+        stages=setting("stages"),
+        options=config["figures"]["distance"],
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    conda:
+        ENVIRONMENT
+    message:
+        "Drawing stiffness against distance of {wildcards.experiment}"
+    script:
+        "../scripts/distance.py"
+
+
+rule critical_length:
+    input:
+        runs=table("runs"),
+        history=table("history"),
+        critical_length=table("critical_length"),
+        library=library("critical_length"),
+    output:
+        pdf=pdf("critical_length"),
+        png=png("critical_length"),
+    log:
+        "results/logs/critical_length/{experiment}.log",
+    benchmark:
+        "results/benchmarks/critical_length/{experiment}.tsv"
+    params:
+        learning_rates=setting("learning_rates"),
+        options=config["figures"]["critical_length"],
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    conda:
+        ENVIRONMENT
+    message:
+        "Drawing critical lengths of {wildcards.experiment}"
+    script:
+        "../scripts/critical_length.py"
+
+
+def figures_of(experiments, kinds=FIGURE_KINDS):
+    """Every picture of these kinds for these experiments."""
+    return expand(
+        "results/{experiment}/figures/{kind}.{suffix}",
+        experiment=experiments,
+        kind=kinds,
+        suffix=["pdf", "png"],
+    )
+
+
+for name, entry in config["paper"].items():
+
+    rule:
+        name:
+            name
+        input:
+            figures_of(entry["experiments"], [entry["kind"]]),
+        localrule: True
+
+
+rule paper:
+    input:
+        [figures_of(entry["experiments"], [entry["kind"]]) for entry in config["paper"].values()],
+    localrule: True
+
+
+def unknown_figure(wildcards):
+    known = ", ".join(config["paper"])
+    raise WorkflowError(f"unknown figure fig{wildcards.unknown}; known: {known}")
+
+
+rule unknown_figure:
+    input:
+        unknown_figure,
+    output:
+        "fig{unknown,[A-Za-z0-9]+}",
+    localrule: True

@@ -1,0 +1,80 @@
+"""Class stiffness matrices at four stages, three pair modes, two metrics (figures 4, S1, S2)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from stiffness.figures import style
+from stiffness.stiffness.pairs import METRICS, PAIR_MODES
+
+_MOST_NAMED = 20  # more classes than this have no room for their names
+
+
+def draw(
+    runs: pd.DataFrame,
+    history: pd.DataFrame,
+    classes: pd.DataFrame,
+    learning_rate: str,
+    stages: Sequence[float | str],
+    options: Mapping[str, Any],
+    outputs: Sequence[str | Path],
+) -> None:
+    """A column a stage, a row a metric and pair mode; limits shared within a metric.
+
+    Args:
+        runs, history: an experiment's tables.
+        classes: class stiffness of the reference learning rate, with a column seed.
+        options: width, height (inches), colormap (diverging).
+    """
+    seed, status = style.reference_run(runs, learning_rate)
+    figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
+    title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}"
+    if status != style.OK:
+        style.refuse_dead(figure, title, status)
+        style.save(figure, outputs)
+        return
+    run = history[(history["lr"] == learning_rate) & (history["seed"] == seed)]
+    chosen = style.stage_steps(run, stages)
+    classes = classes[classes["seed"] == seed]
+    names = list(classes["class_a"].drop_duplicates())
+    axes = figure.subplots(len(METRICS) * len(PAIR_MODES), len(chosen))
+    colormap = plt.get_cmap(options["colormap"]).with_extremes(bad="0.75")
+    for number, metric in enumerate(METRICS):
+        rows = classes[(classes["metric"] == metric)]
+        shown = rows[rows["step"].isin([stage["step"] for stage in chosen])]
+        limit = 1.0 if metric == "sign" else float(np.ceil(shown["value"].abs().max() * 10) / 10)
+        block = axes[number * len(PAIR_MODES) : (number + 1) * len(PAIR_MODES)]
+        for line, mode in zip(block, PAIR_MODES, strict=True):
+            for axis, stage in zip(line, chosen, strict=True):
+                cells = rows[(rows["pair_mode"] == mode) & (rows["step"] == stage["step"])]
+                matrix = cells.pivot(index="class_a", columns="class_b", values="value")
+                image = axis.imshow(
+                    matrix.loc[names, names], cmap=colormap, vmin=-limit, vmax=limit
+                )
+                _class_ticks(axis, names, axis is line[0], line is axes[-1])
+            line[0].set_ylabel(f"{style.MODE_NAMES[mode]}\n{metric}", fontsize=7)
+        half_width = float(((shown["high"] - shown["low"]) / 2).median())
+        bar = figure.colorbar(image, ax=block, shrink=0.6, aspect=30)
+        bar.set_label(
+            f"{style.METRIC_NAMES[metric]} (95 % interval: median ±{half_width:.2g})", fontsize=7
+        )
+    for axis, stage in zip(axes[0], chosen, strict=True):
+        axis.set_title(style.stage_name(stage))
+    figure.suptitle(title, fontsize=8)
+    style.save(figure, outputs)
+
+
+def _class_ticks(axis: Axes, names: list[str], left: bool, bottom: bool) -> None:
+    if len(names) > _MOST_NAMED:
+        axis.set_xticks([])
+        axis.set_yticks([])
+        return
+    ticks = range(len(names))
+    axis.set_xticks(ticks, names if bottom else [], rotation=90, fontsize=5)
+    axis.set_yticks(ticks, names if left else [], fontsize=5)
+    axis.tick_params(length=0, pad=1.5)

@@ -1,0 +1,68 @@
+"""Within-class and between-classes stiffness against epoch, both metrics (figure 5)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from stiffness.figures import style
+from stiffness.stiffness.pairs import METRICS
+
+
+def draw(
+    runs: pd.DataFrame,
+    summary: pd.DataFrame,
+    learning_rates: Sequence[str],
+    options: Mapping[str, Any],
+    outputs: Sequence[str | Path],
+) -> None:
+    """Rows: within, between; columns: sign, cosine; one curve a learning rate.
+
+    Args:
+        runs, summary: an experiment's tables.
+        options: width, height (inches), palette, pair_mode.
+    """
+    figure, axes = plt.subplots(
+        2,
+        2,
+        figsize=(options["width"], options["height"]),
+        sharex=True,
+        layout="constrained",
+    )
+    alive = summary[
+        (summary["status"] == style.OK) & (summary["pair_mode"] == options["pair_mode"])
+    ]
+    rates = sorted(learning_rates, key=float)
+    shades = style.colors(options["palette"], len(rates))
+    for column, metric in enumerate(METRICS):
+        for row, quantity in enumerate(("within", "between")):
+            axis = axes[row, column]
+            for rate, color in zip(rates, shades, strict=True):
+                rows = alive[
+                    (alive["lr"] == rate)
+                    & (alive["metric"] == metric)
+                    & (alive["quantity"] == quantity)
+                ]
+                if len(rows):
+                    style.curve(axis, style.seed_mean(rows, ["epoch"]), "epoch", color, rate)
+            axis.axhline(0, color="0.6", lw=0.6, zorder=0)
+            if row == 0:
+                axis.set_title(style.METRIC_NAMES[metric])
+        axes[1, column].set_xlabel("epoch")
+    axes[0, 0].set_ylabel("within-class stiffness")
+    axes[1, 0].set_ylabel("between-classes stiffness")
+    if len(alive):
+        style.epoch_axis(axes[0, 0], alive["epoch"])
+        figure.legend(
+            *axes[0, 0].get_legend_handles_labels(),
+            title=f"learning rate\n({style.MODE_NAMES[options['pair_mode']]} pairs,\n95 % interval)",
+            loc="outside right center",
+        )
+    figure.suptitle("\n".join(filter(None, [_title(runs), style.dead_runs(runs)])), fontsize=8)
+    style.save(figure, outputs)
+
+
+def _title(runs: pd.DataFrame) -> str:
+    return str(runs["experiment"].iloc[0])

@@ -1,0 +1,151 @@
+"""What the figures share: type, colours, saving, and how runs are chosen and summarised."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import matplotlib.ticker
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from stiffness.errors import StiffnessError
+from stiffness.files import replacing
+from stiffness.stiffness.pairs import Z95
+from stiffness.stiffness.runs import OK
+
+MODE_NAMES = {"train-train": "train–train", "train-val": "train–val", "val-val": "val–val"}
+METRIC_NAMES = {"sign": "sign stiffness", "cosine": "cosine stiffness"}
+
+plt.rcParams.update(
+    {
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.labelsize": 8,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "legend.fontsize": 7,
+        "legend.frameon": False,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "lines.linewidth": 1.2,
+        "savefig.dpi": 300,
+        "pdf.fonttype": 42,  # text stays text
+        "svg.hashsalt": "stiffness",
+    }
+)
+
+
+def colors(palette: str, number: int) -> list[Any]:
+    """``number`` colours of a seaborn palette; a sequential one without its palest end.
+
+    Raises:
+        StiffnessError: no such palette.
+    """
+    try:
+        if palette in ("colorblind", "deep", "muted"):
+            return list(sns.color_palette(palette, number))
+        return list(sns.color_palette(palette, as_cmap=True)(np.linspace(0, 0.85, number)))
+    except ValueError:
+        raise StiffnessError(f"figures: unknown palette {palette!r}; see seaborn's palettes") from None
+
+
+def save(figure: Figure, outputs: Sequence[str | Path]) -> None:
+    """Write the figure to every path, without a date in it, and close it."""
+    try:
+        for path in outputs:
+            with replacing(path) as temporary:
+                metadata = {"CreationDate": None} if Path(path).suffix == ".pdf" else None
+                figure.savefig(temporary, metadata=metadata)
+    finally:
+        plt.close(figure)
+
+
+def epoch_axis(axis: Axes, epochs: pd.Series) -> None:
+    """Epochs from 0, linear within the first checkpoint and logarithmic after it."""
+    positive = epochs[epochs > 0]
+    smallest = float(positive.min()) if len(positive) else 1.0
+    axis.set_xscale("symlog", linthresh=smallest, linscale=0.35)
+    largest = max(float(epochs.max()), smallest)
+    decades = [10.0**power for power in range(-4, 5)]
+    ticks = [0.0, *[tick for tick in decades if smallest * 1.5 < tick <= largest]]
+    axis.set_xticks(ticks, ["0", *[f"{tick:g}" for tick in ticks[1:]]])
+    axis.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axis.set_xlim(0, largest * 1.05)
+
+
+def seed_mean(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Average over seeds; the interval covers both examples and seeds.
+
+    The subset is the same for every seed, so the error over examples does not shrink with their
+    number; the spread between seeds does.
+    """
+    half = (table["high"] - table["low"]) / 2
+    grouped = table.assign(_square=half**2).groupby(list(by), sort=True)
+    result = grouped.agg(
+        value=("value", "mean"),
+        _square=("_square", "mean"),
+        _between=("value", "var"),
+        _seeds=("value", "count"),
+    ).reset_index()
+    between = (Z95**2 * result["_between"] / result["_seeds"]).fillna(0)
+    total = np.sqrt(result["_square"] + between)
+    result["low"], result["high"] = result["value"] - total, result["value"] + total
+    return result.drop(columns=["_square", "_between", "_seeds"])
+
+
+def curve(axis: Axes, table: pd.DataFrame, x: str, color: Any, label: str, **line: Any) -> None:
+    """A line with its 95 % band."""
+    axis.plot(table[x], table["value"], color=color, label=label, **line)
+    axis.fill_between(table[x], table["low"], table["high"], color=color, alpha=0.25, lw=0)
+
+
+def dead_runs(runs: pd.DataFrame) -> str:
+    """One line about the runs that are not drawn, or nothing."""
+    dead = runs[runs["status"] != OK]
+    if dead.empty:
+        return ""
+    named = [f"{row.lr} (seed {row.seed}): {row.status}" for row in dead.itertuples()]
+    return "not drawn, learning rate " + "; ".join(named)
+
+
+def reference_run(runs: pd.DataFrame, learning_rate: str) -> tuple[int, str]:
+    """The first seed of the reference learning rate that is alive, else the first; its status."""
+    rows = runs[runs["lr"] == learning_rate].sort_values("seed")
+    alive = rows[rows["status"] == OK]
+    row = (alive if len(alive) else rows).iloc[0]
+    return int(row["seed"]), str(row["status"])
+
+
+def refuse_dead(figure: Figure, what: str, status: str) -> None:
+    """Say in place of a picture that its run died."""
+    figure.text(
+        0.5,
+        0.5,
+        f"{what}\nThis run is not a finding: {status}.\nNothing is drawn.",
+        ha="center",
+        va="center",
+    )
+
+
+def stage_steps(history: pd.DataFrame, stages: Sequence[float | str]) -> list[pd.Series]:
+    """The checkpoint nearest to each stage: an epoch, or "last". Rows of one run's history."""
+    rows = []
+    for stage in stages:
+        if stage == "last":
+            rows.append(history.iloc[-1])
+        else:
+            rows.append(history.loc[(history["epoch"] - float(stage)).abs().idxmin()])
+    return rows
+
+
+def stage_name(row: pd.Series) -> str:
+    """ "initialisation", or the epoch."""
+    return "initialisation" if row["epoch"] == 0 else f"epoch {row['epoch']:.2g}"
