@@ -17,5 +17,5 @@ include: "workflow/rules/figures.smk"
 rule all:
     default_target: True
     input:
-        figures_of(config["run"]),
+        figures_of(config["run"], config["figures"]),
     localrule: True

@@ -150,7 +150,7 @@ def test_unknown_key_that_yaml_reads_as_something_else_than_text(config):
             "CIFAR-10",
             "datasets.mnist.name: unknown 'CIFAR-10'; did you mean 'CIFAR10'?",
         ),
-        ("device", "gpu", "device: unknown 'gpu'; known: auto, cpu, cuda"),
+        ("device", "mps", "device: unknown 'mps'; known: auto, cpu, cuda"),
         ("run", ["digits_f"], "run: unknown experiment 'digits_f'; did you mean 'digits_fc'?"),
         (
             "paper.fig3.experiments",

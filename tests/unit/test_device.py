@@ -33,7 +33,7 @@ def test_choice(gpu, name, present, kind):
 
 def test_cuda_without_a_gpu_names_the_key(gpu):
     gpu(False)
-    with pytest.raises(StiffnessError, match="^device: cuda asked for but .* no GPU") as raised:
+    with pytest.raises(StiffnessError, match=r"^device: cuda asked for but .* no GPU") as raised:
         choose_device("cuda")
     assert "\n" not in str(raised.value)
 

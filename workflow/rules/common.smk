@@ -1,22 +1,18 @@
 """Names, paths and lookups that the rule files share."""
 
-import ast
-import os
-import shutil
 import sys
 from pathlib import Path
 
 WORKFLOW = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(WORKFLOW))
-# Jobs import the library from here, in whatever environment they run.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(WORKFLOW), *filter(None, [os.environ.get("PYTHONPATH")])]
-)
-
 from stiffness.config import check_config
 from stiffness.data.fingerprint import folder_fingerprint
 from stiffness.errors import StiffnessError
+from stiffness.host import gpu_driver_present
+from stiffness.imports import library_modules, share_with_jobs
 from stiffness.training.schedule import finished_segments, plan_segments
+
+share_with_jobs(WORKFLOW)
 
 try:
     EXPERIMENTS = check_config(config)
@@ -37,30 +33,12 @@ wildcard_constraints:
 
 
 def library(script):
-    """The library modules that a script imports, directly or not.
-
-    Snakemake does not see imports. Named as inputs, an edited module reruns the rules whose
-    scripts reach it, and no others.
-    """
-    found, queue = set(), [WORKFLOW / "scripts" / f"{script}.py"]
-    while queue:
-        for node in ast.walk(ast.parse(queue.pop().read_text())):
-            names = []
-            if isinstance(node, ast.ImportFrom):
-                names = [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            for name in names:
-                source = WORKFLOW / (name.replace(".", "/") + ".py")
-                if name.startswith("stiffness.") and source.is_file() and source not in found:
-                    found.add(source)
-                    queue.append(source)
-    # Relative paths: a workflow that was moved as a whole is not out of date.
-    return sorted(os.path.relpath(source) for source in found)
+    """The library modules of a script; see stiffness.imports."""
+    return library_modules(WORKFLOW / "scripts" / f"{script}.py", WORKFLOW)
 
 
 def setting(*keys):
-    """A rule parameter: one key of the experiment, so that other keys do not rerun the rule."""
+    """One key of the experiment as a parameter, so that other keys do not rerun a job."""
 
     def get(wildcards):
         value = EXPERIMENTS[wildcards.experiment]
@@ -108,11 +86,106 @@ def arrays_path(wildcards):
     return f"results/data/{EXPERIMENTS[wildcards.experiment]['dataset']}/arrays.safetensors"
 
 
-def has_gpu():
-    """Whether jobs should ask for a GPU; cheap, since it runs at every start of Snakemake."""
-    if config["device"] == "auto":
-        return shutil.which("nvidia-smi") is not None or os.path.exists("/dev/nvidiactl")
-    return config["device"] == "cuda"
+# How many GPUs a job asks for that can use one.
+GPU = int(config["device"] == "cuda" or (config["device"] == "auto" and gpu_driver_present()))
 
 
-GPU = int(has_gpu())
+def raw_fingerprint(wildcards):
+    entry = config["datasets"][wildcards.dataset]
+    if entry["source"] != "image_folder":
+        return ""  # fixed data, checked against known checksums
+    return folder_fingerprint(Path(config["data_dir"]) / entry["path"])
+
+
+def previous_segment(wildcards):
+    chain = segments(wildcards.experiment, wildcards.lr, wildcards.seed)
+    if wildcards.segment not in chain:
+        raise WorkflowError(
+            f"{wildcards.segment} is not a part of this training; its parts are {', '.join(chain)}"
+        )
+    position = chain.index(wildcards.segment)
+    return [f"{RUN}/checkpoints/{chain[position - 1]}"] if position else []
+
+
+def experiment_parts(pattern):
+    """Files of all segments of an experiment, run by run."""
+
+    def get(wildcards):
+        return [
+            pattern.format(
+                experiment=wildcards.experiment,
+                lr=lr,
+                seed=seed,
+                segment=segment,
+                precision=wildcards.precision,
+            )
+            for lr, seed, segment in run_segments(wildcards.experiment)
+        ]
+
+    return get
+
+
+def table(name):
+    """An experiment's table, in the first of its precisions."""
+
+    def get(wildcards):
+        precision = EXPERIMENTS[wildcards.experiment]["precisions"][0]
+        return f"results/{wildcards.experiment}/tables/{precision}/{name}.parquet"
+
+    return get
+
+
+def reference_parts(wildcards):
+    """(seed, segment) of the reference learning rate."""
+    rate = EXPERIMENTS[wildcards.experiment]["reference_learning_rate"]
+    parts = run_segments(wildcards.experiment)
+    return [(seed, segment) for lr, seed, segment in parts if lr == rate]
+
+
+def reference_classes(wildcards):
+    """Class matrices of the reference learning rate, for every seed and segment."""
+    entry = EXPERIMENTS[wildcards.experiment]
+    return [
+        f"{RUN}/stiffness/{{precision}}/{{segment}}/classes.parquet".format(
+            experiment=wildcards.experiment,
+            lr=entry["reference_learning_rate"],
+            seed=seed,
+            segment=segment,
+            precision=entry["precisions"][0],
+        )
+        for seed, segment in reference_parts(wildcards)
+    ]
+
+
+def reference_seeds(wildcards):
+    """The seed of each of those files."""
+    return [seed for seed, _ in reference_parts(wildcards)]
+
+
+def pdf(kind):
+    return f"results/{{experiment}}/figures/{kind}.pdf"
+
+
+def png(kind):
+    """The figure as the report shows it."""
+    return report(
+        f"results/{{experiment}}/figures/{kind}.png",
+        caption=f"../report/{kind}.rst",
+        category="{experiment}",
+        labels={"figure": kind.replace("_", " ")},
+    )
+
+
+def figures_of(experiments, kinds):
+    """Every picture of these kinds for these experiments."""
+    return expand(
+        "results/{experiment}/figures/{kind}.{suffix}",
+        experiment=experiments,
+        kind=kinds,
+        suffix=["pdf", "png"],
+    )
+
+
+def unknown_figure(wildcards):
+    known = ", ".join(config["paper"])
+    sys.exit(f"error in the command: unknown figure fig{wildcards.unknown}; known: {known}")

@@ -1,13 +1,6 @@
 """Raw data to arrays, and the subset that stiffness is measured on."""
 
 
-def raw_fingerprint(wildcards):
-    entry = config["datasets"][wildcards.dataset]
-    if entry["source"] != "image_folder":
-        return ""  # fixed data, checked against known checksums
-    return folder_fingerprint(Path(config["data_dir"]) / entry["path"])
-
-
 rule arrays:
     input:
         library=library("arrays"),
@@ -17,15 +10,15 @@ rule arrays:
         "results/logs/arrays/{dataset}.log",
     benchmark:
         "results/benchmarks/arrays/{dataset}.tsv"
-    params:
-        dataset=lambda wildcards: config["datasets"][wildcards.dataset],
-        raw=raw_fingerprint,
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=4000,
         runtime=60,
         data_dir=config["data_dir"],
-    conda:
-        ENVIRONMENT
+    params:
+        dataset=lambda wildcards: config["datasets"][wildcards.dataset],
+        raw=raw_fingerprint,
     message:
         "Reading the raw data of {wildcards.dataset}"
     script:
@@ -46,15 +39,15 @@ rule evaluation:
         train=r"\d+",
         validation=r"\d+",
         subset_seed=r"\d+",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=4000,
+        runtime=10,
     params:
         train=lambda wildcards: int(wildcards.train),
         validation=lambda wildcards: int(wildcards.validation),
         seed=lambda wildcards: int(wildcards.subset_seed),
-    resources:
-        mem_mb=4000,
-        runtime=10,
-    conda:
-        ENVIRONMENT
     message:
         "Drawing {wildcards.train} + {wildcards.validation} evaluation examples of {wildcards.dataset}"
     script:

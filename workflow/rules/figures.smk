@@ -1,58 +1,5 @@
 """Tables to pictures: a rule a kind of figure, and a target a figure of the paper."""
 
-FIGURE_KINDS = tuple(config["figures"])
-
-
-def table(name):
-    """An experiment's table, in the first of its precisions."""
-
-    def get(wildcards):
-        precision = EXPERIMENTS[wildcards.experiment]["precisions"][0]
-        return f"results/{wildcards.experiment}/tables/{precision}/{name}.parquet"
-
-    return get
-
-
-def reference_parts(wildcards):
-    """(seed, segment) of the reference learning rate."""
-    rate = EXPERIMENTS[wildcards.experiment]["reference_learning_rate"]
-    parts = run_segments(wildcards.experiment)
-    return [(seed, segment) for lr, seed, segment in parts if lr == rate]
-
-
-def reference_classes(wildcards):
-    """Class matrices of the reference learning rate, for every seed and segment."""
-    entry = EXPERIMENTS[wildcards.experiment]
-    return [
-        f"{RUN}/stiffness/{{precision}}/{{segment}}/classes.parquet".format(
-            experiment=wildcards.experiment,
-            lr=entry["reference_learning_rate"],
-            seed=seed,
-            segment=segment,
-            precision=entry["precisions"][0],
-        )
-        for seed, segment in reference_parts(wildcards)
-    ]
-
-
-def reference_seeds(wildcards):
-    """The seed of each of those files."""
-    return [seed for seed, _ in reference_parts(wildcards)]
-
-
-def pdf(kind):
-    return f"results/{{experiment}}/figures/{kind}.pdf"
-
-
-def png(kind):
-    """The figure as the report shows it."""
-    return report(
-        f"results/{{experiment}}/figures/{kind}.png",
-        caption=f"../report/{kind}.rst",
-        category="{experiment}",
-        labels={"figure": kind.replace("_", " ")},
-    )
-
 
 rule training_curves:
     input:
@@ -67,14 +14,14 @@ rule training_curves:
         "results/logs/training_curves/{experiment}.log",
     benchmark:
         "results/benchmarks/training_curves/{experiment}.tsv"
-    params:
-        learning_rate=setting("reference_learning_rate"),
-        options=config["figures"]["training_curves"],
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=10,
-    conda:
-        ENVIRONMENT
+    params:
+        learning_rate=setting("reference_learning_rate"),
+        options=config["figures"]["training_curves"],
     message:
         "Drawing losses and stiffness of {wildcards.experiment}"
     script:
@@ -94,16 +41,16 @@ rule class_matrices:
         "results/logs/class_matrices/{experiment}.log",
     benchmark:
         "results/benchmarks/class_matrices/{experiment}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=10,
     params:
         learning_rate=setting("reference_learning_rate"),
         stages=setting("stages"),
         seeds=reference_seeds,
         options=config["figures"]["class_matrices"],
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    conda:
-        ENVIRONMENT
     message:
         "Drawing class stiffness matrices of {wildcards.experiment}"
     script:
@@ -122,14 +69,14 @@ rule stiffness_curves:
         "results/logs/stiffness_curves/{experiment}.log",
     benchmark:
         "results/benchmarks/stiffness_curves/{experiment}.tsv"
-    params:
-        learning_rates=setting("learning_rates"),
-        options=config["figures"]["stiffness_curves"],
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=10,
-    conda:
-        ENVIRONMENT
+    params:
+        learning_rates=setting("learning_rates"),
+        options=config["figures"]["stiffness_curves"],
     message:
         "Drawing stiffness against epoch of {wildcards.experiment}"
     script:
@@ -150,15 +97,15 @@ rule distance:
         "results/logs/distance/{experiment}.log",
     benchmark:
         "results/benchmarks/distance/{experiment}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=10,
     params:
         learning_rate=setting("reference_learning_rate"),
         stages=setting("stages"),
         options=config["figures"]["distance"],
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    conda:
-        ENVIRONMENT
     message:
         "Drawing stiffness against distance of {wildcards.experiment}"
     script:
@@ -178,28 +125,18 @@ rule critical_length:
         "results/logs/critical_length/{experiment}.log",
     benchmark:
         "results/benchmarks/critical_length/{experiment}.tsv"
-    params:
-        learning_rates=setting("learning_rates"),
-        options=config["figures"]["critical_length"],
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=10,
-    conda:
-        ENVIRONMENT
+    params:
+        learning_rates=setting("learning_rates"),
+        options=config["figures"]["critical_length"],
     message:
         "Drawing critical lengths of {wildcards.experiment}"
     script:
         "../scripts/critical_length.py"
-
-
-def figures_of(experiments, kinds=FIGURE_KINDS):
-    """Every picture of these kinds for these experiments."""
-    return expand(
-        "results/{experiment}/figures/{kind}.{suffix}",
-        experiment=experiments,
-        kind=kinds,
-        suffix=["pdf", "png"],
-    )
 
 
 for name, entry in config["paper"].items():
@@ -216,11 +153,6 @@ rule paper:
     input:
         [figures_of(entry["experiments"], [entry["kind"]]) for entry in config["paper"].values()],
     localrule: True
-
-
-def unknown_figure(wildcards):
-    known = ", ".join(config["paper"])
-    raise WorkflowError(f"unknown figure fig{wildcards.unknown}; known: {known}")
 
 
 rule unknown_figure:

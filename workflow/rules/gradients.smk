@@ -12,8 +12,8 @@ rule gradients:
         "results/logs/gradients/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.log",
     benchmark:
         "results/benchmarks/gradients/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.tsv"
-    params:
-        model=setting("model"),
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=8000,
@@ -21,8 +21,8 @@ rule gradients:
         gpu=GPU,
         device=config["device"],
         memory_budget=config["memory_budget"],
-    conda:
-        ENVIRONMENT
+    params:
+        model=setting("model"),
     message:
         "Gradients of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:

@@ -10,34 +10,25 @@ rule stiffness:
         evaluation=evaluation_path,
         library=library("stiffness"),
     output:
-        **{name: f"{RUN}/stiffness/{{precision}}/{{segment}}/{name}.parquet" for name in SEGMENT_TABLES},
+        **{
+            name: f"{RUN}/stiffness/{{precision}}/{{segment}}/{name}.parquet"
+            for name in SEGMENT_TABLES
+        },
     log:
         "results/logs/stiffness/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.log",
     benchmark:
         "results/benchmarks/stiffness/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.tsv"
-    params:
-        distance_bins=setting("distance_bins"),
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=4000,
         runtime=60,
-    conda:
-        ENVIRONMENT
+    params:
+        distance_bins=setting("distance_bins"),
     message:
         "Stiffness of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:
         "../scripts/stiffness.py"
-
-
-def experiment_parts(pattern):
-    """Files of all segments of an experiment, run by run."""
-
-    def get(wildcards):
-        return [
-            pattern.format(experiment=wildcards.experiment, lr=lr, seed=seed, segment=segment, precision=wildcards.precision)
-            for lr, seed, segment in run_segments(wildcards.experiment)
-        ]
-
-    return get
 
 
 rule tables:
@@ -58,14 +49,14 @@ rule tables:
         "results/logs/tables/{experiment}/{precision}.log",
     benchmark:
         "results/benchmarks/tables/{experiment}/{precision}.tsv"
-    params:
-        epochs=setting("epochs"),
-        runs=lambda wildcards: [list(run) for run in run_segments(wildcards.experiment)],
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=4000,
         runtime=10,
-    conda:
-        ENVIRONMENT
+    params:
+        epochs=setting("epochs"),
+        runs=lambda wildcards: [list(run) for run in run_segments(wildcards.experiment)],
     message:
         "Putting together the tables of {wildcards.experiment}"
     script:

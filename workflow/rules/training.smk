@@ -1,16 +1,6 @@
 """Arrays to checkpoints: a training is a chain of segments, each going on from the one before."""
 
 
-def previous_segment(wildcards):
-    chain = segments(wildcards.experiment, wildcards.lr, wildcards.seed)
-    if wildcards.segment not in chain:
-        raise WorkflowError(
-            f"{wildcards.segment} is not a part of this training; its parts are {', '.join(chain)}"
-        )
-    position = chain.index(wildcards.segment)
-    return [f"{RUN}/checkpoints/{chain[position - 1]}"] if position else []
-
-
 rule training:
     input:
         arrays=arrays_path,
@@ -22,19 +12,19 @@ rule training:
         "results/logs/training/{experiment}/lr={lr}/seed={seed}/{segment}.log",
     benchmark:
         "results/benchmarks/training/{experiment}/lr={lr}/seed={seed}/{segment}.tsv"
-    params:
-        model=setting("model"),
-        batch_size=setting("batch_size"),
-        early_checkpoints=setting("early_checkpoints"),
-        augmentation=setting("augmentation"),
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=4000,
         runtime=240,
         gpu=GPU,
         device=config["device"],
-    conda:
-        ENVIRONMENT
+    params:
+        model=setting("model"),
+        batch_size=setting("batch_size"),
+        early_checkpoints=setting("early_checkpoints"),
+        augmentation=setting("augmentation"),
     message:
         "Training {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:

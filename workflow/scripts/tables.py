@@ -37,6 +37,8 @@ if __name__ == "__main__":
             epochs=snakemake.params.epochs,
             segments=snakemake.params.runs,
             checkpoints=list(snakemake.input.checkpoints),
-            parts={name: list(snakemake.input[name]) for name in outputs if name in snakemake.input.keys()},
+            parts={
+                name: list(snakemake.input[name]) for name in outputs if name in snakemake.input
+            },
             outputs=outputs,
         )

@@ -16,7 +16,7 @@ _EXPORTS = {
     "StiffnessError": "stiffness.errors",
 }
 
-__all__ = ["StiffnessError", "gradient_cosines", "gradient_gram"]  # noqa: F822 (see __getattr__)
+__all__ = ["StiffnessError", "gradient_cosines", "gradient_gram"]
 
 
 def __getattr__(name: str) -> Any:

@@ -42,9 +42,7 @@ def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return experiments
 
 
-def _check_experiment(
-    key: str, experiment: Mapping[str, Any], datasets: Mapping[str, Any]
-) -> None:
+def _check_experiment(key: str, experiment: Mapping[str, Any], datasets: Mapping[str, Any]) -> None:
     _known(experiment["dataset"], datasets, f"{key}.dataset", "data set")
     spellings: dict[float, str] = {}
     for rate in experiment["learning_rates"]:
@@ -106,7 +104,7 @@ def _described(error: ValidationError) -> str:
     if error.validator == "enum" and isinstance(error.instance, str):
         return f"{where}: unknown {error.instance!r}{_hint(error.instance, error.validator_value)}"
     if error.schema_path and error.schema_path[-2] == "items" and "learning_rates" in where:
-        return f"{where}: {error.instance!r} is not a positive number in quotes, such as \"1e-3\""
+        return f'{where}: {error.instance!r} is not a positive number in quotes, such as "1e-3"'
     if error.validator == "pattern" and "learning_rate" in where:
-        return f"{where}: {error.instance!r} is not a positive number, such as \"1e-3\""
+        return f'{where}: {error.instance!r} is not a positive number, such as "1e-3"'
     return f"{where}: {error.message}"

@@ -9,7 +9,7 @@ from stiffness.errors import StiffnessError
 
 
 def choose_device(name: str) -> torch.device:
-    """"auto" (a GPU where there is one), "cpu" or "cuda".
+    """ "auto" (a GPU where there is one), "cpu" or "cuda".
 
     Raises:
         StiffnessError: a GPU was asked for and there is none.

@@ -151,7 +151,11 @@ def read_table(path: str | Path) -> "pd.DataFrame":
 def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON."""
     text = json.dumps(value, indent=2, sort_keys=True) + "\n"
-    _write_checked(path, lambda temporary: temporary.write_text(text) and None)
+    _write_checked(path, lambda temporary: _write_text(temporary, text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text)
 
 
 def _line(error: Exception) -> str:

@@ -39,7 +39,7 @@ def job(snakemake: Any) -> Iterator[None]:
     try:
         os.makedirs(os.path.dirname(snakemake.log[0]), exist_ok=True)
         log = open(snakemake.log[0], "w")  # noqa: SIM115 (open as long as the process lives)
-        sys.stderr = _Tee(terminal, log)  # type: ignore[assignment]
+        sys.stderr = _Tee(terminal, log)
     except OSError as error:
         print(f"no log: {error}", file=sys.stderr)
     with reported(snakemake.rule):

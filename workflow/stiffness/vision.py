@@ -25,7 +25,7 @@ def import_torchvision() -> ModuleType:
             _library = torch.library.Library("torchvision", "DEF")
             for name in ("nms", "qnms"):
                 _library.define(name + _SCHEMA)
-    import torchvision  # noqa: F811
+    import torchvision
     import torchvision.datasets
 
     return torchvision

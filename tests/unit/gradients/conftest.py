@@ -179,9 +179,7 @@ CASES: dict[str, Callable[[], Case]] = {
         first=nn.Linear(6, 5),
         last=nn.Linear(5, 4),
     ),
-    "layer_under_no_grad": lambda: network(
-        untracked, first=nn.Linear(6, 5), last=nn.Linear(5, 4)
-    ),
+    "layer_under_no_grad": lambda: network(untracked, first=nn.Linear(6, 5), last=nn.Linear(5, 4)),
     "dict_with_logits": dict_with_logits,
 }
 
@@ -214,7 +212,7 @@ def trained() -> Case:
     inputs, targets = clusters(torch.Generator().manual_seed(0))
     model = build_model(ModelSpec("fc"), (1, 6, 6), 4, seed=0)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(12):
+    for _ in range(6):
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(inputs), targets).backward()
         optimizer.step()

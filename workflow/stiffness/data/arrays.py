@@ -71,9 +71,7 @@ class Arrays:
             ("validation", validation_inputs, validation_targets),
         ):
             if len(inputs) != len(targets) or not len(inputs):
-                raise StiffnessError(
-                    f"{name} set: {len(inputs)} inputs but {len(targets)} labels"
-                )
+                raise StiffnessError(f"{name} set: {len(inputs)} inputs but {len(targets)} labels")
             if inputs.shape[1:] != train_inputs.shape[1:]:
                 raise StiffnessError(f"{name} set: images of another shape than the training set's")
             if targets.min() < 0 or targets.max() >= len(class_names):

@@ -39,8 +39,14 @@ class Evaluation:
         """Read what ``save`` wrote; raises ``StiffnessError`` as ``read_tensors`` does."""
         tensors, metadata = read_tensors(path)
         try:
-            return cls(**tensors, **metadata)
-        except TypeError:
+            return cls(
+                inputs=tensors["inputs"],
+                targets=tensors["targets"],
+                indices=tensors["indices"],
+                num_train=metadata["num_train"],
+                class_names=metadata["class_names"],
+            )
+        except KeyError:
             raise StiffnessError(f"{path}: not an evaluation subset") from None
 
     def distances(self) -> torch.Tensor:

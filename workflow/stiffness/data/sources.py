@@ -101,9 +101,7 @@ def load_torchvision(name: str, data_dir: str | Path) -> Arrays:
     return Arrays.of(*_tensors(train), *_tensors(validation), list(train.classes))
 
 
-def load_image_folder(
-    path: str | Path, channels: int = 3, image_size: int | None = None
-) -> Arrays:
+def load_image_folder(path: str | Path, channels: int = 3, image_size: int | None = None) -> Arrays:
     """``path/train/<class>/*`` and ``path/test/<class>/*``, any format Pillow reads.
 
     Args:
@@ -136,7 +134,7 @@ def load_image_folder(
             f"{path}: train and test do not have the same classes; "
             f"in only one of them: {', '.join(different[:5])}"
         )
-    parts: list[torch.Tensor] = []
+    inputs, targets = [], []
     shape: tuple[int, ...] | None = None
     for folder in folders.values():
         images = []
@@ -149,8 +147,9 @@ def load_image_folder(
                     f"{shape[1]} x {shape[2]}; set image_size to resize them"
                 )
             images.append(image)
-        parts += [torch.from_numpy(np.stack(images)), torch.tensor(folder.targets)]
-    return Arrays.of(*parts, class_names=classes)
+        inputs.append(torch.from_numpy(np.stack(images)))
+        targets.append(torch.tensor(folder.targets))
+    return Arrays.of(inputs[0], targets[0], inputs[1], targets[1], classes)
 
 
 LOADERS: dict[str, Callable[..., Arrays]] = {
@@ -163,9 +162,7 @@ LOADERS: dict[str, Callable[..., Arrays]] = {
 def load(source: str, options: dict[str, Any], data_dir: str | Path) -> Arrays:
     """Load a data set as config.yaml describes it: ``source`` and that source's ``options``."""
     if source not in LOADERS:
-        raise StiffnessError(
-            f"datasets: unknown source {source!r}; known: {', '.join(LOADERS)}"
-        )
+        raise StiffnessError(f"datasets: unknown source {source!r}; known: {', '.join(LOADERS)}")
     if source == "torchvision":
         options = {**options, "data_dir": data_dir}
     if source == "image_folder":

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from stiffness.figures import style
 from stiffness.stiffness.pairs import METRICS, PAIR_MODES
@@ -32,7 +33,8 @@ def draw(
         options: width, height (inches), colormap (diverging).
     """
     seed, status = style.reference_run(runs, learning_rate)
-    figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.03)
+    figure = plt.figure(figsize=(options["width"], options["height"]), layout=layout)
     title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}"
     if status != style.OK:
         style.refuse_dead(figure, title, status)
@@ -70,6 +72,7 @@ def draw(
 
 
 def _class_ticks(axis: Axes, names: list[str], left: bool, bottom: bool) -> None:
+    axis.spines[:].set_visible(False)
     if len(names) > _MOST_NAMED:
         axis.set_xticks([])
         axis.set_yticks([])

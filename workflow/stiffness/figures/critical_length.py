@@ -57,7 +57,9 @@ def draw(
         if len(alive):
             style.epoch_axis(axes[0, column], alive["epoch"])
             axes[1, column].set_xscale("log")
-            axes[1, column].set_xlim(alive["train_loss"].max() * 1.1, alive["train_loss"].min() / 1.1)
+            axes[1, column].set_xlim(
+                alive["train_loss"].max() * 1.1, alive["train_loss"].min() / 1.1
+            )
     for axis in axes.flat:
         axis.axhline(_MOST, color="0.6", lw=0.6, ls=(0, (2, 2)), zorder=0)
         axis.set_ylim(0, 2.35)
@@ -90,7 +92,9 @@ def draw(
 def _points(axis: Axes, run: pd.DataFrame, x: str, color: Any) -> None:
     run = run.sort_values("step")
     inside = run[(run["crossing"] != NONE) & (run["value"] <= _MOST)]
-    axis.plot(inside[x], inside["value"], color=color, lw=0.7, alpha=0.6)
+    # A line joins neighbouring checkpoints only: it breaks where one has no value to draw.
+    unbroken = run["value"].where(run.index.isin(inside.index))
+    axis.plot(run[x], unbroken, color=color, lw=0.7, alpha=0.6)
     axis.vlines(inside[x], inside["low"], inside["high"], color=color, lw=0.7, alpha=0.6)
     for kind, fill in ((True, color), (False, "white")):
         rows = inside[(inside["crossing"] == MEASURED) == kind]

@@ -102,6 +102,12 @@ def _panel(axis: Axes, bins: pd.DataFrame, fit: pd.Series, color: str) -> None:
             zorder=3,
         )
     axis.text(
-        0.97, 0.97, text, transform=axis.transAxes, ha="right", va="top", fontsize=7,
+        0.97,
+        0.97,
+        text,
+        transform=axis.transAxes,
+        ha="right",
+        va="top",
+        fontsize=7,
         bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1},
     )

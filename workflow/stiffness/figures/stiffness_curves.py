@@ -55,9 +55,10 @@ def draw(
     axes[1, 0].set_ylabel("between-classes stiffness")
     if len(alive):
         style.epoch_axis(axes[0, 0], alive["epoch"])
+        mode = style.MODE_NAMES[options["pair_mode"]]
         figure.legend(
             *axes[0, 0].get_legend_handles_labels(),
-            title=f"learning rate\n({style.MODE_NAMES[options['pair_mode']]} pairs,\n95 % interval)",
+            title=f"learning rate\n({mode} pairs,\n95 % interval)",
             loc="outside right center",
         )
     figure.suptitle("\n".join(filter(None, [_title(runs), style.dead_runs(runs)])), fontsize=8)

@@ -54,7 +54,9 @@ def colors(palette: str, number: int) -> list[Any]:
             return list(sns.color_palette(palette, number))
         return list(sns.color_palette(palette, as_cmap=True)(np.linspace(0, 0.85, number)))
     except ValueError:
-        raise StiffnessError(f"figures: unknown palette {palette!r}; see seaborn's palettes") from None
+        raise StiffnessError(
+            f"figures: unknown palette {palette!r}; see seaborn's palettes"
+        ) from None
 
 
 def save(figure: Figure, outputs: Sequence[str | Path]) -> None:
@@ -142,7 +144,8 @@ def stage_steps(history: pd.DataFrame, stages: Sequence[float | str]) -> list[pd
         if stage == "last":
             rows.append(history.iloc[-1])
         else:
-            rows.append(history.loc[(history["epoch"] - float(stage)).abs().idxmin()])
+            nearest = int((history["epoch"] - float(stage)).abs().to_numpy().argmin())
+            rows.append(history.iloc[nearest])
     return rows
 
 

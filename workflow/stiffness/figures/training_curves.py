@@ -25,11 +25,14 @@ def draw(
 
     Args:
         runs, history, summary: an experiment's tables.
-        options: width, height (inches), palette, metric ("sign" or "cosine").
+        options: width, height (inches), colors (a pair mode each), metric ("sign" or "cosine").
     """
     seed, status = style.reference_run(runs, learning_rate)
     figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
-    title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}"
+    title = (
+        f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}\n"
+        "bands: 95 % intervals over examples"
+    )
     if status != style.OK:
         style.refuse_dead(figure, title, status)
         style.save(figure, outputs)
@@ -44,7 +47,6 @@ def draw(
     ]
     top, *panels = figure.subplots(3, 1, sharex=True)
     top.set_title(title)
-    shades = style.colors(options["palette"], 3)
     top.plot(losses["epoch"], losses["train_loss"], color="black", label="training")
     top.plot(
         losses["epoch"],
@@ -55,16 +57,14 @@ def draw(
     )
     top.set_ylabel("loss")
     for axis, quantity in zip(panels, ("within", "between"), strict=True):
-        for mode, color in zip(PAIR_MODES, shades, strict=True):
-            rows = stiffness[
-                (stiffness["quantity"] == quantity) & (stiffness["pair_mode"] == mode)
-            ]
+        for mode, color in zip(PAIR_MODES, options["colors"], strict=True):
+            rows = stiffness[(stiffness["quantity"] == quantity) & (stiffness["pair_mode"] == mode)]
             mean = style.seed_mean(rows, ["epoch"])
-            style.curve(axis, mean, "epoch", color, style.MODE_NAMES[mode])
+            style.curve(axis, mean, "epoch", color, f"{style.MODE_NAMES[mode]} pairs")
         name = {"within": "within-class", "between": "between-classes"}[quantity]
         axis.set_ylabel(f"{name}\n{style.METRIC_NAMES[options['metric']]}")
         axis.axhline(0, color="0.6", lw=0.6, zorder=0)
-    onset = "onset of over-fitting" if run["onset_reached"] else "lowest validation loss so far"
+    onset = "over-fitting sets in" if run["onset_reached"] else "lowest validation loss"
     for axis in (top, *panels):
         axis.axvline(
             run["onset_epoch"],
@@ -72,8 +72,8 @@ def draw(
             ls="-" if run["onset_reached"] else ":",
             label=f"{onset} (epoch {run['onset_epoch']:.3g})" if axis is top else None,
         )
-    top.legend(loc="best")
-    panels[1].legend(title="pairs, with 95 % interval over examples", loc="best")
+    handles = [*top.get_lines(), *panels[0].get_lines()[: len(PAIR_MODES)]]
+    figure.legend(handles=handles, ncols=2, loc="outside lower center")
     style.epoch_axis(panels[-1], losses["epoch"])
     panels[-1].set_xlabel("epoch")
     figure.align_ylabels()

@@ -28,7 +28,7 @@ _PROBE = 8
 
 
 def parse_bytes(text: str | int) -> int:
-    """"4GiB", "256MiB" or a number of bytes.
+    """ "4GiB", "256MiB" or a number of bytes.
 
     Raises:
         StiffnessError: anything else.
@@ -157,9 +157,7 @@ class _Capture:
         return hook
 
 
-def _factored_layers(
-    model: nn.Module, inputs: Inputs, seeds: torch.Tensor
-) -> dict[str, nn.Linear]:
+def _factored_layers(model: nn.Module, inputs: Inputs, seeds: torch.Tensor) -> dict[str, nn.Linear]:
     """The linear layers whose gradient is one outer product an example; see the module's text."""
     owners: dict[int, int] = {}
     for module in model.modules():

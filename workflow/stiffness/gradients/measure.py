@@ -50,7 +50,8 @@ def measure_segment(
                 model, inputs, targets, memory_budget=memory_budget, precision=precision
             )
             seconds = time.perf_counter() - began
-            assert isinstance(cosines, torch.Tensor) and isinstance(log_norms, torch.Tensor)
+            assert isinstance(cosines, torch.Tensor)
+            assert isinstance(log_norms, torch.Tensor)
             about = {
                 "step": metadata["step"],
                 "epoch": metadata["epoch"],

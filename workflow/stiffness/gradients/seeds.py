@@ -6,6 +6,7 @@ example: seeds are computed in float64, scaled to unit norm, and their norms kep
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -78,14 +79,10 @@ def _autograd_seeds(outputs: torch.Tensor, targets: torch.Tensor, loss: Loss) ->
     if isinstance(loss, str):
         if loss != "cross_entropy":
             raise StiffnessError(f"loss: unknown {loss!r}; give cross_entropy or a function")
-
-        def function(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-            return nn.functional.cross_entropy(outputs, targets, reduction="none")
-    else:
-        function = loss
+        loss = partial(nn.functional.cross_entropy, reduction="none")
     with torch.enable_grad():
         leaf = outputs.clone().requires_grad_()
-        losses = function(leaf, targets)
+        losses = loss(leaf, targets)
         if losses.shape != outputs.shape[:1]:
             raise StiffnessError(
                 f"loss: must return one value an example, [{len(outputs)}], "

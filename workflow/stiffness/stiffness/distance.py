@@ -33,9 +33,7 @@ class ClassPairs:
     strata: Ints
 
 
-def same_class_pairs(
-    distances: np.ndarray, classes: Ints, num_train: int, mode: str
-) -> ClassPairs:
+def same_class_pairs(distances: np.ndarray, classes: Ints, num_train: int, mode: str) -> ClassPairs:
     """All pairs of one class in one mode: each unordered pair once, no example with itself.
 
     Args:
@@ -57,9 +55,7 @@ def same_class_pairs(
 def defined_pairs(pairs: ClassPairs, defined: Bools) -> ClassPairs:
     """Without the pairs of an example that is not ``defined`` [N]."""
     keep = defined[pairs.first] & defined[pairs.second]
-    return ClassPairs(
-        pairs.first[keep], pairs.second[keep], pairs.distances[keep], pairs.strata
-    )
+    return ClassPairs(pairs.first[keep], pairs.second[keep], pairs.distances[keep], pairs.strata)
 
 
 @dataclass(frozen=True)
@@ -123,7 +119,11 @@ def critical_length(pairs: ClassPairs, values: Floats) -> CriticalLength:
     number = len(values)
     if number < 3 or np.ptp(pairs.distances) == 0:
         nothing = float(pairs.distances.max()) if number else np.nan
-        return CriticalLength(NONE, *[np.nan] * 7, nothing, number)
+        undefined = {
+            field: np.nan
+            for field in ("value", "low", "high", "slope", "slope_low", "slope_high", "intercept")
+        }
+        return CriticalLength(crossing=NONE, max_distance=nothing, num_pairs=number, **undefined)
     center = pairs.distances.mean()  # keeps the sums of a flat line exact
     moved = pairs.distances - center
     terms = np.stack([np.ones(number), moved, moved**2, values, moved * values])
@@ -183,9 +183,9 @@ def _members(pairs: ClassPairs) -> Bools:
 def _per_example(pairs: ClassPairs, index: Ints, weights: Floats, count: int) -> Floats:
     """[N, count]: sums of ``weights`` [P] over the pairs an example takes part in, by ``index``."""
     number = len(pairs.strata)
-    total = np.bincount(pairs.first * count + index, weights, number * count)
-    total += np.bincount(pairs.second * count + index, weights, number * count)
-    return total.reshape(number, count)
+    first = np.bincount(pairs.first * count + index, weights, number * count)
+    second = np.bincount(pairs.second * count + index, weights, number * count)
+    return (first + second).astype(np.float64).reshape(number, count)
 
 
 def _line(n: Floats, x: Floats, xx: Floats, y: Floats, xy: Floats) -> tuple[Floats, Floats]:

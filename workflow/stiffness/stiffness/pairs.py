@@ -66,9 +66,7 @@ def select_pairs(
     same_set = mode != "train-val"
     if same_set:
         np.fill_diagonal(values, 0)
-    return Pairs(
-        values, classes[rows], classes[columns], defined[rows], defined[columns], same_set
-    )
+    return Pairs(values, classes[rows], classes[columns], defined[rows], defined[columns], same_set)
 
 
 def interval(value: Floats | float, error: Floats | float) -> tuple[Floats, Floats]:

@@ -129,8 +129,7 @@ def build_model(
         raise StiffnessError(f"model: unknown {spec.name!r}; known: {', '.join(_BUILDERS)}")
     if spec.initialization not in ("glorot_uniform", "pytorch"):
         raise StiffnessError(
-            f"model: unknown initialization {spec.initialization!r}; "
-            "known: glorot_uniform, pytorch"
+            f"model: unknown initialization {spec.initialization!r}; known: glorot_uniform, pytorch"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -279,9 +279,9 @@ def crop_flip(
     rows = torch.arange(height, device=images.device) + shift[0][:, None]
     columns = torch.arange(width, device=images.device).expand(count, width)
     columns = torch.where(flip[:, None], width - 1 - columns, columns) + shift[1][:, None]
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & (
-        (columns >= 0) & (columns < width)
-    )[:, None, :]
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
+        :, None, :
+    ]
     index = torch.arange(count, device=images.device)[:, None, None]
     moved = images.permute(0, 2, 3, 1)[
         index, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
@@ -292,9 +292,7 @@ def crop_flip(
 
 
 @torch.inference_mode()
-def _evaluate(
-    model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor
-) -> tuple[float, float]:
+def _evaluate(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[float, float]:
     """Mean cross-entropy and accuracy."""
     loss = torch.zeros((), dtype=torch.float64, device=targets.device)
     correct = torch.zeros((), dtype=torch.int64, device=targets.device)
@@ -320,7 +318,7 @@ def _digest(arrays: Arrays) -> str:
         arrays.validation_inputs,
         arrays.validation_targets,
     ):
-        digest.update(tensor.contiguous().numpy())
+        digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -1,0 +1,605 @@
+"""Training: the same bits whatever the cuts and interruptions, and what is recorded."""
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from stiffness.data.arrays import Arrays, Normalization
+from stiffness.errors import StiffnessError
+from stiffness.files import read_metadata, read_table, read_tensors
+from stiffness.training import train
+from stiffness.training.models import ModelSpec, build_model, load_weights
+from stiffness.training.schedule import checkpoint_steps
+from stiffness.training.train import (
+    HISTORY,
+    HISTORY_COLUMNS,
+    STATE,
+    TrainingSpec,
+    checkpoint_name,
+    crop_flip,
+    train_segment,
+)
+
+CPU = torch.device("cpu")
+FC = TrainingSpec(ModelSpec("fc"), "1e-3", seed=0, batch_size=32, early_checkpoints=2)
+CNN = replace(FC, model=ModelSpec("cnn", padding="same"), learning_rate="3e-3")
+NORM = replace(FC, model=ModelSpec("resnet20v1", batch_norm=True))
+STEPS = 5  # an epoch of 150 examples
+
+
+def segment(arrays, spec, start, end, previous, output, label="") -> Path:
+    train_segment(arrays, spec, start, end, previous, output, CPU, label)
+    return Path(output)
+
+
+def history(*folders: Path) -> pd.DataFrame:
+    return pd.concat([read_table(folder / HISTORY) for folder in folders], ignore_index=True)
+
+
+def checkpoints(*folders: Path) -> dict[str, Path]:
+    return {path.name: path for folder in folders for path in folder.glob("step=*")}
+
+
+def assert_same_tensors(first: Path, second: Path) -> None:
+    ours, theirs = read_tensors(first)[0], read_tensors(second)[0]
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def assert_same_run(ours: list[Path], theirs: list[Path]) -> None:
+    """Same checkpoints, last state and history, bit for bit."""
+    first, second = checkpoints(*ours), checkpoints(*theirs)
+    assert first.keys() == second.keys()
+    for name, path in first.items():
+        assert_same_tensors(path, second[name])
+    assert_same_tensors(ours[-1] / STATE, theirs[-1] / STATE)
+    pd.testing.assert_frame_equal(history(*ours), history(*theirs), check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def whole(few_digits, tmp_path_factory) -> Path:
+    """Three epochs of FC without interruption."""
+    output = tmp_path_factory.mktemp("whole") / "epochs=0000-0003"
+    return segment(few_digits, FC, 0, 3, None, output)
+
+
+@contextmanager
+def interrupted(monkeypatch, name: str, call: int, error: BaseException) -> Iterator[None]:
+    """Make the ``call``-th call of a name in train.py raise, and expect that it does."""
+    calls = 0
+    original = getattr(train, name)
+
+    def interrupt(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise error
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, name, interrupt)
+        with pytest.raises(type(error)):
+            yield
+    assert calls == call
+
+
+@pytest.fixture
+def trained_epochs(monkeypatch) -> list[int]:
+    """Filled with the epochs (from 0) that are trained."""
+    epochs = []
+    original = train._Run.train_epoch
+
+    def count(run, work):
+        epochs.append(run.epoch)
+        original(run, work)
+
+    monkeypatch.setattr(train._Run, "train_epoch", count)
+    return epochs
+
+
+# --- what is written -----------------------------------------------------------------------------
+
+
+def test_the_checkpoints_that_the_schedule_asks_for(whole):
+    steps = checkpoint_steps(0, 3, STEPS, FC.early_checkpoints)
+    assert sorted(checkpoints(whole)) == [checkpoint_name(step) for step in steps]
+    assert history(whole)["step"].tolist() == steps
+
+
+def test_nothing_unfinished_is_left(whole):
+    assert [path.name for path in whole.parent.iterdir()] == [whole.name]
+    expected = {HISTORY, STATE, *checkpoints(whole)}
+    assert {path.name for path in whole.iterdir()} == expected
+
+
+def test_history_columns(whole):
+    table = history(whole)
+    assert table.columns.tolist() == HISTORY_COLUMNS
+    np.testing.assert_array_equal(table["epoch"], table["step"] / STEPS)
+    assert np.isfinite(table).all(axis=None)
+
+
+def test_the_first_checkpoint_is_the_initialisation(whole, few_digits):
+    model = build_model(FC.model, (1, 8, 8), 10, FC.seed)
+    tensors, metadata = read_tensors(whole / checkpoint_name(0))
+    for name, parameter in model.state_dict().items():
+        assert torch.equal(tensors[name], parameter)
+    assert metadata["step"] == 0
+    assert metadata["model"]["name"] == "fc"
+
+
+@pytest.mark.parametrize("row", [0, -1])
+def test_recorded_losses_and_accuracies_are_those_of_the_checkpoint(whole, few_digits, row):
+    recorded = history(whole).iloc[row]
+    path = whole / checkpoint_name(int(recorded["step"]))
+    model = build_model(FC.model, (1, 8, 8), 10, seed=99)
+    load_weights(model, read_tensors(path)[0], str(path), "fc")
+    for split in ("train", "validation"):
+        inputs = few_digits.normalization(getattr(few_digits, f"{split}_inputs"))
+        targets = getattr(few_digits, f"{split}_targets").numpy()
+        with torch.inference_mode():
+            outputs = model.double()(inputs.double()).numpy()
+        exponents = np.exp(outputs - outputs.max(1, keepdims=True))
+        chosen = exponents[np.arange(len(targets)), targets] / exponents.sum(1)
+        # The recorded loss is of a float32 forward pass.
+        assert recorded[f"{split}_loss"] == pytest.approx(-np.log(chosen).mean(), rel=1e-5)
+        accuracy = (outputs.argmax(1) == targets).mean()
+        assert recorded[f"{split}_accuracy"] == pytest.approx(accuracy, abs=1e-12)
+
+
+def test_chance_is_the_best_that_ignores_the_input(whole, few_digits):
+    shares = np.bincount(few_digits.train_targets) / 150
+    table = history(whole)
+    assert table["chance_loss"].unique() == pytest.approx([-(shares * np.log(shares)).sum()])
+    assert table["chance_accuracy"].unique() == pytest.approx([shares.max()])
+
+
+def test_chance_with_a_class_that_is_not_in_the_training_set(few_digits, tmp_path):
+    rows = few_digits.train_targets < 2
+    arrays = replace(
+        few_digits,
+        train_inputs=few_digits.train_inputs[rows],
+        train_targets=few_digits.train_targets[rows],
+    )
+    output = segment(arrays, FC, 0, 1, None, tmp_path / "run")
+    shares = np.bincount(arrays.train_targets) / len(arrays.train_targets)
+    assert len(shares) == 2
+    assert history(output)["chance_loss"][0] == pytest.approx(-(shares * np.log(shares)).sum())
+
+
+@pytest.fixture
+def stripes() -> Arrays:
+    """Horizontal against vertical stripes in noise: classes that no crop or flip changes."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(0, 150, (300, 1, 12, 12), generator=generator, dtype=torch.uint8)
+    targets = torch.arange(300) % 2
+    inputs[0::2, :, ::2, :] += 100
+    inputs[1::2, :, :, ::2] += 100
+    return Arrays.of(inputs[:200], targets[:200], inputs[200:], targets[200:], ["-", "|"])
+
+
+@pytest.mark.parametrize("augmentation", ["none", "crop_flip"])
+def test_it_learns(stripes, tmp_path, augmentation):
+    spec = replace(CNN, augmentation=augmentation)
+    table = history(segment(stripes, spec, 0, 6, None, tmp_path / "run"))
+    assert table["train_loss"].iloc[0] == pytest.approx(np.log(2), abs=0.05)
+    assert table["train_loss"].iloc[-1] < 0.5 * table["chance_loss"].iloc[-1]
+    assert table["validation_accuracy"].iloc[-1] > 0.9
+
+
+def test_augmentation_changes_the_training_and_not_the_evaluation(few_digits, whole, tmp_path):
+    spec = replace(FC, augmentation="crop_flip")
+    table = history(segment(few_digits, spec, 0, 1, None, tmp_path / "run"))
+    plain = history(whole)
+    assert table.iloc[0].equals(plain.iloc[0])
+    assert table["train_loss"].iloc[-1] != plain["train_loss"][plain["epoch"] == 1].item()
+
+
+def test_the_seed_decides_the_order_too(few_digits, whole, tmp_path, monkeypatch):
+    same_start = build_model(FC.model, (1, 8, 8), 10, FC.seed)
+    monkeypatch.setattr(train, "build_model", lambda *_: same_start)
+    other = segment(few_digits, replace(FC, seed=1), 0, 1, None, tmp_path / "run")
+    assert_same_tensors(other / checkpoint_name(0), whole / checkpoint_name(0))
+    last = checkpoint_name(STEPS)
+    ours, theirs = read_tensors(other / last)[0], read_tensors(whole / last)[0]
+    assert not torch.equal(ours["1.weight"], theirs["1.weight"])
+
+
+def test_the_first_update_is_adam_on_the_mean_cross_entropy(few_digits, tmp_path):
+    """With all examples in one batch the order does not matter."""
+    spec = replace(FC, batch_size=150, early_checkpoints=0)
+    output = segment(few_digits, spec, 0, 1, None, tmp_path / "run")
+    model = build_model(FC.model, (1, 8, 8), 10, FC.seed)
+    inputs = few_digits.normalization(few_digits.train_inputs)
+    loss = torch.nn.functional.cross_entropy(model(inputs), few_digits.train_targets)
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    found = read_tensors(output / checkpoint_name(1))[0]
+    for (name, before), gradient in zip(model.named_parameters(), gradients, strict=True):
+        # Adam's first step is -rate * g / (|g| + 1e-8); tiny entries depend on the summation.
+        sure = gradient.abs() > 1e-5
+        step = (found[name] - before.detach())[sure]
+        np.testing.assert_allclose(step, -1e-3 * gradient[sure].sign(), rtol=2e-3)
+
+
+def test_the_global_generator_is_left_alone(few_digits, tmp_path):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    segment(few_digits, replace(FC, augmentation="crop_flip"), 0, 1, None, tmp_path / "run")
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_global_generator_does_not_matter(few_digits, whole, tmp_path):
+    torch.manual_seed(6)
+    again = segment(few_digits, FC, 0, 3, None, tmp_path / "run")
+    assert_same_run([again], [whole])
+
+
+def test_a_progress_line_an_epoch(few_digits, tmp_path, capsys):
+    output = segment(few_digits, FC, 0, 2, None, tmp_path / "run", label="digits_fc lr=1e-3")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    table = history(output)
+    for number, line in enumerate(lines, start=1):
+        match = re.fullmatch(
+            rf"digits_fc lr=1e-3 epoch {number}/2: loss (\S+) accuracy (\S+), "
+            r"validation loss (\S+) accuracy (\S+), (\d+):(\d\d) left",
+            line,
+        )
+        assert match, line
+        row = table[table["epoch"] == number].iloc[0]
+        found = [float(text) for text in match.groups()[:4]]
+        names = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
+        np.testing.assert_allclose(found, row[names].astype(float), atol=5.1e-5)
+    assert lines[-1].endswith(" 0:00 left")
+
+
+def test_time_left(capsys, whole):
+    class Run:
+        epoch = 3
+        history = history(whole).to_dict("records")
+
+    train._report("x", Run, 9, 125.4)
+    assert capsys.readouterr().err.rstrip().endswith(", 2:05 left")
+
+
+# --- chains --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", [FC, CNN, NORM], ids=["fc", "cnn", "batch norm"])
+@pytest.mark.parametrize("augmentation", ["none", "crop_flip"])
+def test_a_chain_equals_one_run(few_digits, tmp_path, spec, augmentation):
+    spec = replace(spec, augmentation=augmentation)
+    ends = [0, 1, 2] if spec.model.name == "resnet20v1" else [0, 1, 3, 4]
+    if spec.model.name == "resnet20v1":
+        few_digits = Arrays.of(
+            few_digits.train_inputs[:64],
+            few_digits.train_targets[:64],
+            few_digits.validation_inputs,
+            few_digits.validation_targets,
+            few_digits.class_names,
+        )
+    whole = segment(few_digits, spec, 0, ends[-1], None, tmp_path / "whole")
+    chain: list[Path] = []
+    for start, end in pairwise(ends):
+        previous = chain[-1] if chain else None
+        chain.append(segment(few_digits, spec, start, end, previous, tmp_path / f"{start}-{end}"))
+    assert_same_run(chain, [whole])
+    metadata = read_metadata(chain[-1] / STATE)
+    assert metadata["step"] == ends[-1] * metadata["steps_per_epoch"]
+
+
+def test_a_previous_segment_that_ends_elsewhere_is_named(few_digits, whole, tmp_path):
+    with pytest.raises(StiffnessError, match="ends at epoch 3, not 2") as raised:
+        segment(few_digits, FC, 2, 4, whole, tmp_path / "run")
+    assert str(whole) in str(raised.value)
+
+
+def test_a_previous_segment_of_another_model_is_named(few_digits, whole, tmp_path):
+    with pytest.raises(StiffnessError, match="a checkpoint of another model than") as raised:
+        segment(few_digits, CNN, 3, 4, whole, tmp_path / "run")
+    assert str(raised.value).startswith(str(whole / STATE))
+
+
+@pytest.mark.parametrize("damage", ["absent", "truncated"])
+def test_an_unreadable_previous_segment_is_named(few_digits, tmp_path, damage):
+    previous = tmp_path / "previous"
+    previous.mkdir()
+    if damage == "truncated":
+        (previous / STATE).write_bytes(b"\0" * 20)
+    with pytest.raises(StiffnessError) as raised:
+        segment(few_digits, FC, 3, 4, previous, tmp_path / "run")
+    assert str(raised.value).startswith(str(previous / STATE))
+
+
+def test_a_finished_folder_is_replaced(few_digits, whole, tmp_path):
+    output = tmp_path / "run"
+    output.mkdir()
+    (output / "old").touch()
+    segment(few_digits, FC, 0, 3, None, output)
+    assert not (output / "old").exists()
+    assert_same_run([output], [whole])
+
+
+# --- interruptions -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("done", [1, 2, 3])
+def test_an_interrupted_segment_goes_on(few_digits, whole, tmp_path, monkeypatch, done):
+    output = tmp_path / "epochs=0000-0003"
+    with interrupted(monkeypatch, "_report", done, KeyboardInterrupt()):
+        segment(few_digits, FC, 0, 3, None, output)
+    assert not output.exists()
+    segment(few_digits, FC, 0, 3, None, output)
+    assert_same_run([output], [whole])
+    assert [path.name for path in tmp_path.iterdir()] == [output.name]
+
+
+@pytest.mark.parametrize("done", [0, 1, 2])
+def test_finished_epochs_are_not_trained_again(
+    few_digits, tmp_path, monkeypatch, trained_epochs, done
+):
+    if done:
+        with interrupted(monkeypatch, "_report", done, KeyboardInterrupt()):
+            segment(few_digits, FC, 0, 3, None, tmp_path / "run")
+    assert trained_epochs == list(range(done))
+    trained_epochs.clear()
+    segment(few_digits, FC, 0, 3, None, tmp_path / "run")
+    assert trained_epochs == list(range(done, 3))
+
+
+def test_two_interruptions(few_digits, whole, tmp_path, monkeypatch):
+    for _ in range(2):
+        with interrupted(monkeypatch, "_report", 1, KeyboardInterrupt()):
+            segment(few_digits, FC, 0, 3, None, tmp_path / "run")
+    segment(few_digits, FC, 0, 3, None, tmp_path / "run")
+    assert_same_run([tmp_path / "run"], [whole])
+
+
+# Calls of _evaluate: two a record; records at steps 0, some early ones, 5, 10 and 15.
+@pytest.mark.parametrize("call", [1, 2, 4, -4, -1])
+def test_an_interruption_within_an_epoch(few_digits, whole, tmp_path, monkeypatch, call):
+    calls = 2 * len(history(whole))
+    with interrupted(monkeypatch, "_evaluate", call % (calls + 1), KeyboardInterrupt()):
+        segment(few_digits, FC, 0, 3, None, tmp_path / "run")
+    segment(few_digits, FC, 0, 3, None, tmp_path / "run")
+    assert_same_run([tmp_path / "run"], [whole])
+
+
+def test_an_interrupted_later_segment_goes_on(few_digits, whole, tmp_path, monkeypatch):
+    first = segment(few_digits, FC, 0, 1, None, tmp_path / "first")
+    with interrupted(monkeypatch, "_report", 1, KeyboardInterrupt()):
+        segment(few_digits, FC, 1, 3, first, tmp_path / "second")
+    second = segment(few_digits, FC, 1, 3, first, tmp_path / "second")
+    assert_same_run([first, second], [whole])
+
+
+@pytest.mark.parametrize("name", [HISTORY, STATE])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_full_disk_while_saving(few_digits, whole, tmp_path, monkeypatch, name, epoch):
+    """History and state are two files: one of them may be an epoch ahead of the other."""
+    writer = "write_table" if name == HISTORY else "write_tensors"
+    original = getattr(train, writer)
+    saves = 0
+
+    def fail(path, *args):
+        nonlocal saves
+        saves += Path(path).name == name
+        if Path(path).name == name and saves == epoch:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        original(path, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, writer, fail)
+        with pytest.raises(OSError, match="No space left"):
+            segment(few_digits, FC, 0, 3, None, tmp_path / "run")
+    segment(few_digits, FC, 0, 3, None, tmp_path / "run")
+    assert_same_run([tmp_path / "run"], [whole])
+
+
+@pytest.mark.parametrize("name", [HISTORY, STATE])
+def test_a_damaged_unfinished_folder_is_started_over(
+    few_digits, whole, tmp_path, monkeypatch, name
+):
+    with interrupted(monkeypatch, "_report", 2, KeyboardInterrupt()):
+        segment(few_digits, FC, 0, 3, None, tmp_path / "run")
+    (tmp_path / ".run.unfinished" / name).write_bytes(b"\0" * 20)
+    segment(few_digits, FC, 0, 3, None, tmp_path / "run")
+    assert_same_run([tmp_path / "run"], [whole])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rate": "3e-3"},
+        {"seed": 1},
+        {"batch_size": 50},
+        {"early_checkpoints": 0},
+        {"augmentation": "crop_flip"},
+        {"model": ModelSpec("fc", initialization="pytorch")},
+        {"model": ModelSpec("cnn", padding="same")},
+    ],
+    ids=str,
+)
+def test_an_unfinished_folder_of_other_parameters_is_discarded(
+    few_digits, whole, tmp_path, monkeypatch, change
+):
+    with interrupted(monkeypatch, "_report", 2, KeyboardInterrupt()):
+        segment(few_digits, replace(FC, **change), 0, 3, None, tmp_path / "run")
+    segment(few_digits, FC, 0, 3, None, tmp_path / "run")
+    assert_same_run([tmp_path / "run"], [whole])
+
+
+def test_an_unfinished_folder_of_other_data_is_discarded(few_digits, whole, tmp_path, monkeypatch):
+    shifted = replace(few_digits, validation_targets=few_digits.validation_targets.flip(0))
+    with interrupted(monkeypatch, "_report", 2, KeyboardInterrupt()):
+        segment(shifted, FC, 0, 3, None, tmp_path / "run")
+    segment(few_digits, FC, 0, 3, None, tmp_path / "run")
+    assert_same_run([tmp_path / "run"], [whole])
+
+
+def test_an_unfinished_folder_of_other_code_is_discarded(
+    few_digits, tmp_path, monkeypatch, trained_epochs
+):
+    with interrupted(monkeypatch, "_report", 1, KeyboardInterrupt()):
+        segment(few_digits, FC, 0, 2, None, tmp_path / "run")
+    monkeypatch.setattr(train, "_code_digest", lambda: "other")
+    segment(few_digits, FC, 0, 2, None, tmp_path / "run")
+    assert trained_epochs == [0, 0, 1]
+
+
+def test_an_unfinished_folder_of_another_previous_segment_is_discarded(
+    few_digits, tmp_path, monkeypatch
+):
+    chains = []
+    for rate in ("1e-3", "3e-3"):
+        spec = replace(FC, learning_rate=rate)
+        chains.append(segment(few_digits, spec, 0, 1, None, tmp_path / rate))
+    with interrupted(monkeypatch, "_report", 1, KeyboardInterrupt()):
+        segment(few_digits, FC, 1, 3, chains[1], tmp_path / "run")
+    segment(few_digits, FC, 1, 3, chains[0], tmp_path / "run")
+    expected = segment(few_digits, FC, 1, 3, chains[0], tmp_path / "expected")
+    assert_same_run([tmp_path / "run"], [expected])
+
+
+# --- divergence ----------------------------------------------------------------------------------
+
+
+def assert_diverged(folder: Path) -> None:
+    table = history(folder)
+    assert not np.isfinite(table["train_loss"].iloc[-1])
+    assert np.isfinite(table["train_loss"].iloc[:-1]).all()
+    assert sorted(checkpoints(folder)) == [checkpoint_name(step) for step in table["step"][:-1]]
+    for path in checkpoints(folder).values():
+        for name, tensor in read_tensors(path)[0].items():
+            assert torch.isfinite(tensor).all(), f"{path}: {name}"
+    assert read_metadata(folder / STATE)["diverged"] is True
+
+
+@pytest.mark.parametrize("early_checkpoints", [0, 3])
+def test_a_rate_that_is_far_too_large(few_digits, tmp_path, early_checkpoints):
+    spec = replace(FC, learning_rate="1e20", early_checkpoints=early_checkpoints)
+    assert_diverged(segment(few_digits, spec, 0, 3, None, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_ends_the_run(
+    few_digits, whole, tmp_path, monkeypatch, trained_epochs, value
+):
+    original = train._evaluate
+    calls = 0
+
+    def evaluate(*args):
+        nonlocal calls
+        calls += 1
+        loss, accuracy = original(*args)
+        # Two a record: from the end of the second epoch on
+        return (loss if calls <= 2 * len(history(whole)) - 4 else value), accuracy
+
+    monkeypatch.setattr(train, "_evaluate", evaluate)
+    first = segment(few_digits, FC, 0, 3, None, tmp_path / "first")
+    assert_diverged(first)
+    assert history(first)["epoch"].iloc[-1] == 2
+    assert trained_epochs == [0, 1]
+
+
+def test_the_segment_after_a_divergence_is_empty(few_digits, tmp_path, trained_epochs, capsys):
+    spec = replace(FC, learning_rate="1e20", early_checkpoints=0)
+    first = segment(few_digits, spec, 0, 1, None, tmp_path / "first")
+    trained_epochs.clear()
+    chain = [first]
+    for start in (1, 2):
+        chain.append(segment(few_digits, spec, start, start + 1, chain[-1], tmp_path / str(start)))
+    assert trained_epochs == []
+    for folder in chain[1:]:
+        assert checkpoints(folder) == {}
+        assert len(history(folder)) == 0
+        assert history(folder).columns.tolist() == HISTORY_COLUMNS
+        assert read_metadata(folder / STATE)["diverged"] is True
+    assert len(history(*chain)) == len(history(first))
+
+
+def test_an_interrupted_divergence_stays_one(few_digits, tmp_path, monkeypatch, trained_epochs):
+    spec = replace(FC, learning_rate="1e20", early_checkpoints=0)
+    expected = segment(few_digits, spec, 0, 3, None, tmp_path / "expected")
+    trained_epochs.clear()
+    with interrupted(monkeypatch, "_report", 1, KeyboardInterrupt()):
+        segment(few_digits, spec, 0, 3, None, tmp_path / "run")
+    output = segment(few_digits, spec, 0, 3, None, tmp_path / "run")
+    assert trained_epochs == [0]
+    assert_diverged(output)
+    pd.testing.assert_frame_equal(history(output), history(expected))
+
+
+# --- augmentation --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Colour images that are not square."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (40, 3, 12, 9), generator=generator, dtype=torch.uint8)
+
+
+def slow_crop_flip(images: np.ndarray, mean, std, generator) -> np.ndarray:
+    """Pad, crop and flip one image after the other; then preprocess."""
+    count, channels, height, width = images.shape
+    corners = torch.randint(0, 9, (2, count), generator=generator).numpy()
+    flips = torch.rand(count, generator=generator).numpy() < 0.5
+    result = np.empty(images.shape)
+    for number in range(count):
+        padded = np.empty((channels, height + 8, width + 8))
+        padded[:] = mean[:, None, None]
+        padded[:, 4:-4, 4:-4] = images[number]
+        top, left = corners[:, number]
+        crop = padded[:, top : top + height, left : left + width]
+        crop = crop[:, :, ::-1] if flips[number] else crop
+        crop = (crop - mean[:, None, None]) / std[:, None, None]
+        result[number] = crop / np.linalg.norm(crop)
+    return result
+
+
+def test_crop_flip_against_a_slow_reference(images):
+    normalization = Normalization.of(images)
+    found = crop_flip(images, normalization, torch.Generator().manual_seed(1))
+    expected = slow_crop_flip(
+        images.numpy(),
+        normalization.mean.numpy(),
+        normalization.std.numpy(),
+        torch.Generator().manual_seed(1),
+    )
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_crop_flip_keeps_length_one(images):
+    found = crop_flip(images, Normalization.of(images), torch.Generator().manual_seed(1))
+    np.testing.assert_allclose(found.double().flatten(1).norm(dim=1), 1, atol=1e-6)
+
+
+def test_crop_flip_is_drawn_anew(images):
+    generator = torch.Generator().manual_seed(1)
+    normalization = Normalization.of(images)
+    first, second = (crop_flip(images, normalization, generator) for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_crop_flip_reaches_every_shift_and_both_flips():
+    """One bright pixel in the middle of a dark image shows where it went."""
+    image = torch.zeros(1, 1, 10, 11, dtype=torch.uint8)
+    image[0, 0, 5, 4] = 255
+    generator = torch.Generator().manual_seed(0)
+    found = crop_flip(image.expand(3000, 1, 10, 11), Normalization.of(image), generator)
+    places = found.flatten(1).argmax(1)
+    rows, columns = places // 11, places % 11
+    assert rows.unique().tolist() == list(range(1, 10))
+    # 4 moves to 0..8; flipped, to 2..10.
+    assert columns.unique().tolist() == list(range(11))

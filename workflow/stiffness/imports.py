@@ -1,0 +1,41 @@
+"""Which library modules a script uses, and making them importable for the workflow's jobs."""
+
+import ast
+import os
+from pathlib import Path
+
+
+def library_modules(script: str | Path, root: str | Path) -> list[str]:
+    """The modules of this package that ``script`` imports, directly or not.
+
+    Snakemake does not see imports. Named as inputs of a rule, an edited module reruns the rules
+    whose scripts reach it, and no others. Packages' own files hold no logic and are not listed.
+
+    Args:
+        root: the folder that holds the package.
+
+    Returns:
+        Paths relative to the working directory, so that a workflow moved as a whole is not out
+        of date.
+    """
+    found: set[Path] = set()
+    queue = [Path(script)]
+    while queue:
+        for node in ast.walk(ast.parse(queue.pop().read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                source = Path(root) / (name.replace(".", "/") + ".py")
+                if name.startswith("stiffness.") and source.is_file() and source not in found:
+                    found.add(source)
+                    queue.append(source)
+    return sorted(os.path.relpath(source) for source in found)
+
+
+def share_with_jobs(root: str | Path) -> None:
+    """Let jobs import the package from ``root``, in whatever environment they run."""
+    paths = [str(root), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
