@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +212,45 @@ def test_the_seed_decides_the_order_too(few_digits, whole, tmp_path, monkeypatch
     last = checkpoint_name(STEPS)
     ours, theirs = read_tensors(other / last)[0], read_tensors(whole / last)[0]
     assert not torch.equal(ours["1.weight"], theirs["1.weight"])
+
+
+def test_every_epoch_sees_every_example_once_in_a_new_order(few_digits, tmp_path, monkeypatch):
+    batches = []
+    original = train._Run._augmented
+
+    def watch(run, batch, generator):
+        batches.append(batch.tolist())
+        return original(run, batch, generator)
+
+    monkeypatch.setattr(train._Run, "_augmented", watch)
+    segment(few_digits, FC, 0, 2, None, tmp_path / "run")
+    assert [len(batch) for batch in batches] == [32, 32, 32, 32, 22] * 2
+    first, second = (list(chain.from_iterable(part)) for part in (batches[:STEPS], batches[STEPS:]))
+    assert sorted(first) == sorted(second) == list(range(150))
+    assert first != second
+    assert first != sorted(first)
+
+
+def test_every_batch_is_augmented_anew(few_digits, tmp_path, monkeypatch):
+    states = set()
+
+    def watch(images, normalization, generator):
+        states.add(bytes(generator.get_state().numpy()))
+        return crop_flip(images, normalization, generator)
+
+    monkeypatch.setattr(train, "crop_flip", watch)
+    segment(few_digits, replace(FC, augmentation="crop_flip"), 0, 2, None, tmp_path / "run")
+    assert len(states) == 2 * STEPS
+
+
+def test_looking_does_not_change_the_training(few_digits, tmp_path, monkeypatch):
+    """Batch normalisation would show a training that goes on in evaluation mode."""
+    looked = segment(few_digits, NORM, 0, 1, None, tmp_path / "looked")
+    assert len(checkpoints(looked)) > 3
+    monkeypatch.setattr(train, "checkpoint_steps", lambda start, end, steps, early: [end * steps])
+    unseen = segment(few_digits, NORM, 0, 1, None, tmp_path / "unseen")
+    assert len(checkpoints(unseen)) == 2
+    assert_same_tensors(looked / STATE, unseen / STATE)
 
 
 def test_the_first_update_is_adam_on_the_mean_cross_entropy(few_digits, tmp_path):

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from stiffness.figures import style
-from stiffness.stiffness.pairs import METRICS, PAIR_MODES
 
 _MOST_NAMED = 20  # more classes than this have no room for their names
 
@@ -30,7 +29,7 @@ def draw(
     Args:
         runs, history: an experiment's tables.
         classes: class stiffness of the reference learning rate, with a column seed.
-        options: width, height (inches), colormap (diverging).
+        options: width, height (inches), colormap (diverging), metrics and pair_modes (lists).
     """
     seed, status = style.reference_run(runs, learning_rate)
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.03)
@@ -44,27 +43,26 @@ def draw(
     chosen = style.stage_steps(run, stages)
     classes = classes[classes["seed"] == seed]
     names = list(classes["class_a"].drop_duplicates())
-    axes = figure.subplots(len(METRICS) * len(PAIR_MODES), len(chosen))
+    metrics, modes = options["metrics"], options["pair_modes"]
+    axes = figure.subplots(len(metrics) * len(modes), len(chosen), squeeze=False)
     colormap = plt.get_cmap(options["colormap"]).with_extremes(bad="0.75")
-    for number, metric in enumerate(METRICS):
+    for number, metric in enumerate(metrics):
         rows = classes[(classes["metric"] == metric)]
         shown = rows[rows["step"].isin([stage["step"] for stage in chosen])]
         limit = 1.0 if metric == "sign" else float(np.ceil(shown["value"].abs().max() * 10) / 10)
-        block = axes[number * len(PAIR_MODES) : (number + 1) * len(PAIR_MODES)]
-        for line, mode in zip(block, PAIR_MODES, strict=True):
+        block = axes[number * len(modes) : (number + 1) * len(modes)]
+        for line, mode in zip(block, modes, strict=True):
             for axis, stage in zip(line, chosen, strict=True):
                 cells = rows[(rows["pair_mode"] == mode) & (rows["step"] == stage["step"])]
                 matrix = cells.pivot(index="class_a", columns="class_b", values="value")
                 image = axis.imshow(
                     matrix.loc[names, names], cmap=colormap, vmin=-limit, vmax=limit
                 )
-                _class_ticks(axis, names, axis is line[0], line is axes[-1])
+                _class_ticks(axis, names, axis is line[0], line[0] is axes[-1, 0])
             line[0].set_ylabel(f"{style.MODE_NAMES[mode]}\n{metric}", fontsize=7)
         half_width = float(((shown["high"] - shown["low"]) / 2).median())
         bar = figure.colorbar(image, ax=block, shrink=0.6, aspect=30)
-        bar.set_label(
-            f"{style.METRIC_NAMES[metric]} (95 % interval: median ±{half_width:.2g})", fontsize=7
-        )
+        bar.set_label(f"{style.METRIC_NAMES[metric]}\n(95 %: median ±{half_width:.2g})", fontsize=7)
     for axis, stage in zip(axes[0], chosen, strict=True):
         axis.set_title(style.stage_name(stage))
     figure.suptitle(title, fontsize=8)

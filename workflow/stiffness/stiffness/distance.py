@@ -119,10 +119,8 @@ def critical_length(pairs: ClassPairs, values: Floats) -> CriticalLength:
     number = len(values)
     if number < 3 or np.ptp(pairs.distances) == 0:
         nothing = float(pairs.distances.max()) if number else np.nan
-        undefined = {
-            field: np.nan
-            for field in ("value", "low", "high", "slope", "slope_low", "slope_high", "intercept")
-        }
+        fields = ("value", "low", "high", "slope", "slope_low", "slope_high", "intercept")
+        undefined = dict.fromkeys(fields, np.nan)
         return CriticalLength(crossing=NONE, max_distance=nothing, num_pairs=number, **undefined)
     center = pairs.distances.mean()  # keeps the sums of a flat line exact
     moved = pairs.distances - center

@@ -1,0 +1,261 @@
+"""The class stiffness matrix, its two summaries and their errors, against the obvious loops."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from stiffness.stiffness.classes import ClassStiffness, class_stiffness
+from stiffness.stiffness.pairs import PAIR_MODES, Z95, select_pairs
+
+SIZES_TRAIN, SIZES_VALIDATION = (3, 5, 4), (4, 3, 6)
+
+
+@dataclass
+class Sample:
+    """What the gradient room hands over, and the pairs that count, by loops."""
+
+    cosines: np.ndarray
+    log_norms: np.ndarray
+    classes: np.ndarray
+    num_train: int
+    num_classes: int
+
+    def stiffness(self, mode: str, metric: str = "cosine") -> ClassStiffness:
+        pairs = select_pairs(
+            self.cosines, self.log_norms, self.classes, self.num_train, mode, metric
+        )
+        return class_stiffness(pairs, self.num_classes)
+
+    def examples(self, mode: str) -> tuple[list[int], list[int]]:
+        train = list(range(self.num_train))
+        validation = list(range(self.num_train, len(self.classes)))
+        return {
+            "train-train": (train, train),
+            "train-val": (train, validation),
+            "val-val": (validation, validation),
+        }[mode]
+
+    def cells(self, mode: str, metric: str, without: int | None = None) -> dict:
+        """The values of the pairs of every two classes."""
+        cells = {(a, b): [] for a in range(self.num_classes) for b in range(self.num_classes)}
+        rows, columns = self.examples(mode)
+        for i in rows:
+            for j in columns:
+                if i == j or without in (i, j):
+                    continue
+                value, zero = self.cosines[i, j], -np.inf in self.log_norms[[i, j]]
+                if metric == "sign":
+                    value = 0.0 if zero else np.sign(value)
+                elif zero:
+                    continue
+                cells[self.classes[i], self.classes[j]].append(float(value))
+        return cells
+
+    def matrix(self, mode: str, metric: str, without: int | None = None) -> np.ndarray:
+        matrix = np.full((self.num_classes, self.num_classes), np.nan)
+        for cell, values in self.cells(mode, metric, without).items():
+            if values:
+                matrix[cell] = sum(values) / len(values)
+        return matrix
+
+    def jackknife(self, mode: str, metric: str, statistic: Callable) -> np.ndarray:
+        """Delete one example, recompute ``statistic`` of the matrix; strata are class and set."""
+        strata: dict[tuple[int, bool], list] = {}
+        for i in sorted({*self.examples(mode)[0], *self.examples(mode)[1]}):
+            if metric == "cosine" and np.isinf(self.log_norms[i]):
+                continue  # takes part in nothing
+            left_out = statistic(self.matrix(mode, metric, without=i))
+            strata.setdefault((self.classes[i], i < self.num_train), []).append(left_out)
+        variance = 0.0
+        for left_out in strata.values():
+            number, spread = len(left_out), np.array(left_out) - np.mean(left_out, axis=0)
+            variance = variance + (number - 1) / number * (spread**2).sum(axis=0)
+        return np.sqrt(variance)
+
+
+def make_sample(
+    seed: int,
+    sizes_train: tuple[int, ...] = SIZES_TRAIN,
+    sizes_validation: tuple[int, ...] = SIZES_VALIDATION,
+    zero: tuple[int, ...] = (),
+) -> Sample:
+    generator = np.random.default_rng(seed)
+    train = np.repeat(np.arange(len(sizes_train)), sizes_train)
+    validation = np.repeat(np.arange(len(sizes_validation)), sizes_validation)
+    classes = np.concatenate([train, validation])
+    gradients = generator.normal(size=(len(classes), 4)) + generator.normal(size=(9, 4))[classes]
+    gradients /= np.linalg.norm(gradients, axis=1, keepdims=True)
+    cosines, log_norms = gradients @ gradients.T, generator.normal(size=len(classes))
+    for example in zero:
+        cosines[example] = cosines[:, example] = np.nan
+        log_norms[example] = -np.inf
+    return Sample(cosines, log_norms, classes, len(train), len(sizes_train))
+
+
+SAMPLES = {
+    "seed 0": lambda: make_sample(0),
+    "seed 1": lambda: make_sample(1),
+    "seed 2": lambda: make_sample(2),
+    # One example of class 0 (three left in validation), one of class 1 in training.
+    "zero gradients": lambda: make_sample(3, (4, 5, 4), zero=(5, 13)),
+    "a class with one example": lambda: make_sample(4, (4, 1, 5), (3, 1, 4)),
+    "an empty class": lambda: make_sample(5, (4, 0, 5), (3, 0, 4)),
+    "a class in one set only": lambda: make_sample(6, (4, 0, 5), (3, 4, 4)),
+    "a class with two examples": lambda: make_sample(7, (4, 2, 5), (3, 2, 4)),
+}
+
+
+@pytest.fixture(params=SAMPLES)
+def sample(request) -> Sample:
+    return SAMPLES[request.param]()
+
+
+def over(cells: np.ndarray) -> Callable[[np.ndarray], float]:
+    """The mean of fixed cells: undefined where one of them is."""
+    return lambda matrix: matrix[cells].mean() if cells.any() else np.nan
+
+
+both_metrics = pytest.mark.parametrize("metric", ["sign", "cosine"])
+all_modes = pytest.mark.parametrize("mode", PAIR_MODES)
+
+
+@all_modes
+@both_metrics
+def test_means_over_pairs(sample, mode, metric):
+    stiffness, matrix = sample.stiffness(mode, metric), sample.matrix(mode, metric)
+    np.testing.assert_allclose(stiffness.matrix, matrix, rtol=1e-12, atol=1e-14)
+    cells = sample.cells(mode, metric)
+    counts = [[len(cells[a, b]) for b in range(3)] for a in range(3)]
+    np.testing.assert_array_equal(stiffness.num_pairs, counts)
+
+
+@all_modes
+@both_metrics
+def test_within_and_between_are_means_over_cells(sample, mode, metric):
+    stiffness, matrix = sample.stiffness(mode, metric), sample.matrix(mode, metric)
+    diagonal = [matrix[a, a] for a in range(3)]
+    others = [matrix[a, b] for a in range(3) for b in range(3) if a != b]
+    assert stiffness.within.value == pytest.approx(np.nanmean(diagonal), rel=1e-12)
+    assert stiffness.between.value == pytest.approx(np.nanmean(others), rel=1e-12)
+    cells = sample.cells(mode, metric)
+    assert stiffness.within.num_pairs == sum(len(cells[a, a]) for a in range(3))
+    assert stiffness.between.num_pairs == sum(len(cells[c]) for c in cells if c[0] != c[1])
+
+
+@all_modes
+@both_metrics
+def test_errors_are_those_of_a_literal_jackknife(sample, mode, metric):
+    stiffness, matrix = sample.stiffness(mode, metric), sample.matrix(mode, metric)
+    defined, diagonal = np.isfinite(matrix), np.eye(3, dtype=bool)
+    within = sample.jackknife(mode, metric, over(defined & diagonal))
+    between = sample.jackknife(mode, metric, over(defined & ~diagonal))
+    cells = sample.jackknife(mode, metric, lambda matrix: matrix)
+    np.testing.assert_allclose(stiffness.error, cells, rtol=1e-9, atol=1e-12)
+    assert stiffness.within.error == pytest.approx(within, rel=1e-9, nan_ok=True)
+    assert stiffness.between.error == pytest.approx(between, rel=1e-9, nan_ok=True)
+
+
+def test_the_literal_errors_are_defined():
+    # Guards the comparison above against NaN on both sides.
+    for mode in PAIR_MODES:
+        stiffness = make_sample(0).stiffness(mode)
+        assert (stiffness.error > 0).all()
+        assert stiffness.within.error > 0 and stiffness.between.error > 0
+
+
+@pytest.mark.parametrize("mode", ["train-train", "val-val"])
+def test_one_example_has_no_within_class_stiffness(mode):
+    stiffness = SAMPLES["a class with one example"]().stiffness(mode)
+    assert np.isnan(stiffness.matrix[1, 1])
+    assert stiffness.num_pairs[1, 1] == 0
+    assert np.isfinite(stiffness.matrix).sum() == 8
+    assert stiffness.within.value == pytest.approx(
+        (stiffness.matrix[0, 0] + stiffness.matrix[2, 2]) / 2, rel=1e-12
+    )
+    assert np.isfinite(stiffness.within.error)
+
+
+def test_one_example_in_each_set_has_a_within_class_pair():
+    stiffness = SAMPLES["a class with one example"]().stiffness("train-val")
+    assert np.isfinite(stiffness.matrix).all()
+    assert np.isnan(stiffness.error[1, 1])
+
+
+@all_modes
+def test_an_empty_class_is_undefined_and_left_out(mode):
+    stiffness = SAMPLES["an empty class"]().stiffness(mode)
+    undefined = np.zeros((3, 3), bool)
+    undefined[1] = undefined[:, 1] = True
+    np.testing.assert_array_equal(np.isnan(stiffness.matrix), undefined)
+    np.testing.assert_array_equal(stiffness.num_pairs == 0, undefined)
+    matrix = stiffness.matrix
+    assert stiffness.within.value == pytest.approx((matrix[0, 0] + matrix[2, 2]) / 2, rel=1e-12)
+    assert stiffness.between.value == pytest.approx((matrix[0, 2] + matrix[2, 0]) / 2, rel=1e-12)
+    assert np.isfinite([stiffness.within.error, stiffness.between.error]).all()
+
+
+def test_within_weighs_classes_not_pairs():
+    # Ten examples that agree and two that are opposed: 90 pairs against 2.
+    cosines = np.zeros((12, 12))
+    cosines[:10, :10] = 1
+    cosines[10, 11] = cosines[11, 10] = -1
+    sample = Sample(cosines, np.zeros(12), np.repeat([0, 1], [10, 2]), 12, 2)
+    assert sample.stiffness("train-train").within.value == 0
+
+
+@pytest.mark.parametrize("mode", ["train-train", "train-val"])
+def test_a_class_without_any_gradient_is_undefined(mode):
+    sample = make_sample(0, (2, 5, 4), zero=(0, 1))
+    stiffness = sample.stiffness(mode)
+    assert np.isnan(stiffness.matrix[0]).all()
+    assert np.isfinite(stiffness.within.value)
+    assert np.isfinite(sample.stiffness(mode, "sign").matrix).all()
+
+
+def test_no_pair_at_all_is_undefined():
+    stiffness = make_sample(0, zero=tuple(range(25))).stiffness("train-val")
+    for estimate in (stiffness.within, stiffness.between):
+        assert np.isnan([estimate.value, estimate.error]).all()
+        assert estimate.num_pairs == 0
+
+
+def test_one_class_has_no_between():
+    stiffness = make_sample(0, (5,), (4,)).stiffness("train-train")
+    assert np.isnan(stiffness.between.value)
+    assert np.isfinite([stiffness.within.value, stiffness.within.error]).all()
+
+
+@pytest.fixture(scope="module")
+def coverage() -> dict[tuple[str, str], float]:
+    """How often the 95 % intervals cover the truth, in 300 draws.
+
+    Gradients are unit vectors in the plane with angles N(mu_class, s^2): independent examples of
+    classes a and b have E cos = exp(-s^2) cos(mu_a - mu_b).
+    """
+    generator = np.random.default_rng(0)
+    centers, spread, share, draws = np.array([0.0, 0.7, 1.9, 3.0]), 0.8, 25, 300
+    classes = np.tile(np.repeat(np.arange(4), share), 2)
+    expected = np.exp(-(spread**2)) * np.cos(centers[:, None] - centers)
+    truth = {
+        "within": np.diagonal(expected).mean(),
+        "between": expected[~np.eye(4, dtype=bool)].mean(),
+    }
+    covered = {(mode, name): 0 for mode in PAIR_MODES for name in truth}
+    for _ in range(draws):
+        angles = generator.normal(centers[classes], spread)
+        cosines = np.cos(angles[:, None] - angles)
+        sample = Sample(cosines, np.zeros(len(classes)), classes, 4 * share, 4)
+        for mode in PAIR_MODES:
+            stiffness = sample.stiffness(mode)
+            for name, true in truth.items():
+                estimate = getattr(stiffness, name)
+                covered[mode, name] += abs(estimate.value - true) <= Z95 * estimate.error
+    return {key: hits / draws for key, hits in covered.items()}
+
+
+@all_modes
+@pytest.mark.parametrize("name", ["within", "between"])
+def test_the_interval_covers_the_truth_in_95_percent_of_draws(coverage, mode, name):
+    # Four binomial standard errors of 300 draws are 0.05.
+    assert 0.90 <= coverage[mode, name] <= 0.99

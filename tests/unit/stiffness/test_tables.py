@@ -1,0 +1,244 @@
+"""Tidy tables of one training segment."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from stiffness.data.evaluation import Evaluation
+from stiffness.errors import StiffnessError
+from stiffness.files import write_tensors
+from stiffness.stiffness.classes import class_stiffness
+from stiffness.stiffness.distance import binned, critical_length, same_class_pairs
+from stiffness.stiffness.pairs import METRICS, PAIR_MODES, interval, select_pairs
+from stiffness.stiffness.tables import COLUMNS, segment_tables
+
+NAMES = ["zebra", "ant", "bee"]
+NUM_TRAIN = 10
+STEPS = {0: 0.0, 5: 0.05, 100: 1.0}
+BINS = 4
+ZERO = (3, 12)  # at the last step, one training and one validation example
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Evaluation:
+    targets = torch.tensor([0] * 3 + [1] * 4 + [2] * 3 + [0] * 3 + [1] * 3 + [2] * 2)
+    inputs = torch.randn(len(targets), 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    inputs /= inputs.flatten(1).norm(dim=1)[:, None, None, None]
+    return Evaluation(inputs, targets, torch.arange(len(targets)), NUM_TRAIN, NAMES)
+
+
+def measurement(step: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    gradients = torch.randn(number, 6, generator=torch.Generator().manual_seed(step + 1))
+    cosines = torch.nn.functional.normalize(gradients, dim=1) @ torch.nn.functional.normalize(
+        gradients, dim=1
+    ).T
+    log_norms = gradients.norm(dim=1).double().log()
+    if step == max(STEPS):
+        zero = list(ZERO)
+        cosines[zero] = cosines[:, zero] = torch.nan
+        log_norms[zero] = -torch.inf
+    return cosines, log_norms
+
+
+def write(folder, step: int, number: int):
+    cosines, log_norms = measurement(step, number)
+    path = folder / f"step={step:08d}.safetensors"
+    about = {"step": step, "epoch": STEPS[step]}
+    write_tensors(path, {"cosines": cosines, "log_norms": log_norms}, about)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tables(evaluation, tmp_path_factory) -> dict[str, pd.DataFrame]:
+    folder = tmp_path_factory.mktemp("gradients")
+    for step in reversed(STEPS):
+        write(folder, step, len(evaluation.targets))
+    return segment_tables(folder, evaluation, BINS)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(step, mode, metric) for step in STEPS for mode in PAIR_MODES for metric in METRICS],
+    ids=str,
+)
+def key(request) -> tuple[int, str, str]:
+    return request.param
+
+
+def at(table: pd.DataFrame, key: tuple[int, str, str]) -> pd.DataFrame:
+    step, mode, metric = key
+    rows = table[
+        (table["step"] == step) & (table["pair_mode"] == mode) & (table["metric"] == metric)
+    ]
+    assert (rows["epoch"] == STEPS[step]).all()
+    return rows
+
+
+def selected(evaluation: Evaluation, key: tuple[int, str, str]):
+    step, mode, metric = key
+    cosines, log_norms = measurement(step, len(evaluation.targets))
+    classes = evaluation.targets.numpy()
+    return select_pairs(cosines.numpy(), log_norms.numpy(), classes, NUM_TRAIN, mode, metric)
+
+
+def close_pairs(evaluation: Evaluation, key: tuple[int, str, str]):
+    """Same-class pairs and their values, pair by pair."""
+    step, mode, metric = key
+    cosines, log_norms = (part.numpy() for part in measurement(step, len(evaluation.targets)))
+    pairs = same_class_pairs(
+        evaluation.distances().numpy(), evaluation.targets.numpy(), NUM_TRAIN, mode
+    )
+    values, keep = [], []
+    for number, (i, j) in enumerate(zip(pairs.first, pairs.second, strict=True)):
+        zero = np.isinf(log_norms[i]) or np.isinf(log_norms[j])
+        if metric == "sign":
+            keep.append(number)
+            values.append(0.0 if zero else np.sign(cosines[i, j]))
+        elif not zero:
+            keep.append(number)
+            values.append(cosines[i, j])
+    parts = (part[keep] for part in (pairs.first, pairs.second, pairs.distances))
+    return type(pairs)(*parts, pairs.strata), np.array(values, np.float64)
+
+
+def farthest(evaluation: Evaluation) -> float:
+    distances, classes = evaluation.distances().numpy(), evaluation.targets.numpy()
+    same = classes[:, None] == classes[None, :]
+    return float(distances[same].max())
+
+
+def test_columns(tables):
+    assert list(tables) == list(COLUMNS)
+    for name, table in tables.items():
+        assert list(table) == COLUMNS[name]
+    for name in ("step", "epoch", "value", "low", "high", "n_pairs", "n_excluded"):
+        assert all(pd.api.types.is_numeric_dtype(table[name]) for table in tables.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "extra", "rows_a_key"),
+    [
+        ("summary", ["quantity"], 2),
+        ("classes", ["class_a", "class_b"], 9),
+        ("critical_length", [], 1),
+        ("distance", ["distance"], None),
+    ],
+)
+def test_one_row_a_key(tables, name, extra, rows_a_key):
+    table = tables[name]
+    key = ["step", "pair_mode", "metric"]
+    assert not table.duplicated([*key, *extra]).any()
+    sizes = table.groupby(key).size()
+    assert len(sizes) == len(STEPS) * len(PAIR_MODES) * len(METRICS)
+    if rows_a_key:
+        assert (sizes == rows_a_key).all()
+    else:
+        assert sizes.between(1, BINS).all()
+
+
+def test_checkpoints_in_order(tables):
+    for table in tables.values():
+        assert table["step"].is_monotonic_increasing
+        assert table["step"].unique().tolist() == list(STEPS)
+
+
+def test_summary_agrees_with_a_direct_call(tables, evaluation, key):
+    stiffness = class_stiffness(selected(evaluation, key), 3)
+    rows = at(tables["summary"], key).set_index("quantity")
+    assert list(rows.index) == ["within", "between"]
+    for quantity in rows.index:
+        row, estimate = rows.loc[quantity], getattr(stiffness, quantity)
+        expected = [estimate.value, *interval(estimate.value, estimate.error)]
+        np.testing.assert_array_equal(
+            row[["value", "low", "high"]].astype(float), np.array(expected)
+        )
+        assert row["n_pairs"] == estimate.num_pairs
+
+
+def test_classes_agree_with_a_direct_call(tables, evaluation, key):
+    stiffness = class_stiffness(selected(evaluation, key), 3)
+    rows = at(tables["classes"], key)
+    assert rows["class_a"].drop_duplicates().tolist() == NAMES
+    low, high = interval(stiffness.matrix, stiffness.error)
+    expected = {
+        "value": stiffness.matrix,
+        "low": low,
+        "high": high,
+        "n_pairs": stiffness.num_pairs,
+    }
+    for name, matrix in expected.items():
+        wide = rows.pivot(index="class_a", columns="class_b", values=name).loc[NAMES, NAMES]
+        np.testing.assert_array_equal(wide.to_numpy(), matrix)
+
+
+def test_distance_agrees_with_a_direct_call(tables, evaluation, key):
+    pairs, values = close_pairs(evaluation, key)
+    # The same bins for every checkpoint, mode and metric: they reach to the farthest pair of all.
+    bins = binned(pairs, values, np.linspace(0, farthest(evaluation), BINS + 1))
+    low, high = interval(bins.value, bins.error)
+    rows = at(tables["distance"], key)
+    expected = np.stack([bins.distance, bins.value, low, high, bins.num_pairs], axis=1)
+    found = rows[["distance", "value", "low", "high", "n_pairs"]].to_numpy(float)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert rows["n_pairs"].sum() == len(values)
+
+
+def test_critical_length_agrees_with_a_direct_call(tables, evaluation, key):
+    pairs, values = close_pairs(evaluation, key)
+    fit = critical_length(pairs, values)
+    (row,) = at(tables["critical_length"], key).to_dict("records")
+    assert row["crossing"] == fit.crossing
+    assert row["n_pairs"] == fit.num_pairs == len(values)
+    names = "value low high slope slope_low slope_high intercept max_distance".split()
+    np.testing.assert_allclose(
+        [row[name] for name in names], [getattr(fit, name) for name in names], rtol=1e-12
+    )
+
+
+def test_examples_without_a_gradient_are_reported(tables, key):
+    step, mode, metric = key
+    expected = 0
+    if step == max(STEPS) and metric == "cosine":
+        expected = {"train-train": 1, "train-val": 2, "val-val": 1}[mode]
+    for table in tables.values():
+        assert (at(table, key)["n_excluded"] == expected).all()
+
+
+def test_a_class_with_one_example_is_undefined_in_the_tables(tmp_path):
+    targets = torch.tensor([0, 0, 0, 1, 0, 0, 0, 1])
+    inputs = torch.nn.functional.normalize(torch.rand(8, 4) - 0.5).reshape(8, 1, 2, 2)
+    write(tmp_path, 0, 8)
+    tables = segment_tables(
+        tmp_path, Evaluation(inputs, targets, torch.arange(8), 4, ["a", "b"]), BINS
+    )
+    classes = tables["classes"].set_index(["metric", "pair_mode", "class_a", "class_b"])
+    for metric in METRICS:
+        alone = classes.loc[(metric, "train-train", "b", "b")]
+        assert np.isnan(alone["value"]) and alone["n_pairs"] == 0
+        assert np.isfinite(classes.loc[(metric, "train-val", "b", "b"), "value"])
+
+
+@pytest.mark.parametrize("number", [17, 19])
+def test_another_subset_is_an_error_that_names_the_file(evaluation, tmp_path, number):
+    write(tmp_path, 0, len(evaluation.targets))
+    path = write(tmp_path, 5, number)
+    with pytest.raises(StiffnessError) as raised:
+        segment_tables(tmp_path, evaluation, BINS)
+    assert str(path) in str(raised.value)
+    assert str(number) in str(raised.value) and "18" in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_broken_file_is_an_error_that_names_the_file(evaluation, tmp_path):
+    path = write(tmp_path, 0, len(evaluation.targets))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(StiffnessError, match=path.name):
+        segment_tables(tmp_path, evaluation, BINS)
+
+
+def test_an_empty_folder_gives_empty_tables(evaluation, tmp_path):
+    tables = segment_tables(tmp_path, evaluation, BINS)
+    assert list(tables) == list(COLUMNS)
+    for name, table in tables.items():
+        assert list(table) == COLUMNS[name]
+        assert len(table) == 0
