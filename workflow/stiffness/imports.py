@@ -2,6 +2,7 @@
 
 import ast
 import os
+from functools import cache
 from pathlib import Path
 
 
@@ -21,18 +22,24 @@ def library_modules(script: str | Path, root: str | Path) -> list[str]:
     found: set[Path] = set()
     queue = [Path(script)]
     while queue:
-        for node in ast.walk(ast.parse(queue.pop().read_text())):
-            names: list[str] = []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            for name in names:
-                source = Path(root) / (name.replace(".", "/") + ".py")
-                if name.startswith("stiffness.") and source.is_file() and source not in found:
-                    found.add(source)
-                    queue.append(source)
+        new = _imported(queue.pop(), Path(root)) - found
+        found |= new
+        queue += new
     return sorted(os.path.relpath(source) for source in found)
+
+
+@cache
+def _imported(script: Path, root: Path) -> frozenset[Path]:
+    """The modules of this package that one file imports itself."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    own = (name for name in names if name.startswith("stiffness."))
+    sources = (root / (name.replace(".", "/") + ".py") for name in own)
+    return frozenset(source for source in sources if source.is_file())
 
 
 def share_with_jobs(root: str | Path) -> None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -225,7 +225,9 @@ def test_every_epoch_sees_every_example_once_in_a_new_order(few_digits, tmp_path
     monkeypatch.setattr(train._Run, "_augmented", watch)
     segment(few_digits, FC, 0, 2, None, tmp_path / "run")
     assert [len(batch) for batch in batches] == [32, 32, 32, 32, 22] * 2
-    first, second = (list(chain.from_iterable(part)) for part in (batches[:STEPS], batches[STEPS:]))
+    first, second = (
+        [row for batch in part for row in batch] for part in (batches[:STEPS], batches[STEPS:])
+    )
     assert sorted(first) == sorted(second) == list(range(150))
     assert first != second
     assert first != sorted(first)
