@@ -1,1 +1,0 @@
-"""The report room: tables and pictures to something a reader can use."""
