@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from stiffness.data.arrays import Arrays
 from stiffness.data.sources import load_digits
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from stiffness.config import check_config
 from stiffness.errors import StiffnessError
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from stiffness.device import choose_device, full_float32
 from stiffness.errors import StiffnessError
 
@@ -38,6 +39,18 @@ def test_cuda_without_a_gpu_names_the_key(gpu):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("precision", ["medium", "high", "highest"])
+def test_full_float32_within_any_matmul_precision(precision):
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        with full_float32():
+            assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def flags() -> tuple[bool, bool]:
     return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
@@ -55,7 +68,8 @@ def test_full_float32_puts_the_flags_back(restore_flags, matmul, cudnn):
     torch.backends.cuda.matmul.allow_tf32 = matmul
     torch.backends.cudnn.allow_tf32 = cudnn
     with full_float32():
-        assert flags() == (False, False)
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+        assert torch.backends.cudnn.conv.fp32_precision == "ieee"
     assert flags() == (matmul, cudnn)
 
 

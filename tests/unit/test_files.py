@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+
 from stiffness.errors import StiffnessError
 from stiffness.files import (
     read_metadata,

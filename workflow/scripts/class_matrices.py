@@ -1,6 +1,7 @@
 """Draw class stiffness matrices at four stages (figure 4)."""
 
 import pandas as pd
+
 from stiffness.figures.class_matrices import draw
 from stiffness.files import read_table
 from stiffness.job import job

@@ -5,6 +5,7 @@ mean the same number) is checked here. Every complaint names its key.
 """
 
 import difflib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,15 @@ def _check_experiment(key: str, experiment: Mapping[str, Any], datasets: Mapping
     _known(experiment["dataset"], datasets, f"{key}.dataset", "data set")
     spellings: dict[float, str] = {}
     for rate in experiment["learning_rates"]:
-        other = spellings.setdefault(float(rate), rate)
-        if other is not rate:
+        number = float(rate)
+        if not 0 < number < math.inf:
+            raise StiffnessError(f"{key}.learning_rates: {rate!r} is not a positive number")
+        if number in spellings:
             raise StiffnessError(
-                f"{key}.learning_rates: {other!r} and {rate!r} are the same rate; keep one"
+                f"{key}.learning_rates: {spellings[number]!r} and {rate!r} are the same rate; "
+                "keep one"
             )
+        spellings[number] = rate
     if experiment["reference_learning_rate"] not in experiment["learning_rates"]:
         raise StiffnessError(
             f"{key}.reference_learning_rate: {experiment['reference_learning_rate']!r} is not one "
@@ -96,14 +101,15 @@ def _described(error: ValidationError) -> str:
     where = ".".join(str(part) for part in error.absolute_path) or "config"
     if error.validator == "additionalProperties":
         known = error.schema["properties"]
-        unknown = sorted(set(error.instance) - set(known))[0]
+        unknown = sorted(map(str, set(error.instance) - set(known)))[0]
         return f"{where}: unknown key {unknown!r}{_hint(unknown, known)}"
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
         return f"{where}: the key {missing!r} is missing"
     if error.validator == "enum" and isinstance(error.instance, str):
         return f"{where}: unknown {error.instance!r}{_hint(error.instance, error.validator_value)}"
-    if error.schema_path and error.schema_path[-2] == "items" and "learning_rates" in where:
+    in_list = len(error.schema_path) > 1 and error.schema_path[-2] == "items"
+    if in_list and "learning_rates" in where:
         return f'{where}: {error.instance!r} is not a positive number in quotes, such as "1e-3"'
     if error.validator == "pattern" and "learning_rate" in where:
         return f'{where}: {error.instance!r} is not a positive number, such as "1e-3"'

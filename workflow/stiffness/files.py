@@ -7,6 +7,7 @@ the whole file or none. Tensors are safetensors, tables are parquet; nothing is 
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -37,10 +38,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes files private; give the mode that open() would have given.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        _open_to_others(temporary, 0o666)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -54,12 +52,19 @@ def replacing_directory(path: str | Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield temporary
-        temporary.chmod(0o755)
+        _open_to_others(temporary, 0o777)
         if path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _open_to_others(path: Path, mode: int) -> None:
+    """Temporary files are private; give the mode that an ordinary file would have."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(mode & ~umask)
 
 
 def _write_checked(path: str | Path, write: Callable[[Path], None]) -> None:
@@ -72,8 +77,8 @@ def _write_checked(path: str | Path, write: Callable[[Path], None]) -> None:
             write(temporary)
     except Exception as error:
         text = str(error).lower()
-        full = getattr(error, "errno", None) == errno.ENOSPC
-        if full or "no space left" in text or "os error 28" in text:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if full or re.search(r"no space left|quota exceeded|os error (28|122)\b", text):
             raise OSError(errno.ENOSPC, "No space left on device", str(path)) from error
         raise
 
@@ -98,7 +103,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
             yield file
     except FileNotFoundError:
         raise StiffnessError(f"{path}: no such file") from None
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise StiffnessError(
             f"{path}: not a readable file of this workflow ({_line(error)}); "
             "delete it and run again to rebuild it"

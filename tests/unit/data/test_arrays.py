@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from stiffness.data.arrays import Arrays, Normalization
 from stiffness.errors import StiffnessError
 from stiffness.files import write_tensors
@@ -126,7 +127,7 @@ def test_arrays_round_trip(parts, tmp_path):
         (2, lambda inputs: inputs[:, :1], "validation set: images of another shape"),
         (1, lambda targets: targets + 1, r"training set: a label outside 0\.\.2"),
         (3, lambda targets: targets - 1, r"validation set: a label outside 0\.\.2"),
-        (0, torch.zeros_like, "the same colour"),
+        (0, torch.zeros_like, "a colour channel is the same"),
     ],
 )
 def test_parts_that_do_not_fit(parts, position, change, message):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from stiffness.data.arrays import Arrays
 from stiffness.data.evaluation import Evaluation, draw_evaluation
 from stiffness.errors import StiffnessError

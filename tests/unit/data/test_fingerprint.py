@@ -1,6 +1,7 @@
 """A folder's fingerprint changes when its images do."""
 
 import pytest
+
 from stiffness.data.fingerprint import folder_fingerprint
 
 

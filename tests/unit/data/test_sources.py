@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from stiffness.data import sources
 from stiffness.data.sources import (
     load,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+
 from stiffness.stiffness.classes import ClassStiffness, class_stiffness
 from stiffness.stiffness.pairs import PAIR_MODES, Z95, select_pairs
 
@@ -161,7 +162,8 @@ def test_the_literal_errors_are_defined():
     for mode in PAIR_MODES:
         stiffness = make_sample(0).stiffness(mode)
         assert (stiffness.error > 0).all()
-        assert stiffness.within.error > 0 and stiffness.between.error > 0
+        assert stiffness.within.error > 0
+        assert stiffness.between.error > 0
 
 
 @pytest.mark.parametrize("mode", ["train-train", "val-val"])

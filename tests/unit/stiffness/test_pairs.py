@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from stiffness.stiffness.classes import class_stiffness
 from stiffness.stiffness.pairs import METRICS, PAIR_MODES, interval, select_pairs
 
@@ -116,7 +117,8 @@ def test_zero_gradients_are_excluded_and_counted_for_the_cosine(mode):
 def test_zero_gradients_count_as_zero_for_the_sign(mode):
     pairs = select(mode, "sign", 1, 4, 6)
     assert pairs.num_excluded == 0
-    assert pairs.row_defined.all() and pairs.column_defined.all()
+    assert pairs.row_defined.all()
+    assert pairs.column_defined.all()
     rows, columns = (np.arange(7)[part] for part in BLOCKS[mode])
     zero = np.isin(rows, [1, 4, 6])[:, None] | np.isin(columns, [1, 4, 6])[None, :]
     assert (pairs.values[zero] == 0).all()

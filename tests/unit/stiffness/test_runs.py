@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from stiffness.files import write_table
 from stiffness.stiffness.runs import collect, describe_run, run_status
 
@@ -97,7 +98,7 @@ def test_a_diverged_run_has_an_onset_among_its_finite_losses():
 
 def test_without_a_finite_loss_there_is_no_onset():
     row = describe_run(make_history([np.nan, np.nan]))
-    assert np.isnan(row["onset_epoch"]) and np.isnan(row["lowest_validation_loss"])
+    assert np.isnan([row["onset_epoch"], row["lowest_validation_loss"]]).all()
     assert row["onset_reached"] is False
 
 
@@ -126,9 +127,7 @@ def collected(tmp_path) -> dict[str, pd.DataFrame]:
         history = make_history(LOSSES[run])
         halves = history[:3], history[3:]
         # The later segment first: rows are put in order.
-        histories.append(
-            [write(tmp_path, f"h{number}{half}", halves[half]) for half in (1, 0)]
-        )
+        histories.append([write(tmp_path, f"h{number}{half}", halves[half]) for half in (1, 0)])
         for name, files in parts.items():
             tables = [
                 half[["step", "epoch"]].assign(value=half["step"] + number, of=name)

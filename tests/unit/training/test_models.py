@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from torch import nn
+
 from stiffness.errors import StiffnessError
 from stiffness.training.models import ModelSpec, build_model, load_weights
-from torch import nn
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 

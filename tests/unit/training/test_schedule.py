@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import pytest
+
 from stiffness.training.schedule import (
     checkpoint_steps,
     finished_segments,
@@ -39,8 +40,8 @@ def test_early_steps_are_log_spaced_from_the_first_step():
 
 
 @pytest.mark.parametrize("early_checkpoints", [0, 1, 4, 8])
-def test_as_many_early_steps_as_asked_for(early_checkpoints):
-    assert len(early(100_000, early_checkpoints)) == early_checkpoints
+def test_the_first_step_and_as_many_as_asked_for(early_checkpoints):
+    assert len(early(100_000, early_checkpoints)) == 1 + early_checkpoints
 
 
 def test_a_later_segment_keeps_epoch_ends_alone():

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from stiffness.data.arrays import Arrays, Normalization
 from stiffness.errors import StiffnessError
 from stiffness.files import read_metadata, read_table, read_tensors

@@ -78,7 +78,9 @@ class Arrays:
                 raise StiffnessError(f"{name} set: a label outside 0..{len(class_names) - 1}")
         normalization = Normalization.of(train_inputs)
         if not (normalization.std > 0).all():
-            raise StiffnessError("every training image has the same colour: nothing to normalise")
+            raise StiffnessError(
+                "a colour channel is the same in every training pixel: nothing to normalise"
+            )
         return cls(
             train_inputs,
             train_targets.long(),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def folder_fingerprint(path: str | Path) -> str:
-    """A digest of names and sizes below ``path``: changes when images come, go or are replaced.
+    """A digest of names and sizes below ``path``: changes when images come, go or change in size.
 
     A folder that is not there has the fingerprint of an empty one.
     """

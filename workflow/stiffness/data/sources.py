@@ -43,6 +43,13 @@ def load_digits(validation_examples: int, seed: int) -> Arrays:
     from sklearn.model_selection import train_test_split
 
     digits = sklearn_digits()
+    classes = len(digits.target_names)
+    largest = len(digits.target) - classes
+    if not classes <= validation_examples <= largest:
+        raise StiffnessError(
+            f"datasets: digits: validation_examples is {validation_examples}; "
+            f"take {classes} to {largest}, at least one a class on either side"
+        )
     rows = np.arange(len(digits.target))
     train, validation = train_test_split(
         rows, test_size=validation_examples, random_state=seed, stratify=digits.target
@@ -84,9 +91,9 @@ def load_torchvision(name: str, data_dir: str | Path) -> Arrays:
             kind(data_dir, train=True, download=True)
         except (OSError, RuntimeError) as error:
             missing = ", ".join(file.name for file in absent)
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise StiffnessError(
-                f"{name}: {missing} not in {folder} and the download failed ({reason}); "
+                f"{name}: {missing} not in {absent[0].parent} and the download failed ({reason}); "
                 "put the files there, or set data_dir to the folder that has them"
             ) from None
     for file, expected in zip(files, _IDX_MD5.get(name, ()), strict=False):
@@ -102,7 +109,7 @@ def load_torchvision(name: str, data_dir: str | Path) -> Arrays:
 
 
 def load_image_folder(path: str | Path, channels: int = 3, image_size: int | None = None) -> Arrays:
-    """``path/train/<class>/*`` and ``path/test/<class>/*``, any format Pillow reads.
+    """``path/train/<class>/*`` and ``path/test/<class>/*``, in the formats ImageFolder knows.
 
     Args:
         channels: 3 (colour) or 1 (grey); images are converted.
@@ -192,10 +199,12 @@ def _read_image(file: str, channels: int, image_size: int | None) -> np.ndarray:
 
     try:
         with Image.open(file) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"{image.mode} pixels; save it with 8 bits a channel")
             pixels = image.convert("L" if channels == 1 else "RGB")
             if image_size is not None:
                 pixels = pixels.resize((image_size, image_size), Image.Resampling.BILINEAR)
             array = np.asarray(pixels, dtype=np.uint8)
-    except OSError as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise StiffnessError(f"{file}: not a readable image ({error})") from None
     return array[None] if channels == 1 else array.transpose(2, 0, 1)

@@ -9,7 +9,8 @@ Two exact routes, chosen per parameter-owning module:
   of memory; where these do not fit the budget, blocks of examples are recomputed.
 
 Whether a layer may be factored is not guessed from its type: it must be called exactly once, share
-no parameter, and its summed gradient on real examples must equal the one autograd finds.
+no parameter, and its outer products on real examples must equal the gradients autograd finds for
+each of them alone.
 """
 
 import re
@@ -41,8 +42,16 @@ def parse_bytes(text: str | int) -> int:
 
 
 def length(inputs: Inputs) -> int:
-    """Number of examples."""
-    return len(next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs)
+    """Number of examples.
+
+    Raises:
+        StiffnessError: the tensors of a dict disagree.
+    """
+    tensors = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    lengths = {name: len(value) for name, value in tensors.items()}
+    if len(set(lengths.values())) > 1:
+        raise StiffnessError(f"inputs: of different lengths: {lengths}")
+    return next(iter(lengths.values()), 0)
 
 
 def take(inputs: Inputs, rows: slice) -> Inputs:
@@ -64,10 +73,12 @@ def refuse_training_mode(model: nn.Module) -> None:
     for name, module in model.named_modules():
         dropping = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
         batch = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        where = f"model: {name or 'the model'} ({type(module).__name__})"
         if module.training and (dropping or batch):
+            raise StiffnessError(f"{where} is in training mode; call model.eval() first")
+        if batch and module.running_mean is None:
             raise StiffnessError(
-                f"model: {name or 'the model'} ({type(module).__name__}) is in training mode; "
-                "call model.eval() first"
+                f"{where} keeps no running statistics, so examples depend on one another"
             )
 
 
@@ -134,25 +145,39 @@ class _Capture:
 
     def run(
         self, model: nn.Module, inputs: Inputs, seeds: torch.Tensor
-    ) -> tuple[torch.Tensor | None, ...]:
-        """Return autograd's own summed gradient of every layer's weight."""
+    ) -> dict[str, tuple[torch.Tensor | None, torch.Tensor | None]]:
+        """Return autograd's own summed gradients of every layer's weight and bias."""
         handles = [
-            layer.register_forward_hook(self._hook(name)) for name, layer in self.layers.items()
+            layer.register_forward_hook(self._hook(name), with_kwargs=True)
+            for name, layer in self.layers.items()
         ]
+        parameters = [p for layer in self.layers.values() for p in layer.parameters()]
         try:
             with torch.enable_grad():
                 outputs = call(model, inputs)
-                weights = [layer.weight for layer in self.layers.values()]
-                return torch.autograd.grad(outputs, weights, seeds, allow_unused=True)
+                found: dict[int, torch.Tensor | None] = {}
+                if outputs.requires_grad:
+                    gradients = torch.autograd.grad(outputs, parameters, seeds, allow_unused=True)
+                    found = {id(p): g for p, g in zip(parameters, gradients, strict=True)}
         finally:
             for handle in handles:
                 handle.remove()
+        return {
+            name: (found.get(id(layer.weight)), found.get(id(layer.bias)))
+            for name, layer in self.layers.items()
+        }
 
     def _hook(self, name: str):  # type: ignore[no-untyped-def]
-        def hook(_: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        def hook(
+            _: nn.Module,
+            args: tuple[torch.Tensor, ...],
+            keywords: dict[str, torch.Tensor],
+            output: torch.Tensor,
+        ) -> None:
             self.calls[name] += 1
-            self.inputs[name] = args[0].detach()
-            output.register_hook(lambda gradient: self.gradients.__setitem__(name, gradient))
+            self.inputs[name] = (args[0] if args else keywords["input"]).detach()
+            if output.requires_grad:
+                output.register_hook(lambda gradient: self.gradients.__setitem__(name, gradient))
 
         return hook
 
@@ -168,21 +193,41 @@ def _factored_layers(model: nn.Module, inputs: Inputs, seeds: torch.Tensor) -> d
         name: module
         for name, module in model.named_modules()
         if type(module) is nn.Linear
+        # A pruned or reparametrised layer owns other parameters than it multiplies by.
+        and dict(module.named_parameters()).keys() in ({"weight"}, {"weight", "bias"})
         and all(p.requires_grad and owners[id(p)] == 1 for p in module.parameters())
     }
     if not candidates:
         return {}
-    probe = slice(0, min(_PROBE, len(seeds)))
-    capture = _Capture(candidates)
-    found = capture.run(model, take(inputs, probe), seeds[probe])
-    kept = {}
-    for (name, layer), gradient in zip(candidates.items(), found, strict=True):
-        if gradient is None or capture.calls[name] != 1 or capture.inputs[name].ndim != 2:
-            continue
-        ours = capture.gradients[name].T @ capture.inputs[name]
-        if torch.allclose(ours, gradient, rtol=1e-3, atol=1e-4 * float(gradient.abs().max())):
-            kept[name] = layer
+    count = min(_PROBE, len(seeds))
+    together = _Capture(candidates)
+    together.run(model, take(inputs, slice(0, count)), seeds[:count])
+    kept = {
+        name: layer
+        for name, layer in candidates.items()
+        if together.calls[name] == 1
+        and name in together.gradients
+        and together.inputs[name].shape == (count, layer.in_features)
+    }
+    # Alone, so that a row which is no example, or another example's, cannot hide in the sum.
+    for row in {0, count - 1}:
+        if not kept:
+            break
+        one = slice(row, row + 1)
+        found = _Capture(kept).run(model, take(inputs, one), seeds[one])
+        for name, (weight, bias) in found.items():
+            d, a = together.gradients[name][row], together.inputs[name][row]
+            if not _close(torch.outer(d, a), weight) or (
+                kept[name].bias is not None and not _close(d, bias)
+            ):
+                del kept[name]
     return kept
+
+
+def _close(ours: torch.Tensor, gradient: torch.Tensor | None) -> bool:
+    if gradient is None:
+        return False
+    return torch.allclose(ours, gradient, rtol=1e-3, atol=1e-4 * float(gradient.abs().max()))
 
 
 def _add_factored(

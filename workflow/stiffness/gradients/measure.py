@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from stiffness.data.evaluation import Evaluation
+from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, replacing_directory, write_tensors
 from stiffness.gradients.gram import gradient_cosines
 from stiffness.training.models import ModelSpec, build_model, load_weights
@@ -46,9 +47,12 @@ def measure_segment(
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
             began = time.perf_counter()
-            cosines, log_norms = gradient_cosines(
-                model, inputs, targets, memory_budget=memory_budget, precision=precision
-            )
+            try:
+                cosines, log_norms = gradient_cosines(
+                    model, inputs, targets, memory_budget=memory_budget, precision=precision
+                )
+            except StiffnessError as error:
+                raise StiffnessError(f"{path}: {error}") from None
             seconds = time.perf_counter() - began
             assert isinstance(cosines, torch.Tensor)
             assert isinstance(log_norms, torch.Tensor)

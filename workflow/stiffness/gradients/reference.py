@@ -27,8 +27,11 @@ def reference_gradients(
     directions, log_norms = [], []
     for row in range(length(inputs)):
         one = take(inputs, slice(row, row + 1))
-        if isinstance(one, torch.Tensor) and one.is_floating_point():
-            one = one.double()
+        one = (
+            _double(one)
+            if isinstance(one, torch.Tensor)
+            else {name: _double(value) for name, value in one.items()}
+        )
         logits = call(model, one)[0]
         target = int(targets[row])
         z = logits.detach()
@@ -36,8 +39,10 @@ def reference_gradients(
         log_own = -torch.log1p(others.exp().sum())
         seed = (z - z[target] + log_own).exp()
         seed[target] = torch.expm1(log_own)
-        scale = seed.norm()
-        gradients = torch.autograd.grad(logits, parameters, seed / scale, allow_unused=True)
+        largest = seed.abs().max()  # the square of 1e-200 is 0
+        scale = (seed / largest).norm()
+        unit = seed / largest / scale
+        gradients = torch.autograd.grad(logits, parameters, unit, allow_unused=True)
         flat = torch.cat(
             [
                 torch.zeros_like(p).flatten() if g is None else g.flatten()
@@ -46,5 +51,9 @@ def reference_gradients(
         )
         norm = flat.norm()
         directions.append(flat / norm if norm > 0 else flat)
-        log_norms.append(norm.log() + scale.log())
+        log_norms.append(norm.log() + scale.log() + largest.log())
     return torch.stack(directions), torch.stack(log_norms)
+
+
+def _double(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor

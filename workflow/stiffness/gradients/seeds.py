@@ -34,6 +34,8 @@ def exact_seeds(
     if loss == "cross_entropy":
         return _cross_entropy_seeds(outputs.detach().double(), targets)
     gradient = _autograd_seeds(outputs.detach().double(), targets, loss)
+    if not torch.isfinite(gradient).all():
+        raise StiffnessError("loss: its gradient with respect to the outputs is not finite")
     flat = gradient.flatten(1)
     # Scale by the largest entry first: the square of 1e-200 is 0.
     largest = flat.abs().amax(1, keepdim=True)
@@ -65,7 +67,12 @@ def _cross_entropy_seeds(
             "loss cross_entropy: needs outputs [N, C] and class indices [N], got "
             f"{list(logits.shape)} and {list(targets.shape)} ({targets.dtype})"
         )
-    own = nn.functional.one_hot(targets, logits.shape[1]).bool()
+    classes = logits.shape[1]
+    if classes < 2 or not ((targets >= 0) & (targets < classes)).all():
+        raise StiffnessError(
+            f"loss cross_entropy: targets must be class indices below {classes}, of 2 or more"
+        )
+    own = nn.functional.one_hot(targets.long(), classes).bool()
     others = logits.masked_fill(own, -torch.inf)
     largest = others.amax(1, keepdim=True)
     relative = (others - largest).exp()
@@ -88,5 +95,7 @@ def _autograd_seeds(outputs: torch.Tensor, targets: torch.Tensor, loss: Loss) ->
                 f"loss: must return one value an example, [{len(outputs)}], "
                 f"got {list(losses.shape)}"
             )
-        (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+        if not losses.requires_grad:
+            return torch.zeros_like(outputs)
+        (gradient,) = torch.autograd.grad(losses.sum(), leaf, materialize_grads=True)
     return gradient

@@ -10,8 +10,9 @@ def checkpoint_steps(
 ) -> list[int]:
     """Steps to keep in epochs ``start`` to ``end``.
 
-    The end of every epoch; for ``start == 0`` also the initialisation and ``early_checkpoints``
-    log-spaced steps within the first epoch (section 4.1: initialisation, very early, ...).
+    The end of every epoch; for ``start == 0`` also the initialisation, the first step and up to
+    ``early_checkpoints`` log-spaced steps between it and the end of the first epoch (section 4.1:
+    initialisation, very early, ...). Where the epoch is short, some of them fall together.
     """
     steps = [epoch * steps_per_epoch for epoch in range(start + 1, end + 1)]
     if start > 0:
@@ -38,7 +39,7 @@ def plan_segments(epochs: int, epochs_per_job: int, existing: Iterable[str]) -> 
     ends: dict[int, int] = {}
     for name in existing:
         match = re.fullmatch(r"epochs=(\d+)-(\d+)", name)
-        if match:
+        if match and int(match[1]) < int(match[2]):
             start, end = int(match[1]), int(match[2])
             ends[start] = max(end, ends.get(start, 0))
     segments, position = [], 0

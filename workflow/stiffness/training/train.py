@@ -103,7 +103,9 @@ def train_segment(
             run.train_epoch(work)
             run.save(work)
             spent = time.perf_counter() - began
-            left = spent / (run.epoch - first) * (end - run.epoch)
+            # A run that diverged within an epoch is over, and may have finished none.
+            finished = max(run.epoch - first, 1)
+            left = 0.0 if run.diverged else spent / finished * (end - run.epoch)
             _report(label, run, end, left)
         if not (work / STATE).exists():
             run.save(work)
@@ -142,7 +144,7 @@ class _Run:
         self.chance_accuracy = float(shares.max())
         self.data_digest = _digest(arrays)
         self.step = 0
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[Any, Any]] = []
         self.diverged = False
 
     @property
@@ -181,6 +183,10 @@ class _Run:
 
     def _load(self, folder: Path, keep_history: bool) -> None:
         tensors, metadata = read_tensors(folder / STATE)
+        # Everything is read before anything is changed: a damaged folder leaves the run as it was.
+        rows = read_table(folder / HISTORY).to_dict("records") if keep_history else []
+        # The history is written first and may be an epoch ahead of the state.
+        self.history = [row for row in rows if row["step"] <= metadata["step"]]
         weights = {k[len("model/") :]: v for k, v in tensors.items() if k.startswith("model/")}
         load_weights(self.model, weights, str(folder / STATE), str(self.spec.model))
         self.step, self.diverged = metadata["step"], metadata["diverged"]
@@ -196,8 +202,6 @@ class _Run:
                 state.setdefault(int(index), {})[key] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        if keep_history:
-            self.history = read_table(folder / HISTORY).to_dict("records")  # type: ignore[assignment]
 
     def save(self, work: Path) -> None:
         """Save the history, then the state: the state is what a resumed run trusts."""

@@ -1,0 +1,672 @@
+"""Every kind of figure, drawn from small tables with the options of config.yaml."""
+
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from PIL import Image
+
+from stiffness.errors import StiffnessError
+from stiffness.figures import (
+    class_matrices,
+    critical_length,
+    distance,
+    stiffness_curves,
+    style,
+    training_curves,
+)
+from stiffness.stiffness.pairs import METRICS, PAIR_MODES
+
+KINDS = {
+    "training_curves": training_curves,
+    "class_matrices": class_matrices,
+    "stiffness_curves": stiffness_curves,
+    "distance": distance,
+    "critical_length": critical_length,
+}
+ONE_RUN = ("training_curves", "class_matrices", "distance")  # show the reference learning rate
+ALL_RUNS = ("stiffness_curves", "critical_length")
+DPI = 50  # fast
+DEAD = ("diverged", "at chance", "collapsed")
+
+CONFIG = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())
+
+REFERENCE, OTHER = "1e-3", "3e-3"
+RUNS = {(REFERENCE, 0): "ok", (REFERENCE, 1): "ok", (OTHER, 0): "ok"}
+CHECKPOINTS = {0: 0.0, 2: 0.02, 100: 1.0, 300: 3.0}
+STAGES = [0, 0.03, 1, "last"]
+CLASSES = ["zebra", "ant", "bee"]
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def base(run: tuple[str, int]) -> float:
+    """A value by which a run's data can be told from another's."""
+    return {(REFERENCE, 0): 0.31, (REFERENCE, 1): 0.47, (OTHER, 0): 0.62}[run]
+
+
+def tables(statuses: dict[tuple[str, int], str] = RUNS, **changes: Any) -> dict[str, Any]:
+    """All that a draw() may ask for, but options and outputs."""
+    made: dict[str, list[dict]] = {
+        name: []
+        for name in ("runs", "history", "summary", "classes", "distance", "critical_length")
+    }
+    for (lr, seed), status in statuses.items():
+        level = base((lr, seed))
+        key = {"experiment": "some_net", "lr": lr, "seed": seed, "status": status}
+        made["runs"].append(key | {"epochs": 3.0, "onset_epoch": 1.0, "onset_reached": True})
+        for number, (step, epoch) in enumerate(CHECKPOINTS.items()):
+            at = key | {"step": step, "epoch": epoch}
+            loss = level * (4 - number)
+            made["history"].append(at | {"train_loss": loss, "validation_loss": loss + 0.1})
+            for mode in PAIR_MODES:
+                for metric in METRICS:
+                    row = at | {"pair_mode": mode, "metric": metric, "n_excluded": 0}
+                    add_measurements(made, row, level, number)
+    return (
+        {name: pd.DataFrame(rows) for name, rows in made.items()}
+        | {"learning_rate": REFERENCE, "learning_rates": [OTHER, REFERENCE], "stages": STAGES}
+        | changes
+    )
+
+
+def estimate(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.05, "high": value + 0.05, "n_pairs": 30}
+
+
+def add_measurements(
+    made: dict[str, list[dict]], row: dict[str, Any], level: float, number: int
+) -> None:
+    for quantity, sign in (("within", 1), ("between", -1)):
+        made["summary"].append(
+            row | {"quantity": quantity} | estimate(sign * level + 0.01 * number)
+        )
+    # Reference rates only, as the rule reads them; no two cells alike, so not symmetric.
+    if row["lr"] == REFERENCE:
+        for a, name_a in enumerate(CLASSES):
+            for b, name_b in enumerate(CLASSES):
+                pair = {"class_a": name_a, "class_b": name_b}
+                value = level - 0.2 * a + 0.1 * b - 0.05 * number
+                made["classes"].append(row | pair | estimate(value))
+    for position in (0.2, 0.6, 1.1):
+        made["distance"].append(
+            row | {"distance": position} | estimate(level + 0.5 - 0.5 * position)
+        )
+    made["critical_length"].append(
+        row
+        | estimate(level + 0.5)
+        | {"crossing": "measured", "slope": -0.5, "slope_low": -0.6, "slope_high": -0.4}
+        | {"intercept": 0.5 * level + 0.25, "max_distance": 1.3}
+    )
+
+
+def options_of(kind: str, **changes: Any) -> dict[str, Any]:
+    return CONFIG["figures"][kind] | changes
+
+
+def draw(kind: str, made: dict[str, Any], outputs: list[Path], **changes: Any) -> None:
+    function = KINDS[kind].draw
+    given = made | {"options": options_of(kind, **changes), "outputs": outputs}
+    function(**{name: given[name] for name in signature(function).parameters})
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Draw, and return the figure instead of saving it."""
+    kept: list[Figure] = []
+    monkeypatch.setattr(style, "save", lambda figure, outputs: kept.append(figure))
+
+    def make(kind: str, made: dict[str, Any] | None = None, **changes: Any) -> Figure:
+        draw(kind, tables() if made is None else made, [], **changes)
+        return kept[-1]
+
+    yield make
+    plt.close("all")
+
+
+def texts(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(plt.Text))
+
+
+def panels(figure: Figure) -> list[plt.Axes]:
+    return [axis for axis in figure.axes if axis.get_label() != "<colorbar>"]
+
+
+def line_values(figure: Figure) -> np.ndarray:
+    """Every height at which something was plotted."""
+    lines = [line for axis in figure.axes for line in axis.lines]
+    return np.concatenate([np.asarray(line.get_ydata(), float) for line in lines])
+
+
+@pytest.fixture(autouse=True)
+def few_dots(monkeypatch) -> None:
+    monkeypatch.setitem(plt.rcParams, "savefig.dpi", DPI)
+
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def save_wider(kind: str, folder: Path) -> list[Path]:
+    """A little larger than config.yaml says, so that its sizes are not just a default."""
+    options, outputs = options_of(kind), [folder / f"{kind}.pdf", folder / f"{kind}.png"]
+    larger = {"width": options["width"] + 0.3, "height": options["height"] + 0.7}
+    draw(kind, tables(), outputs, **larger)
+    return outputs
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def saved(request, tmp_path_factory) -> tuple[str, list[Path]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(plt.rcParams, "savefig.dpi", DPI)
+        return request.param, save_wider(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def test_writes_both_files_and_nothing_else(saved):
+    _, (pdf, png) = saved
+    assert set(pdf.parent.iterdir()) == {pdf, png}
+    assert pdf.stat().st_size > 5000
+    with Image.open(png) as picture:
+        assert len(picture.convert("L").getcolors()) > 2
+    assert not plt.get_fignums()
+
+
+def test_the_size_is_the_one_asked_for(saved):
+    kind, (_, png) = saved
+    options = options_of(kind)
+    with Image.open(png) as picture:
+        expected = (options["width"] + 0.3) * DPI, (options["height"] + 0.7) * DPI
+        assert picture.size == pytest.approx(expected, abs=2)
+
+
+def test_the_same_tables_give_the_same_bytes(saved, tmp_path):
+    kind, outputs = saved
+    for first, second in zip(outputs, save_wider(kind, tmp_path), strict=True):
+        assert first.read_bytes() == second.read_bytes()
+
+
+@every_kind
+def test_the_tables_are_left_as_they_were(kind, drawn):
+    made = tables()
+    drawn(kind, made)
+    for name, table in tables().items():
+        if isinstance(table, pd.DataFrame):
+            pd.testing.assert_frame_equal(made[name], table)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "palette" in CONFIG["figures"][kind]])
+def test_an_unknown_palette_is_a_plain_error(kind, drawn):
+    with pytest.raises(StiffnessError, match="no_such_palette"):
+        drawn(kind, palette="no_such_palette")
+
+
+# --- dead runs -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ONE_RUN)
+@pytest.mark.parametrize("status", DEAD)
+def test_a_dead_reference_run_is_said_to_be_dead(kind, status, drawn):
+    figure = drawn(kind, tables(RUNS | {(REFERENCE, 0): status, (REFERENCE, 1): status}))
+    assert status in texts(figure)
+    assert "some_net" in texts(figure)
+    assert REFERENCE in texts(figure)
+    for axis in figure.axes:
+        assert not [*axis.lines, *axis.collections, *axis.images]
+
+
+@pytest.mark.parametrize("kind", ONE_RUN)
+def test_a_dead_reference_run_still_has_its_files(kind, tmp_path):
+    outputs = [tmp_path / "a.pdf", tmp_path / "a.png"]
+    draw(kind, tables(RUNS | {(REFERENCE, 0): "diverged", (REFERENCE, 1): "diverged"}), outputs)
+    assert set(tmp_path.iterdir()) == set(outputs)
+    with Image.open(outputs[1]) as picture:
+        assert len(picture.convert("L").getcolors()) > 2  # the words are there
+
+
+@pytest.mark.parametrize("kind", ALL_RUNS)
+@pytest.mark.parametrize("status", DEAD)
+def test_dead_runs_are_named_in_the_title_and_not_drawn(kind, status, drawn):
+    heights = {"stiffness_curves": base((OTHER, 0)), "critical_length": base((OTHER, 0)) + 0.5}
+    dead, alive = drawn(kind, tables(RUNS | {(OTHER, 0): status})), drawn(kind)
+    assert OTHER in dead.get_suptitle()
+    assert "seed 0" in dead.get_suptitle()
+    assert status in dead.get_suptitle()
+    assert REFERENCE not in dead.get_suptitle()
+    assert "not drawn" not in alive.get_suptitle()
+    assert np.isclose(line_values(alive), heights[kind]).any()
+    assert not np.isclose(line_values(dead), heights[kind]).any()
+
+
+def test_a_dead_seed_is_left_out_of_the_mean(drawn):
+    figure = drawn("stiffness_curves", tables(RUNS | {(REFERENCE, 0): "collapsed"}))
+    assert np.isclose(line_values(figure), base((REFERENCE, 1))).any()
+    mean = (base((REFERENCE, 0)) + base((REFERENCE, 1))) / 2
+    assert not np.isclose(line_values(figure), mean).any()
+
+
+@pytest.mark.parametrize("kind", ALL_RUNS)
+def test_nothing_alive_is_a_picture_of_nothing(kind, tmp_path):
+    # Saved, not only drawn: an axis without data must not break its scale.
+    made = tables(dict.fromkeys(RUNS, "diverged"))
+    draw(kind, made, [tmp_path / "a.png"])
+    assert (tmp_path / "a.png").stat().st_size > 0
+
+
+def test_the_living_seed_stands_in_for_a_dead_one(drawn):
+    made = tables(RUNS | {(REFERENCE, 0): "diverged"})
+    seed = base((REFERENCE, 1))
+    losses = drawn("training_curves", made).axes[0].lines[0].get_ydata()
+    np.testing.assert_allclose(losses, seed * np.array([4, 3, 2, 1]))
+    image = next(axis.images[0] for axis in drawn("class_matrices", made).axes if axis.images)
+    assert image.get_array()[0, 0] == pytest.approx(seed)
+    assert np.isclose(line_values(drawn("distance", made)), seed + 0.5 - 0.1).any()
+
+
+# --- labels --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "class_matrices"])
+def test_axes_have_labels_at_the_edges(kind, drawn):
+    figure = drawn(kind)
+    assert panels(figure)
+    for axis in panels(figure):
+        place = axis.get_subplotspec()
+        if place.is_first_col():
+            assert axis.get_ylabel() or figure.get_supylabel()
+        if place.is_last_row():
+            assert axis.get_xlabel() or figure.get_supxlabel()
+        elif not axis.get_shared_x_axes().get_siblings(axis)[1:]:
+            assert axis.get_xlabel()  # its x is not that of the panel below
+
+
+def test_class_matrices_have_stages_modes_and_names_at_the_edges(drawn):
+    figure = drawn("class_matrices")
+    named = {"left": 0, "bottom": 0}
+    for axis in panels(figure):
+        place = axis.get_subplotspec()
+        if place.is_first_row():
+            assert axis.get_title()
+        if place.is_first_col():
+            assert axis.get_ylabel()
+            assert [label.get_text() for label in axis.get_yticklabels()] == CLASSES
+            named["left"] += 1
+        if place.is_last_row():
+            assert [label.get_text() for label in axis.get_xticklabels()] == CLASSES
+            named["bottom"] += 1
+    assert named == {"left": 6, "bottom": 4}
+    bars = [axis for axis in figure.axes if axis.get_label() == "<colorbar>"]
+    assert len(bars) == 2
+    assert all(axis.get_ylabel() for axis in bars)
+
+
+@every_kind
+def test_the_experiment_is_named(kind, drawn):
+    assert "some_net" in texts(drawn(kind))
+
+
+@pytest.mark.parametrize("kind", ["class_matrices", "distance"])
+def test_stages_are_named(kind, drawn):
+    text = texts(drawn(kind))
+    for name in ("initialisation", "epoch 0.02", "epoch 1", "epoch 3"):
+        assert name in text
+
+
+@pytest.mark.parametrize("kind", ["class_matrices", "distance"])
+def test_one_stage_is_enough(kind, drawn):
+    assert "epoch 3" in texts(drawn(kind, tables(stages=["last"])))
+
+
+@pytest.mark.parametrize("kind", ALL_RUNS)
+def test_rates_are_in_order_of_size(kind, drawn):
+    made = tables(learning_rates=[OTHER, REFERENCE])
+    (legend,) = drawn(kind, made).legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names[:2] == [REFERENCE, OTHER]
+
+
+# --- training curves -----------------------------------------------------------------------------
+
+
+def with_onset(reached: bool) -> dict[str, Any]:
+    made = tables()
+    made["runs"]["onset_reached"] = reached
+    return made
+
+
+def onset_line(figure: Figure):
+    (line,) = [line for line in figure.axes[0].lines if list(line.get_xdata()) == [1.0, 1.0]]
+    return line
+
+
+def test_the_onset_stands_in_every_panel(drawn):
+    figure = drawn("training_curves", with_onset(True))
+    for axis in panels(figure):
+        assert any(list(line.get_xdata()) == [1.0, 1.0] for line in axis.lines)
+
+
+def test_an_onset_not_reached_does_not_look_like_one(drawn):
+    reached = onset_line(drawn("training_curves", with_onset(True)))
+    not_reached = onset_line(drawn("training_curves", with_onset(False)))
+    assert reached.get_linestyle() != not_reached.get_linestyle()
+    assert reached.get_label() != not_reached.get_label()
+    assert "epoch 1" in reached.get_label()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_training_curves_show_the_metric_asked_for(drawn, metric):
+    made = tables()
+    other = made["summary"]["metric"] != metric
+    made["summary"].loc[other, ["value", "low", "high"]] = 0.123
+    figure = drawn("training_curves", made, metric=metric)
+    assert not np.isclose(line_values(figure), 0.123).any()
+    mean = (base((REFERENCE, 0)) + base((REFERENCE, 1))) / 2
+    assert np.isclose(line_values(figure), mean).any()
+    assert metric in texts(figure)
+
+
+def test_training_curves_show_three_pair_modes(drawn):
+    made = tables()
+    for number, mode in enumerate(PAIR_MODES):
+        rows = made["summary"]["pair_mode"] == mode
+        made["summary"].loc[rows, "value"] = 0.2 + 0.01 * number
+    values = line_values(drawn("training_curves", made))
+    for number in range(3):
+        assert np.isclose(values, 0.2 + 0.01 * number).any()
+
+
+@pytest.mark.parametrize("kind", ["stiffness_curves", "distance", "critical_length"])
+def test_only_the_pair_mode_asked_for_is_drawn(kind, drawn):
+    made = tables()
+    for name in ("summary", "distance", "critical_length"):
+        others = made[name]["pair_mode"] != "val-val"
+        made[name].loc[others, ["value", "low", "high"]] = 0.987
+    figure = drawn(kind, made, pair_mode="val-val")
+    assert not np.isclose(line_values(figure), 0.987).any()
+    assert style.MODE_NAMES["val-val"] in texts(figure)
+
+
+# --- class matrices ------------------------------------------------------------------------------
+
+
+def images(figure: Figure) -> list:
+    return [axis.images[0] for axis in figure.axes if axis.images]
+
+
+def test_colour_limits_are_symmetric_and_shared_within_a_metric(drawn):
+    made = tables()
+    cosine = made["classes"]["metric"] == "cosine"
+    made["classes"].loc[cosine, ["value", "low", "high"]] *= 0.2
+    limits = [image.get_clim() for image in images(drawn("class_matrices", made))]
+    assert len(limits) == 24
+    assert all(low == -high for low, high in limits)
+    sign, cosines = set(limits[:12]), set(limits[12:])
+    assert sign == {(-1.0, 1.0)}
+    assert len(cosines) == 1
+    largest = made["classes"].loc[cosine, "value"].abs().max()
+    assert largest <= cosines.pop()[1] < 1
+
+
+def test_rows_are_class_a_and_columns_class_b_in_the_given_order(drawn):
+    first = images(drawn("class_matrices"))[0]
+    level, classes = base((REFERENCE, 0)), range(3)
+    expected = [[level - 0.2 * a + 0.1 * b for b in classes] for a in classes]
+    np.testing.assert_allclose(first.get_array(), expected)
+
+
+def test_each_panel_has_its_own_mode_metric_and_stage(drawn):
+    made = tables()
+    table = made["classes"]
+    modes, metrics, steps = list(PAIR_MODES), list(METRICS), list(CHECKPOINTS)
+    table["value"] = [
+        0.1 * modes.index(row.pair_mode)
+        + 0.01 * steps.index(row.step)
+        - 0.5 * metrics.index(row.metric)
+        for row in table.itertuples()
+    ]
+    found = [image.get_array()[0, 0] for image in images(drawn("class_matrices", made))]
+    expected = [
+        0.1 * mode + 0.01 * step - 0.5 * metric
+        for metric in range(2)
+        for mode in range(3)
+        for step in range(4)
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_an_undefined_cell_has_a_colour_of_its_own(drawn):
+    made = tables()
+    alone = (made["classes"]["class_a"] == "ant") & (made["classes"]["class_b"] == "ant")
+    made["classes"].loc[alone, ["value", "low", "high"]] = np.nan
+    image = images(drawn("class_matrices", made))[0]
+    cells = image.to_rgba(image.get_array(), norm=True)
+    scale = image.cmap(np.linspace(0, 1, 256))
+    assert np.abs(scale - cells[1, 1]).sum(axis=1).min() > 0.05
+    np.testing.assert_allclose(cells[1, 1], to_rgba(image.cmap.get_bad()), atol=1e-6)
+
+
+def test_no_gradient_left_at_all_is_still_a_picture(tmp_path):
+    # Late in training every cosine may be undefined.
+    made = tables()
+    made["classes"].loc[made["classes"]["metric"] == "cosine", ["value", "low", "high"]] = np.nan
+    draw("class_matrices", made, [tmp_path / "a.png"])
+
+
+def test_many_classes_are_not_named(drawn):
+    names = [f"class {number}" for number in range(30)]
+    made = tables()
+    cells = pd.MultiIndex.from_product([names, names], names=["class_a", "class_b"])
+    keys = (
+        made["classes"]
+        .drop(columns=["class_a", "class_b"])
+        .drop_duplicates(["seed", "step", "pair_mode", "metric"])
+    )
+    made["classes"] = cells.to_frame(index=False).merge(keys, how="cross")
+    figure = drawn("class_matrices", made)
+    assert images(figure)[0].get_array().shape == (30, 30)
+    assert not any(name in texts(figure).splitlines() for name in names)
+
+
+# --- distance ------------------------------------------------------------------------------------
+
+
+def with_fit(**changes: Any) -> dict[str, Any]:
+    made = tables()
+    for name, value in changes.items():
+        made["critical_length"][name] = value
+    return made
+
+
+NO_CROSSING = dict.fromkeys(["value", "low", "high"], np.nan) | {"crossing": "none"}
+
+
+def test_a_fit_without_a_crossing_says_so(drawn):
+    figure = drawn("distance", with_fit(**NO_CROSSING))
+    assert texts(figure).count("no crossing") == 8
+    assert r"\xi" not in texts(figure)
+    assert "nan" not in texts(figure)
+
+
+def test_an_extrapolated_crossing_says_so(drawn):
+    figure = drawn("distance", with_fit(crossing="extrapolated", value=1.71, low=1.6, high=1.82))
+    assert texts(figure).count("extrapolated") == 8
+    assert texts(figure).count("1.71") == 8
+
+
+def test_a_measured_crossing_is_given_with_its_interval(drawn):
+    figure = drawn("distance", with_fit(value=0.83, low=0.72, high=0.94))
+    for axis in panels(figure):
+        (text,) = [text.get_text() for text in axis.texts]
+        assert "0.83" in text
+        assert "0.11" in text
+        assert "extrapolated" not in text
+        assert "no crossing" not in text
+
+
+def test_an_undefined_interval_is_not_a_number_in_the_picture(drawn):
+    figure = drawn("distance", with_fit(value=0.83, low=np.nan, high=np.nan))
+    assert "0.83" in texts(figure)
+    assert "nan" not in texts(figure)
+
+
+def crossing_marks(figure: Figure, value: float) -> list:
+    """The marks on the line y = 0 at ``value``."""
+    return [
+        line
+        for axis in panels(figure)
+        for line in axis.lines
+        if list(line.get_xdata()) == [value] and list(line.get_ydata()) == [0]
+    ]
+
+
+def is_hollow(mark) -> bool:
+    return to_rgba(mark.get_markerfacecolor()) != to_rgba(mark.get_markeredgecolor())
+
+
+@pytest.mark.parametrize(("crossing", "hollow"), [("measured", False), ("extrapolated", True)])
+def test_the_crossing_is_marked(drawn, crossing, hollow):
+    figure = drawn("distance", with_fit(crossing=crossing, value=1.71, low=1.6, high=1.82))
+    marks = crossing_marks(figure, 1.71)
+    assert len(marks) == 8
+    assert all(is_hollow(mark) == hollow for mark in marks)
+
+
+def test_the_fit_is_drawn_differently_beyond_the_data(drawn):
+    axis = panels(drawn("distance"))[0]
+    level = base((REFERENCE, 0))
+    height = 0.5 * level + 0.25 - 0.5 * 1.3
+    ends = {
+        line.get_linestyle()
+        for line in axis.lines
+        if [1.3, height] in np.round(line.get_xydata(), 9).tolist()
+        or np.isclose(line.get_xydata(), [1.3, height]).all(axis=1).any()
+    }
+    assert len(ends) == 2
+
+
+def test_points_without_an_interval_are_drawn(drawn):
+    made = tables()
+    made["distance"][["low", "high"]] = np.nan
+    assert np.isclose(line_values(drawn("distance", made)), base((REFERENCE, 0)) + 0.4).any()
+
+
+def test_too_few_pairs_for_a_fit_are_drawn_without_one(drawn):
+    nothing = dict.fromkeys(["slope", "slope_low", "slope_high", "intercept"], np.nan)
+    figure = drawn("distance", with_fit(**NO_CROSSING, **nothing))
+    assert texts(figure).count("no crossing") == 8
+
+
+# --- critical length -----------------------------------------------------------------------------
+
+FITS = [
+    ("extrapolated", 7.5),
+    ("extrapolated", 1.7),
+    ("measured", 0.8),
+    ("none", np.nan),
+]
+
+
+@pytest.fixture
+def one_of_each() -> dict[str, Any]:
+    """One run: far beyond the largest distance, extrapolated, measured, no crossing."""
+    made = tables({(REFERENCE, 0): "ok"}, learning_rates=[REFERENCE])
+    table = made["critical_length"]
+    for step, (crossing, value) in zip(CHECKPOINTS, FITS, strict=True):
+        rows = table["step"] == step
+        table.loc[rows, "crossing"] = crossing
+        table.loc[rows, ["value", "low", "high"]] = [value, value - 0.1, value + 0.1]
+    return made
+
+
+def marks(axis: plt.Axes) -> dict[str, list]:
+    """Marks by shape; those with data only."""
+    found: dict[str, list] = {}
+    for line in axis.lines:
+        if line.get_marker() not in ("None", "", None) and len(line.get_xdata()):
+            found.setdefault(line.get_marker(), []).append(line)
+    return found
+
+
+def test_measured_points_are_filled_and_extrapolated_ones_hollow(drawn, one_of_each):
+    for axis in panels(drawn("critical_length", one_of_each)):
+        points = {float(line.get_ydata()[0]): is_hollow(line) for line in marks(axis)["o"]}
+        assert points == {0.8: False, 1.7: True}
+
+
+def test_no_crossing_is_a_cross_away_from_the_axis(drawn, one_of_each):
+    for axis in panels(drawn("critical_length", one_of_each)):
+        (cross,) = marks(axis)["x"]
+        assert len(cross.get_ydata()) == 1
+        low, high = axis.get_ylim()
+        assert 2 < cross.get_ydata()[0] < high
+        assert low == 0
+
+
+def test_values_above_two_are_not_drawn_at_their_value(drawn, one_of_each):
+    for axis in panels(drawn("critical_length", one_of_each)):
+        heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in axis.lines])
+        assert np.nanmax(heights) < axis.get_ylim()[1] < 3
+        corners = [path.vertices for line in axis.collections for path in line.get_paths()]
+        assert np.nanmax(np.concatenate(corners)[:, 1]) < 3
+        drawn_marks = marks(axis)
+        (beyond,) = [drawn_marks[shape] for shape in drawn_marks if shape not in ("o", "x")]
+        assert 2 < beyond[0].get_ydata()[0] < axis.get_ylim()[1]
+        assert beyond[0].get_ydata()[0] != marks(axis)["x"][0].get_ydata()[0]
+
+
+def test_ticks_are_distances(drawn, one_of_each):
+    for axis in panels(drawn("critical_length", one_of_each)):
+        assert axis.get_yticks().min() == 0
+        assert axis.get_yticks().max() == 2
+
+
+def test_no_line_bridges_a_checkpoint_without_a_value(drawn):
+    made = tables({(REFERENCE, 0): "ok"}, learning_rates=[REFERENCE])
+    gap = made["critical_length"]["step"] == 2
+    made["critical_length"].loc[gap, ["value", "low", "high"]] = np.nan
+    made["critical_length"].loc[gap, "crossing"] = "none"
+    axis = panels(drawn("critical_length", made))[0]
+    joined = [line for line in axis.lines if line.get_linestyle() == "-" and not marks_of(line)]
+    heights = [list(line.get_ydata()) for line in joined if len(line.get_ydata()) == 4]
+    assert heights
+    assert all(np.isnan(height[1]) for height in heights)
+
+
+def marks_of(line) -> bool:
+    return line.get_marker() not in ("None", "", None)
+
+
+def test_training_proceeds_to_the_right_on_both_rows(drawn):
+    figure = drawn("critical_length")
+    for axis in panels(figure):
+        left, right = axis.get_xlim()
+        falls = "loss" in axis.get_xlabel()
+        assert (left > right) == falls
+
+
+def test_each_loss_is_that_of_its_own_run(drawn):
+    figure = drawn("critical_length")
+    axis = next(axis for axis in panels(figure) if "loss" in axis.get_xlabel())
+    found = {(round(x, 6), round(y, 6)) for line in marks(axis)["o"] for x, y in line.get_xydata()}
+    expected = {
+        (round(base(run) * number, 6), round(base(run) + 0.5, 6))
+        for run in RUNS
+        for number in (1, 2, 3, 4)
+    }
+    assert found == expected
+
+
+def test_points_without_an_interval_are_points(drawn):
+    made = tables({(REFERENCE, 0): "ok"}, learning_rates=[REFERENCE])
+    made["critical_length"][["low", "high"]] = np.nan
+    (points,) = marks(panels(drawn("critical_length", made))[0])["o"]
+    assert len(points.get_ydata()) == 4

@@ -1,0 +1,218 @@
+"""What the figures share: colours, saving, averages, and which run is shown."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+
+from PIL import Image
+from stiffness.errors import StiffnessError
+from stiffness.figures import style
+from stiffness.stiffness.pairs import METRICS, PAIR_MODES, Z95
+
+
+@pytest.fixture
+def figure():
+    figure, axis = plt.subplots(figsize=(2, 1.5))
+    axis.plot([0, 1], [1, 2])
+    yield figure
+    plt.close("all")
+
+
+# --- colours -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "palette", ["viridis", "rocket", "colorblind", "deep", "muted", "bright", "pastel", "dark"]
+)
+@pytest.mark.parametrize("number", [1, 5])
+def test_a_palette_gives_as_many_colors(palette, number):
+    colors = [to_rgb(color) for color in style.colors(palette, number)]
+    assert len(colors) == number
+    assert len(set(colors)) == number
+
+
+@pytest.mark.parametrize("palette", ["no_such_palette", ""])
+def test_an_unknown_palette_is_named(palette):
+    with pytest.raises(StiffnessError, match=f"unknown palette {palette!r}"):
+        style.colors(palette, 3)
+
+
+def test_every_mode_and_metric_has_a_name():
+    assert set(style.MODE_NAMES) == set(PAIR_MODES)
+    assert set(style.METRIC_NAMES) == set(METRICS)
+
+
+# --- saving --------------------------------------------------------------------------------------
+
+
+def test_save_writes_every_path_and_closes_the_figure(figure, tmp_path):
+    outputs = [tmp_path / "new" / "a.pdf", tmp_path / "new" / "a.png"]
+    style.save(figure, outputs)
+    assert sorted((tmp_path / "new").iterdir()) == outputs
+    assert outputs[0].read_bytes().startswith(b"%PDF")
+    assert outputs[1].read_bytes().startswith(b"\x89PNG")
+    assert not plt.get_fignums()
+
+
+def test_a_failed_save_leaves_nothing_behind(figure, tmp_path):
+    with pytest.raises(ValueError, match="not supported"):
+        style.save(figure, [tmp_path / "a.nonsense"])
+    assert not list(tmp_path.iterdir())
+    assert not plt.get_fignums()
+
+
+def test_a_failed_save_leaves_the_old_picture(figure, tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_text("old")
+
+    def fail(*args, **kwargs):
+        raise OSError("broken")
+
+    monkeypatch.setattr(figure, "savefig", fail)
+    with pytest.raises(OSError, match="broken"):
+        style.save(figure, [path])
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == "old"
+
+
+def test_a_png_has_300_dots_an_inch(figure, tmp_path):
+    style.save(figure, [tmp_path / "a.png"])
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (600, 450)
+
+
+def test_a_pdf_has_no_date(figure, tmp_path):
+    style.save(figure, [tmp_path / "a.pdf"])
+    assert b"CreationDate" not in (tmp_path / "a.pdf").read_bytes()
+
+
+# --- axes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("last", [0.05, 1, 30, 400])
+def test_epochs_from_zero_to_the_last(figure, last):
+    (axis,) = figure.axes
+    epochs = pd.Series([0, 0.001, 0.01, last])
+    style.epoch_axis(axis, epochs)
+    low, high = axis.get_xlim()
+    assert low == 0
+    assert last <= high < 1.2 * last
+    ticks, names = axis.get_xticks(), [label.get_text() for label in axis.get_xticklabels()]
+    assert ticks[0] == 0
+    assert (np.diff(ticks) > 0).all()
+    assert ticks[-1] <= last
+    assert [float(name) for name in names] == pytest.approx(list(ticks))
+    shown = axis.transData.transform([(epoch, 1) for epoch in epochs])[:, 0]
+    assert (np.diff(shown) > 1).all()
+
+
+def test_an_axis_of_the_initialisation_alone(figure):
+    style.epoch_axis(figure.axes[0], pd.Series([0.0]))
+    figure.canvas.draw()
+
+
+def test_a_curve_has_its_band(figure):
+    (axis,) = figure.axes
+    table = pd.DataFrame({"epoch": [0, 1], "value": [1, 2], "low": [0.5, 1.7], "high": [1.4, 2.1]})
+    style.curve(axis, table, "epoch", "red", "name")
+    line = axis.lines[-1]
+    np.testing.assert_array_equal(line.get_xydata(), [[0, 1], [1, 2]])
+    assert line.get_label() == "name"
+    corners = {tuple(corner) for corner in axis.collections[0].get_paths()[0].vertices}
+    assert {(0, 0.5), (0, 1.4), (1, 1.7), (1, 2.1)} <= corners
+
+
+# --- averages ------------------------------------------------------------------------------------
+
+
+def seeds(values: list[float], halves: list[float], epoch: float = 1.0) -> pd.DataFrame:
+    value, half = np.array(values), np.array(halves)
+    return pd.DataFrame(
+        {"epoch": epoch, "seed": range(len(value)), "value": value}
+        | {"low": value - half, "high": value + half}
+    )
+
+
+def test_the_interval_over_seeds_combines_examples_and_seeds():
+    (mean,) = style.seed_mean(seeds([0.4, 0.6, 0.8], [0.1, 0.2, 0.3]), ["epoch"]).to_dict("records")
+    of_seeds = Z95 * np.std([0.4, 0.6, 0.8], ddof=1) / np.sqrt(3)
+    of_examples = np.sqrt(np.mean([0.01, 0.04, 0.09]))
+    half = np.hypot(of_seeds, of_examples)
+    assert mean["value"] == pytest.approx(0.6)
+    assert mean["low"] == pytest.approx(0.6 - half)
+    assert mean["high"] == pytest.approx(0.6 + half)
+
+
+def test_seeds_that_agree_do_not_shrink_the_interval_over_examples():
+    (mean,) = style.seed_mean(seeds([0.5] * 4, [0.1] * 4), ["epoch"]).to_dict("records")
+    assert (mean["low"], mean["high"]) == (pytest.approx(0.4), pytest.approx(0.6))
+
+
+def test_one_seed_keeps_its_interval():
+    (mean,) = style.seed_mean(seeds([0.5], [0.1]), ["epoch"]).to_dict("records")
+    assert (mean["value"], mean["low"], mean["high"]) == pytest.approx((0.5, 0.4, 0.6))
+
+
+def test_an_undefined_interval_stays_undefined():
+    (mean,) = style.seed_mean(seeds([0.4, 0.6], [np.nan] * 2), ["epoch"]).to_dict("records")
+    assert mean["value"] == pytest.approx(0.5)
+    assert np.isnan([mean["low"], mean["high"]]).all()
+
+
+def test_groups_are_kept_apart_and_sorted():
+    table = pd.concat([seeds([0.1, 0.3], [0, 0], epoch=2.0), seeds([0.9], [0], epoch=0.5)])
+    mean = style.seed_mean(table, ["epoch"])
+    assert mean["epoch"].tolist() == [0.5, 2.0]
+    assert mean["value"].tolist() == pytest.approx([0.9, 0.2])
+
+
+# --- which run -----------------------------------------------------------------------------------
+
+
+def runs(*rows: tuple[str, int, str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["lr", "seed", "status"])
+
+
+def test_the_reference_run_is_the_first_that_is_alive():
+    table = runs(("1e-3", 2, "ok"), ("1e-3", 0, "collapsed"), ("1e-3", 1, "ok"), ("1", 0, "ok"))
+    assert style.reference_run(table, "1e-3") == (1, "ok")
+
+
+def test_without_a_living_run_the_first_says_what_became_of_it():
+    table = runs(("1e-3", 1, "collapsed"), ("1e-3", 0, "diverged"), ("1", 0, "ok"))
+    assert style.reference_run(table, "1e-3") == (0, "diverged")
+
+
+def test_dead_runs_are_named():
+    assert style.dead_runs(runs(("1e-3", 0, "ok"))) == ""
+    text = style.dead_runs(
+        runs(("1e-3", 0, "ok"), ("3e-2", 1, "at chance"), ("1e-1", 0, "diverged"))
+    )
+    for part in ("3e-2", "seed 1", "at chance", "1e-1", "seed 0", "diverged"):
+        assert part in text
+    assert "1e-3" not in text
+
+
+def test_stages_are_the_nearest_checkpoints():
+    # Rows of one run in a longer table: labels that do not begin at 0.
+    history = pd.DataFrame(
+        {"step": [0, 1, 10, 100, 200], "epoch": [0, 0.01, 0.1, 1, 2]}, index=range(7, 12)
+    )
+    chosen = style.stage_steps(history, [0, 0.012, "1", 1.4, 50, "last"])
+    assert [row["step"] for row in chosen] == [0, 1, 100, 100, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("epoch", "name"),
+    [
+        (0.0, "initialisation"),
+        (0.0106, "epoch 0.011"),
+        (1.0, "epoch 1"),
+        (30.0, "epoch 30"),
+        (120.0, "epoch 120"),
+    ],
+)
+def test_the_name_of_a_stage(epoch, name):
+    assert style.stage_name(pd.Series({"epoch": epoch})) == name

@@ -1,0 +1,160 @@
+"""The workflow as a user runs it: copied to a temporary folder, built once, changed in copies."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
+KINDS = ("training_curves", "class_matrices", "stiffness_curves", "distance", "critical_length")
+TINY = {
+    "run": ["tiny"],
+    "device": "cpu",
+    "experiments": {
+        "tiny": {
+            "dataset": "digits",
+            "model": {"name": "fc"},
+            "learning_rates": ["1e-3", "3e-3"],
+            "epochs": 2,
+            "epochs_per_job": 1,
+            "early_checkpoints": 1,
+            "evaluation": {"train": 40, "validation": 40},
+        }
+    },
+    "figures": {kind: {"width": 3.0, "height": 3.0} for kind in KINDS},
+    "paper": {"fig4": {"kind": "class_matrices", "experiments": ["tiny"]}},
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind: its exit code, and what it printed on both streams."""
+
+    code: int
+    output: str
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines that are meant for the user."""
+        return [line for line in self.output.splitlines() if line.startswith("error in")]
+
+    @property
+    def jobs(self) -> dict[str, int]:
+        """Snakemake's "Job stats", by rule; empty where nothing is to be done."""
+        rows = re.search(r"^Job stats:\n.*\n-+.*\n((?:\w+ +\d+\n)+)", self.output, re.MULTILINE)
+        counts = dict(row.split() for row in rows[1].splitlines()) if rows else {}
+        return {rule: int(count) for rule, count in counts.items() if rule != "total"}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder that holds the workflow, and maybe its results."""
+
+    folder: Path
+
+    def configure(self, changes: Mapping[str, Any]) -> None:
+        """Write the tiny configuration with ``changes`` to any of its keys."""
+        (self.folder / "tiny.yaml").write_text(yaml.safe_dump(merged(TINY, changes)))
+
+    def run(self, *arguments: str, **environment: str) -> Outcome:
+        """Run ``snakemake`` with these arguments."""
+        inherited = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        always = ("--cores", "2", "--configfile", "tiny.yaml")
+        done = subprocess.run(
+            [sys.executable, "-m", "snakemake", *arguments, *always],
+            cwd=self.folder,
+            env=inherited | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return Outcome(done.returncode, done.stdout)
+
+    def build(self, *targets: str) -> Outcome:
+        """Run ``snakemake``, which has to succeed."""
+        outcome = self.run(*targets)
+        assert outcome.code == 0, outcome.output
+        return outcome
+
+    def plan(self, *targets: str) -> dict[str, int]:
+        """The jobs that would run."""
+        outcome = self.build(*targets, "-n")
+        assert outcome.jobs or "Nothing to be done" in outcome.output, outcome.output
+        return outcome.jobs
+
+    def edit(self, path: str, text: str = "\n# edited\n") -> None:
+        """Append to a file of the workflow."""
+        with (self.folder / path).open("a") as file:
+            file.write(text)
+
+    def results(self) -> dict[str, int]:
+        """Every result by path, with its time of change; not what jobs say of themselves."""
+        about = ("results/logs/", "results/benchmarks/")
+        paths = [path for path in self.folder.glob("results/**/*") if path.is_file()]
+        named = {str(path.relative_to(self.folder)): path.stat().st_mtime_ns for path in paths}
+        return {name: time for name, time in named.items() if not name.startswith(about)}
+
+    def half_written(self) -> list[str]:
+        """Temporary files and folders in the results; every writer hides them behind a dot."""
+        hidden = self.folder.glob("results/**/.*")
+        return [str(path) for path in hidden if path.name != ".snakemake_timestamp"]
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the keys of ``over``, which replace its own at any depth."""
+    result = dict(base)
+    for key, value in over.items():
+        inner = result.get(key)
+        both = isinstance(value, Mapping) and isinstance(inner, Mapping)
+        result[key] = merged(inner, value) if both else value
+    return result
+
+
+def of_tiny(**keys: Any) -> dict[str, Any]:
+    """Changes to the tiny experiment."""
+    return {"experiments": {"tiny": keys}}
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workflow as it was when the tests began."""
+    folder = tmp_path_factory.mktemp("source")
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in PARTS:
+        if (REPOSITORY / name).is_dir():
+            shutil.copytree(REPOSITORY / name, folder / name, ignore=ignore)
+        else:
+            shutil.copy2(REPOSITORY / name, folder / name)
+    Project(folder).configure({})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The built tiny experiment: to be read, not changed."""
+    project = Project(tmp_path_factory.mktemp("tiny") / "project")
+    shutil.copytree(source, project.folder)
+    outcome = project.build()
+    (project.folder / "terminal.txt").write_text(outcome.output)
+    return project
+
+
+@pytest.fixture
+def built(tiny: Project, tmp_path: Path) -> Project:
+    """A copy of the built tiny experiment, times of change included."""
+    return Project(shutil.copytree(tiny.folder, tmp_path / "project"))
+
+
+@pytest.fixture
+def fresh(source: Path, tmp_path: Path) -> Project:
+    """The workflow without any results."""
+    return Project(shutil.copytree(source, tmp_path / "project"))

@@ -1,0 +1,160 @@
+"""From nothing to figures: what is written, that it is complete, and that it comes out the same."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from conftest import KINDS, Project, of_tiny
+from PIL import Image
+
+from stiffness.files import read_table, read_tensors
+
+RATES = ("1e-3", "3e-3")
+SEGMENTS = ("epochs=0000-0001", "epochs=0001-0002")
+STEPS = {SEGMENTS[0]: (0, 1, 6, 38), SEGMENTS[1]: (76,)}  # 1,200 digits are 38 batches of 32
+TABLES = ("runs", "history", "summary", "distance", "critical_length")
+SEGMENT_TABLES = ("summary", "classes", "distance", "critical_length")
+
+
+def expected_results() -> set[str]:
+    files = {
+        "results/data/digits/arrays.safetensors",
+        "results/data/digits/evaluation/train=40_validation=40_seed=0.safetensors",
+    }
+    files |= {f"results/tiny/figures/{kind}.{end}" for kind in KINDS for end in ("pdf", "png")}
+    files |= {f"results/tiny/tables/exact/{name}.parquet" for name in TABLES}
+    for run in [f"results/tiny/lr={lr}/seed=0" for lr in RATES]:
+        for segment, steps in STEPS.items():
+            names = [f"step={step:08d}.safetensors" for step in steps]
+            kept = [*names, "history.parquet", "state.safetensors", ".snakemake_timestamp"]
+            measured = [*names, ".snakemake_timestamp"]
+            files |= {f"{run}/checkpoints/{segment}/{name}" for name in kept}
+            files |= {f"{run}/gradients/exact/{segment}/{name}" for name in measured}
+            files |= {f"{run}/stiffness/exact/{segment}/{n}.parquet" for n in SEGMENT_TABLES}
+    return files
+
+
+def test_every_file_is_there_and_no_other(tiny):
+    assert set(tiny.results()) == expected_results()
+    assert tiny.half_written() == []
+
+
+def test_figures_are_pictures(tiny):
+    for kind in KINDS:
+        path = tiny.folder / "results/tiny/figures" / kind
+        assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF-")
+        with Image.open(path.with_suffix(".png")) as image:
+            darkest, lightest = image.convert("L").getextrema()
+            assert (darkest, lightest) < (100, 255), kind
+
+
+def test_a_second_run_has_nothing_to_do(tiny):
+    before = tiny.results()
+    assert "Nothing to be done" in tiny.build().output
+    assert tiny.results() == before
+
+
+def test_logs_and_terminal_show_progress(tiny):
+    terminal = (tiny.folder / "terminal.txt").read_text()
+    scores = r"loss \d+\.\d{4} accuracy [01]\.\d{4}"
+    for lr in RATES:
+        for epoch, segment in enumerate(SEGMENTS, start=1):
+            line = rf"tiny lr={lr} seed=0 epoch {epoch}/{epoch}: {scores}, validation {scores}"
+            file = f"results/logs/training/tiny/lr={lr}/seed=0/{segment}.log"
+            log = (tiny.folder / file).read_text()
+            (found,) = re.findall(rf"^{line}, \d+:\d\d left$", log, re.MULTILINE)
+            assert found in terminal
+            file = f"results/logs/gradients/tiny/lr={lr}/seed=0/exact/{segment}.log"
+            assert "80 x 80 gradient cosines in" in (tiny.folder / file).read_text()
+
+
+def test_every_job_has_a_benchmark(tiny):
+    logs = {path.with_suffix("") for path in (tiny.folder / "results/logs").rglob("*.log")}
+    logs = {str(path.relative_to(tiny.folder / "results/logs")) for path in logs}
+    folder = tiny.folder / "results/benchmarks"
+    assert {str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.tsv")} == logs
+
+
+def test_a_figure_of_the_paper_builds_exactly_what_it_needs(fresh, tiny):
+    assert fresh.plan("fig4") == {
+        "arrays": 1,
+        "evaluation": 1,
+        "training": 4,
+        "gradients": 4,
+        "stiffness": 4,
+        "tables": 1,
+        "class_matrices": 1,
+        "fig4": 1,
+    }
+    assert tiny.plan("fig4") == {}
+
+
+@pytest.fixture(scope="module")
+def again(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The same experiment in another folder, up to its tables."""
+    project = Project(tmp_path_factory.mktemp("again") / "elsewhere")
+    shutil.copytree(source, project.folder)
+    project.build(*[f"results/tiny/tables/exact/{name}.parquet" for name in TABLES])
+    return project
+
+
+@pytest.mark.parametrize(
+    "pattern", ["data/**/*.safetensors", "tiny/**/checkpoints/**/*.safetensors"]
+)
+def test_arrays_and_checkpoints_are_the_same_bytes_elsewhere(tiny, again, pattern):
+    pairs = matching(tiny, again, pattern)
+    for one, other in pairs:
+        assert one.read_bytes() == other.read_bytes(), one
+
+
+def test_gradients_are_the_same_elsewhere(tiny, again):
+    # Their metadata holds measured seconds, so files may differ where tensors may not.
+    for one, other in matching(tiny, again, "tiny/**/gradients/**/*.safetensors"):
+        (mine, about), (theirs, _) = read_tensors(one), read_tensors(other)
+        assert set(mine) == set(theirs) == {"cosines", "log_norms"}
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine), one
+        assert about["precision"] == "exact"
+
+
+def test_tables_are_the_same_elsewhere(tiny, again):
+    for one, other in matching(tiny, again, "tiny/**/*.parquet"):
+        pd.testing.assert_frame_equal(read_table(one), read_table(other), check_exact=True)
+
+
+def matching(tiny: Project, again: Project, pattern: str) -> list[tuple[Path, Path]]:
+    here, there = tiny.folder / "results", again.folder / "results"
+    names = sorted(path.relative_to(here) for path in here.glob(pattern))
+    assert names
+    assert names == sorted(path.relative_to(there) for path in there.glob(pattern))
+    return [(here / name, there / name) for name in names]
+
+
+def test_a_dead_run_is_named_and_its_figures_are_still_drawn(built):
+    # Adam's first step is as long as the learning rate: 1e3 leaves every unit dead or saturated,
+    # and 1e30 overflows float32 in the first layer.
+    dead = of_tiny()["experiments"]["tiny"] | {
+        "dataset": "digits",
+        "model": {"name": "fc"},
+        "learning_rates": ["1e3", "1e30"],
+        "reference_learning_rate": "1e3",
+        "epochs": 1,
+        "early_checkpoints": 1,
+        "evaluation": {"train": 40, "validation": 40},
+    }
+    built.configure({"run": ["dead"], "experiments": {"dead": dead}})
+    outcome = built.build()
+    assert outcome.jobs["training"] == 2
+    assert "Traceback" not in outcome.output
+    folder = built.folder / "results/dead"
+    status = read_table(folder / "tables/exact/runs.parquet").set_index("lr")["status"]
+    assert status["1e3"] == "at chance"
+    assert status["1e30"] == "diverged"
+    for name in ("history", "summary"):
+        table = read_table(folder / f"tables/exact/{name}.parquet")
+        assert (table["status"] == table["lr"].map(status)).all()
+    for kind in KINDS:
+        assert (folder / f"figures/{kind}.png").stat().st_size > 0
+        assert (folder / f"figures/{kind}.pdf").stat().st_size > 0

@@ -1,0 +1,219 @@
+"""A change reruns what depends on it, and nothing else: mostly by counting the jobs of dry runs."""
+
+import ast
+import os
+import time
+from pathlib import Path
+
+import pytest
+from conftest import KINDS, REPOSITORY, of_tiny
+
+LIBRARY = REPOSITORY / "workflow/stiffness"
+ROOMS = ("data", "training", "gradients", "stiffness", "figures", "report")
+
+# Jobs of the tiny experiment; two learning rates of two segments each.
+COUNTS = {"training": 4, "gradients": 4, "stiffness": 4}
+TABLES = ("tables", *KINDS)
+STIFFNESS = ("stiffness", *TABLES)
+GRADIENTS = ("gradients", *STIFFNESS)
+TRAINING = ("training", *GRADIENTS)
+EVERYTHING = ("arrays", "evaluation", *TRAINING)
+
+
+def jobs(*rules: str, **counts: int) -> dict[str, int]:
+    """The plan that runs these rules for the whole tiny experiment, or as often as said."""
+    plan = {rule: COUNTS.get(rule, 1) for rule in rules} | counts
+    return plan | {"all": 1} if plan else {}
+
+
+LOOKS = {
+    "training_curves": {"metric": "cosine"},
+    "class_matrices": {"colormap": "PiYG"},
+    "stiffness_curves": {"palette": "magma"},
+    "distance": {"color": "#d55e00"},
+    "critical_length": {"width": 4.0},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_look_redraws_one_kind_of_figure(built, kind):
+    built.configure({"figures": {kind: LOOKS[kind]}})
+    assert built.plan() == jobs(kind)
+
+
+CHANGES = {
+    "more evaluation examples": (
+        {"evaluation": {"train": 50, "validation": 40}},
+        jobs("evaluation", *GRADIENTS),
+    ),
+    "other evaluation examples": ({"evaluation": {"seed": 1}}, jobs("evaluation", *GRADIENTS)),
+    "distance bins": ({"distance_bins": 8}, jobs(*STIFFNESS)),
+    "stages": ({"stages": [0, 0.2, 1, 2]}, jobs("class_matrices", "distance")),
+    "the reference learning rate": (
+        {"reference_learning_rate": "3e-3"},
+        jobs("training_curves", "class_matrices", "distance"),
+    ),
+    "a new learning rate": (
+        {"learning_rates": ["1e-3", "3e-3", "1e-2"]},
+        jobs(*TABLES, training=2, gradients=2, stiffness=2),
+    ),
+    "a new seed": ({"seeds": [0, 1]}, jobs(*TRAINING)),
+    "one learning rate less": ({"learning_rates": ["1e-3"]}, jobs(*TABLES)),
+    "an epoch more": ({"epochs": 3}, jobs(*TABLES, training=2, gradients=2, stiffness=2)),
+    "an epoch less": ({"epochs": 1}, jobs(*TABLES)),
+    # The two epochs of finished jobs stay as they are, the next three are one job.
+    "more epochs, cut otherwise": (
+        {"epochs": 5, "epochs_per_job": 5},
+        jobs(*TABLES, training=2, gradients=2, stiffness=2),
+    ),
+    "epochs only cut otherwise": ({"epochs_per_job": 2}, {}),
+    "the model": ({"model": {"initialization": "pytorch"}}, jobs(*TRAINING)),
+    "the batch size": ({"batch_size": 64}, jobs(*TRAINING)),
+    "a second precision that no figure shows": ({"precisions": ["exact", "plain"]}, {}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_key_reruns_what_it_decides(built, change):
+    keys, expected = CHANGES[change]
+    built.configure(of_tiny(**keys))
+    assert built.plan() == expected
+
+
+def test_a_new_learning_rate_or_seed_trains_no_other(built):
+    built.configure(of_tiny(learning_rates=["1e-3", "3e-3", "1e-2"], seeds=[0, 7]))
+    planned = [line for line in built.build("-n").output.splitlines() if "Training tiny" in line]
+    assert len(planned) == 8
+    assert all("learning rate 1e-2" in line or "seed 7" in line for line in planned)
+
+
+def test_another_experiment_shares_the_data(built):
+    built.configure({"run": ["tiny", "other"], "experiments": {"other": OTHER}})
+    assert built.plan() == jobs("evaluation", *TRAINING, training=1, gradients=1, stiffness=1)
+
+
+OTHER = {"dataset": "digits", "model": {"name": "fc"}, "learning_rates": ["1e-3"], "epochs": 1}
+
+
+def test_resources_do_not_change_results(built):
+    built.configure({"memory_budget": "1GiB", "device": "auto", "data_dir": "elsewhere"})
+    assert built.plan() == {}
+
+
+EDITS = {
+    "figures/distance.py": ("distance",),
+    "figures/training_curves.py": ("training_curves",),
+    "figures/style.py": KINDS,
+    "stiffness/runs.py": TABLES,
+    "stiffness/classes.py": STIFFNESS,
+    "gradients/seeds.py": GRADIENTS,
+    "data/evaluation.py": ("evaluation", *GRADIENTS),
+    "training/train.py": TRAINING,
+    "data/sources.py": EVERYTHING,
+    "files.py": EVERYTHING,
+    "config.py": (),
+    "data/fingerprint.py": (),
+}
+
+
+@pytest.mark.parametrize("module", EDITS)
+def test_an_edited_module_reruns_the_rooms_that_use_it(built, module):
+    built.edit(f"workflow/stiffness/{module}")
+    assert built.plan() == jobs(*EDITS[module])
+
+
+SCRIPTS = {"distance": ("distance",), "tables": TABLES, "training": TRAINING}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_edited_script_reruns_its_rule(built, script):
+    built.edit(f"workflow/scripts/{script}.py")
+    assert built.plan() == jobs(*SCRIPTS[script])
+
+
+def test_a_touch_reruns_nothing(built):
+    files = [path for path in built.folder.rglob("*") if not in_snakemakes_own(path, built.folder)]
+    files = [path for path in files if path.is_file()]
+    assert len(files) > 100
+    # The worst order: what is read gets a later time than what is made of it.
+    files.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    start = time.time_ns() - len(files) * 10**8
+    for place, path in enumerate(files):
+        os.utime(path, ns=(start + place * 10**8,) * 2)
+    for folder in {path.parent for path in files}:
+        os.utime(folder)
+    assert built.plan() == {}
+
+
+def in_snakemakes_own(path: Path, folder: Path) -> bool:
+    return path.relative_to(folder).parts[0] == ".snakemake"
+
+
+def test_a_comment_or_a_readme_reruns_nothing(built):
+    built.edit("README.md", "\n  \n")
+    built.edit("config.yaml")
+    built.edit("workflow/rules/figures.smk")
+    assert built.plan() == {}
+
+
+def test_an_epoch_more_leaves_finished_work_untouched(built):
+    before = built.results()
+    built.configure(of_tiny(epochs=3, learning_rates=["1e-3"]))
+    outcome = built.build("results/tiny/tables/exact/runs.parquet")
+    assert outcome.jobs == {"training": 1, "gradients": 1, "stiffness": 1, "tables": 1}
+    after = built.results()
+    changed = {name for name in before if after.get(name) != before[name]}
+    assert changed == {name for name in before if name.startswith("results/tiny/tables/")}
+    assert {Path(name).parts[-2] for name in set(after) - set(before)} == {"epochs=0002-0003"}
+
+
+def test_a_new_colour_redraws_that_figure_once(built):
+    built.configure({"figures": {"distance": {"color": "#d55e00"}}})
+    before = built.results()
+    picture = built.folder / "results/tiny/figures/distance.png"
+    blue = picture.read_bytes()
+    assert built.build().jobs == jobs("distance")
+    assert picture.read_bytes() != blue
+    after = built.results()
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == {f"results/tiny/figures/distance.{end}" for end in ("pdf", "png")}
+    assert built.plan() == {}
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of the library that a module imports, as seen from the library."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import hides from this check"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name.removeprefix("stiffness.") for name in names if name.startswith("stiffness.")}
+
+
+def rooms_of(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path)} & set(ROOMS)
+
+
+def test_no_room_imports_a_later_one():
+    crossings = 0
+    for place, room in enumerate(ROOMS):
+        for path in (LIBRARY / room).rglob("*.py"):
+            later = rooms_of(path) & set(ROOMS[place + 1 :])
+            assert not later, f"{path.relative_to(LIBRARY)} imports {later}"
+            crossings += len(rooms_of(path) - {room})
+    assert crossings > 5
+
+
+def test_shared_modules_import_no_room():
+    # An edit in a room would otherwise reach every other through what they share.
+    shared = [path for path in LIBRARY.glob("*.py") if path.name != "__init__.py"]
+    assert len(shared) > 4
+    for path in shared:
+        assert not rooms_of(path), path.name
+
+
+def test_every_module_is_in_a_room_or_shared():
+    folders = {path.name for path in LIBRARY.iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(ROOMS)
