@@ -30,7 +30,7 @@ TINY = {
             "evaluation": {"train": 40, "validation": 40},
         }
     },
-    "figures": {kind: {"width": 3.0, "height": 3.0} for kind in KINDS},
+    "figures": {kind: {"width": 5.0, "height": 5.0} for kind in KINDS},
     "paper": {"fig4": {"kind": "class_matrices", "experiments": ["tiny"]}},
 }
 

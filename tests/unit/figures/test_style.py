@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
-
 from PIL import Image
+
 from stiffness.errors import StiffnessError
 from stiffness.figures import style
 from stiffness.stiffness.pairs import METRICS, PAIR_MODES, Z95

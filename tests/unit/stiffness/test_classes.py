@@ -127,7 +127,10 @@ def test_means_over_pairs(sample, mode, metric):
     stiffness, matrix = sample.stiffness(mode, metric), sample.matrix(mode, metric)
     np.testing.assert_allclose(stiffness.matrix, matrix, rtol=1e-12, atol=1e-14)
     cells = sample.cells(mode, metric)
-    counts = [[len(cells[a, b]) for b in range(3)] for a in range(3)]
+    # (i, j) and (j, i) are one pair of one class
+    once = [1 if mode == "train-val" or a != b else 0.5 for a in range(3) for b in range(3)]
+    counts = np.array([[len(cells[a, b]) for b in range(3)] for a in range(3)])
+    counts = counts * np.reshape(once, (3, 3))
     np.testing.assert_array_equal(stiffness.num_pairs, counts)
 
 
@@ -140,8 +143,10 @@ def test_within_and_between_are_means_over_cells(sample, mode, metric):
     assert stiffness.within.value == pytest.approx(np.nanmean(diagonal), rel=1e-12)
     assert stiffness.between.value == pytest.approx(np.nanmean(others), rel=1e-12)
     cells = sample.cells(mode, metric)
-    assert stiffness.within.num_pairs == sum(len(cells[a, a]) for a in range(3))
-    assert stiffness.between.num_pairs == sum(len(cells[c]) for c in cells if c[0] != c[1])
+    ordered = 1 if mode == "train-val" else 2
+    assert stiffness.within.num_pairs * ordered == sum(len(cells[a, a]) for a in range(3))
+    between = sum(len(cells[c]) for c in cells if c[0] != c[1])
+    assert stiffness.between.num_pairs * ordered == between
 
 
 @all_modes

@@ -65,7 +65,7 @@ def test_an_example_is_no_pair_with_itself(mode, metric):
     assert class_stiffness(pairs, 2).within.value == 0
     sizes = np.bincount(pairs.row_classes)
     np.testing.assert_array_equal(
-        np.diagonal(class_stiffness(pairs, 2).num_pairs), sizes * (sizes - 1)
+        np.diagonal(class_stiffness(pairs, 2).num_pairs), sizes * (sizes - 1) / 2
     )
 
 

@@ -83,7 +83,7 @@ def draw(
     figure.legend(handles=handles, title="learning rate", loc="outside right center")
     title = (
         f"{runs['experiment'].iloc[0]}, {style.MODE_NAMES[options['pair_mode']]} pairs, "
-        "95 % intervals over examples"
+        "95 % intervals"
     )
     figure.suptitle("\n".join(filter(None, [title, style.dead_runs(runs)])), fontsize=8)
     style.save(figure, outputs)

@@ -88,7 +88,9 @@ def _panel(axis: Axes, bins: pd.DataFrame, fit: pd.Series, color: str) -> None:
         text = "no crossing"
     else:
         error = (fit["high"] - fit["low"]) / 2
-        text = rf"$\xi$ = {fit['value']:.2f} ± {error:.2f}"
+        text = rf"$\xi$ = {fit['value']:.2f}"
+        if np.isfinite(error):
+            text += f" ± {error:.2f}"
         if fit["crossing"] == EXTRAPOLATED:
             text += "\n(extrapolated)"
         axis.errorbar(

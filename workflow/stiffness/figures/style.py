@@ -1,5 +1,6 @@
 """What the figures share: type, colours, saving, and how runs are chosen and summarised."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def colors(palette: str, number: int) -> list[Any]:
         StiffnessError: no such palette.
     """
     try:
-        if palette in ("colorblind", "deep", "muted"):
+        if palette in sns.palettes.SEABORN_PALETTES:
             return list(sns.color_palette(palette, number))
         return list(sns.color_palette(palette, as_cmap=True)(np.linspace(0, 0.85, number)))
     except ValueError:
@@ -115,7 +116,7 @@ def dead_runs(runs: pd.DataFrame) -> str:
     if dead.empty:
         return ""
     named = [f"{row.lr} (seed {row.seed}): {row.status}" for row in dead.itertuples()]
-    return "not drawn, learning rate " + "; ".join(named)
+    return textwrap.fill("not drawn, learning rate " + "; ".join(named), 110)
 
 
 def reference_run(runs: pd.DataFrame, learning_rate: str) -> tuple[int, str]:
@@ -151,4 +152,7 @@ def stage_steps(history: pd.DataFrame, stages: Sequence[float | str]) -> list[pd
 
 def stage_name(row: pd.Series) -> str:
     """ "initialisation", or the epoch."""
-    return "initialisation" if row["epoch"] == 0 else f"epoch {row['epoch']:.2g}"
+    epoch = float(row["epoch"])
+    if epoch == 0:
+        return "initialisation"
+    return f"epoch {epoch:.2g}" if epoch < 1 else f"epoch {round(epoch, 1):g}"

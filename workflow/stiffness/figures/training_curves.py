@@ -29,10 +29,7 @@ def draw(
     """
     seed, status = style.reference_run(runs, learning_rate)
     figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
-    title = (
-        f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}\n"
-        "bands: 95 % intervals over examples"
-    )
+    title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}\nbands: 95 % intervals"
     if status != style.OK:
         style.refuse_dead(figure, title, status)
         style.save(figure, outputs)

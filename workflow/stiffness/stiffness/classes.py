@@ -28,7 +28,7 @@ class ClassStiffness:
     Attributes:
         matrix, error: [C, C]; NaN where there is no pair, such as the diagonal entry of a class
             with one example.
-        num_pairs: [C, C].
+        num_pairs: [C, C]; different pairs, so that (i, j) and (j, i) of one class count once.
         within: mean of the diagonal, over the classes where it is defined.
         between: mean of the off-diagonal entries, likewise (eq. 7).
     """
@@ -61,17 +61,18 @@ def class_stiffness(pairs: Pairs, num_classes: int) -> ClassStiffness:
         column_means, column_hot = _example_means(column_sums, columns, rows, False), columns
 
     off_diagonal = ~np.eye(num_classes, dtype=bool)
+    pair_counts = np.where(off_diagonal, counts, counts / 2) if pairs.same_set else counts
     variance = _cell_variance(row_means, rows) + _cell_variance(column_means, column_hot).T
     if pairs.same_set:
         np.fill_diagonal(variance, _within_variance(row_means, rows))
-    within = _mean_of_cells(matrix, counts, ~off_diagonal, np.sqrt(variance))
+    within = _mean_of_cells(matrix, pair_counts, ~off_diagonal, np.sqrt(variance))
     between = _mean_of_cells(
         matrix,
-        counts,
+        pair_counts / 2 if pairs.same_set else pair_counts,  # cells (a, b) and (b, a) are the same
         off_diagonal,
         _between_errors(row_means, rows, column_means, column_hot, pairs.same_set, matrix),
     )
-    return ClassStiffness(matrix, np.sqrt(variance), counts.astype(np.int64), within, between)
+    return ClassStiffness(matrix, np.sqrt(variance), pair_counts.astype(np.int64), within, between)
 
 
 def _one_hot(classes: Ints, defined: np.ndarray, num_classes: int) -> Floats:

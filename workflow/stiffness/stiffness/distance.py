@@ -1,7 +1,7 @@
 """Stiffness of same-class pairs against their input distance, and xi (sections 2.5, 4.4, 4.5).
 
 xi is where a line fitted to all same-class pairs crosses 0. It is a measurement only where the data
-reach: beyond the farthest pair it is an extrapolation, and a line that does not fall has no
+reach: outside the range of the pairs it is an extrapolation, and a line that does not fall has no
 crossing at all. Errors are delete-one-example jackknife errors, stratified by class and set.
 """
 
@@ -82,7 +82,8 @@ def binned(pairs: ClassPairs, values: Floats, edges: Floats) -> Bins:
     example_numbers = _per_example(pairs, index, np.ones_like(values), count)
     example_sums = _per_example(pairs, index, values, count)
     with np.errstate(divide="ignore", invalid="ignore"):
-        left_out = (sums - example_sums) / (numbers - example_numbers)
+        left = numbers - example_numbers
+        left_out = (sums - example_sums) / np.where(left > 0, left, np.nan)
         means = sums / numbers
         distance = np.bincount(index, pairs.distances, count) / numbers
     error = jackknife_error(left_out, pairs.strata, _members(pairs))
@@ -95,8 +96,9 @@ class CriticalLength:
     """A line fitted to stiffness against distance, and where it crosses 0.
 
     Attributes:
-        crossing: "measured" (within the data), "extrapolated" (beyond the farthest pair) or "none"
-            (the slope's 95 % interval reaches 0, or the line is below 0 throughout).
+        crossing: "measured" (within the data), "extrapolated" (outside their range) or "none"
+            (the slope's 95 % interval reaches 0 or is undefined, or the line is below 0
+            throughout).
         value, low, high: of xi; NaN where there is no crossing.
         slope, intercept, slope_low, slope_high: of the line.
         max_distance: of the pairs in the fit.
@@ -136,11 +138,11 @@ def critical_length(pairs: ClassPairs, values: Floats) -> CriticalLength:
     farthest = float(pairs.distances.max())
     intercept = float(height - slope * center)
     fall = -slope * np.ptp(pairs.distances)
-    falls = fall > _FLAT and (slope_high < 0 or np.isnan(slope_error))
+    falls = fall > _FLAT and slope_high < 0  # undefined errors decide nothing
     xi = float(center - height / slope) if falls else np.nan
     crossing, low, high = NONE, np.nan, np.nan
     if falls and xi > 0:
-        crossing = MEASURED if xi <= farthest else EXTRAPOLATED
+        crossing = MEASURED if pairs.distances.min() <= xi <= farthest else EXTRAPOLATED
         with np.errstate(divide="ignore", invalid="ignore"):
             left_out = center - heights / slopes
         error = float(jackknife_error(left_out[:, None], pairs.strata, members)[0])
@@ -189,5 +191,7 @@ def _per_example(pairs: ClassPairs, index: Ints, weights: Floats, count: int) ->
 def _line(n: Floats, x: Floats, xx: Floats, y: Floats, xy: Floats) -> tuple[Floats, Floats]:
     """Slope, and height at x = 0, from the sums of the normal equations."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        slope = (n * xy - x * y) / (n * xx - x * x)
+        spread = n * xx - x * x
+        # Of one pair, or of pairs at one distance, nothing but rounding is left of the spread.
+        slope = (n * xy - x * y) / np.where(spread > 1e-9 * n * xx, spread, np.nan)
         return slope, (y - slope * x) / n

@@ -84,16 +84,26 @@ def collect(
     """
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in ("runs", "history", *parts)}
     for number, (lr, seed) in enumerate(runs):
-        history = pd.concat([read_table(path) for path in histories[number]], ignore_index=True)
+        history = _joined(histories[number])
         history = history[history["epoch"] <= epochs].sort_values("step")
         about = describe_run(history)
         key = {"experiment": experiment, "lr": lr, "seed": seed, "status": about["status"]}
         tables["runs"].append(pd.DataFrame([key | about]))
         tables["history"].append(_keyed(history, key))
         for name, files in parts.items():
-            part = pd.concat([read_table(path) for path in files[number]], ignore_index=True)
+            part = _joined(files[number])
             tables[name].append(_keyed(part[part["epoch"] <= epochs], key))
-    return {name: pd.concat(frames, ignore_index=True) for name, frames in tables.items()}
+    return {name: _concatenated(frames) for name, frames in tables.items()}
+
+
+def _joined(paths: Sequence[str | Path]) -> pd.DataFrame:
+    return _concatenated([read_table(path) for path in paths])
+
+
+def _concatenated(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Without the empty ones: they have no types, and would take the others' away."""
+    filled = [frame for frame in frames if len(frame)]
+    return pd.concat(filled or frames[:1], ignore_index=True)
 
 
 def _keyed(table: pd.DataFrame, key: Mapping[str, Any]) -> pd.DataFrame:

@@ -54,8 +54,8 @@ def segment_tables(
     Returns:
         "summary": within-class and between-classes stiffness; "classes": the class stiffness
         matrix; "distance": same-class stiffness in bins of distance; "critical_length": the
-        linear fit and xi. ``low`` and ``high`` bound a 95 % interval over examples; ``n_excluded``
-        counts examples without a gradient.
+        linear fit and xi. ``low`` and ``high`` bound a 95 % interval over examples; ``n_pairs``
+        counts different pairs, ``n_excluded`` examples without a gradient.
 
     Raises:
         StiffnessError: a file is unreadable or was measured on another evaluation subset.
