@@ -18,4 +18,5 @@ rule all:
     default_target: True
     input:
         figures_of(config["run"], config["figures"]),
+        tables_of(config["run"]),
     localrule: True

@@ -68,7 +68,10 @@ CHANGES = {
     ),
     "epochs only cut otherwise": ({"epochs_per_job": 2}, {}),
     "the model": ({"model": {"initialization": "pytorch"}}, jobs(*TRAINING)),
-    "a second precision that no figure shows": ({"precisions": ["exact", "plain"]}, {}),
+    "a second precision": (
+        {"precisions": ["exact", "plain"]},
+        jobs("gradients", "stiffness", "tables"),
+    ),
 }
 
 

@@ -24,8 +24,8 @@ RUN = "results/{experiment}/lr={lr}/seed={seed}"
 
 
 wildcard_constraints:
-    dataset="[A-Za-z0-9_]+",
-    experiment="[A-Za-z0-9_]+",
+    dataset="|".join(config["datasets"]),
+    experiment="|".join(EXPERIMENTS),
     lr=r"[0-9.eE+-]+",
     seed=r"\d+",
     segment=r"epochs=\d+-\d+",
@@ -104,7 +104,7 @@ def previous_segment(wildcards):
             f"{wildcards.segment} is not a part of this training; its parts are {', '.join(chain)}"
         )
     position = chain.index(wildcards.segment)
-    return [f"{RUN}/checkpoints/{chain[position - 1]}"] if position else []
+    return [f"{RUN}/checkpoints/{chain[position - 1]}/state.safetensors"] if position else []
 
 
 def experiment_parts(pattern):
@@ -184,6 +184,15 @@ def figures_of(experiments, kinds):
         kind=kinds,
         suffix=["pdf", "png"],
     )
+
+
+def tables_of(experiments):
+    """A table of every precision, also of those that no figure shows."""
+    return [
+        f"results/{experiment}/tables/{precision}/summary.parquet"
+        for experiment in experiments
+        for precision in EXPERIMENTS[experiment]["precisions"]
+    ]
 
 
 def unknown_figure(wildcards):

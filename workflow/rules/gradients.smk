@@ -3,11 +3,12 @@
 
 rule gradients:
     input:
-        checkpoints=rules.training.output.checkpoints,
+        state=rules.training.output.state,
         evaluation=evaluation_path,
         library=library("gradients"),
     output:
         gradients=directory(f"{RUN}/gradients/{{precision}}/{{segment}}"),
+        digests=f"{RUN}/gradients/{{precision}}/{{segment}}/digests.json",
     log:
         "results/logs/gradients/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.log",
     benchmark:

@@ -6,7 +6,7 @@ EXPERIMENT_TABLES = ("runs", "history", "summary", "distance", "critical_length"
 
 rule stiffness:
     input:
-        gradients=rules.gradients.output.gradients,
+        digests=rules.gradients.output.digests,
         evaluation=evaluation_path,
         library=library("stiffness"),
     output:
@@ -38,7 +38,7 @@ rule tables:
             for name in SEGMENT_TABLES
             if name in EXPERIMENT_TABLES
         },
-        checkpoints=experiment_parts(f"{RUN}/checkpoints/{{segment}}"),
+        histories=experiment_parts(f"{RUN}/checkpoints/{{segment}}/history.parquet"),
         library=library("tables"),
     output:
         **{

@@ -8,6 +8,8 @@ rule training:
         library=library("training"),
     output:
         checkpoints=directory(f"{RUN}/checkpoints/{{segment}}"),
+        state=f"{RUN}/checkpoints/{{segment}}/state.safetensors",
+        history=f"{RUN}/checkpoints/{{segment}}/history.parquet",
     log:
         "results/logs/training/{experiment}/lr={lr}/seed={seed}/{segment}.log",
     benchmark:

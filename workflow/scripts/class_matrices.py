@@ -5,11 +5,12 @@ import pandas as pd
 from stiffness.figures.class_matrices import draw
 from stiffness.files import read_table
 from stiffness.job import job
+from stiffness.stiffness.runs import concatenated
 
 
 def read_classes(files: list[str], seeds: list[int]) -> pd.DataFrame:
-    parts = [read_table(file).assign(seed=seed) for file, seed in zip(files, seeds, strict=True)]
-    return pd.concat(parts, ignore_index=True)
+    named = zip(files, seeds, strict=True)
+    return concatenated([read_table(file).assign(seed=seed) for file, seed in named])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Gradient cosines and log-norms of every checkpoint of a segment."""
 
+from pathlib import Path
+
 from stiffness.data.evaluation import Evaluation
 from stiffness.device import choose_device
 from stiffness.gradients.measure import measure_segment
@@ -33,7 +35,7 @@ if __name__ == "__main__":
     with job(snakemake):
         wildcards = snakemake.wildcards
         main(
-            checkpoints=snakemake.input.checkpoints,
+            checkpoints=str(Path(snakemake.input.state).parent),
             evaluation=snakemake.input.evaluation,
             model=snakemake.params.model,
             device=snakemake.resources.device,

@@ -1,5 +1,7 @@
 """Tidy stiffness tables of one segment."""
 
+from pathlib import Path
+
 from stiffness.data.evaluation import Evaluation
 from stiffness.files import write_table
 from stiffness.job import job
@@ -15,7 +17,7 @@ def main(gradients: str, evaluation: str, distance_bins: int, outputs: dict[str,
 if __name__ == "__main__":
     with job(snakemake):
         main(
-            gradients=snakemake.input.gradients,
+            gradients=str(Path(snakemake.input.digests).parent),
             evaluation=snakemake.input.evaluation,
             distance_bins=snakemake.params.distance_bins,
             outputs=dict(snakemake.output.items()),

@@ -1,6 +1,7 @@
 """Train one segment of a run."""
 
 import re
+from pathlib import Path
 
 from stiffness.data.arrays import Arrays
 from stiffness.device import choose_device
@@ -29,7 +30,7 @@ if __name__ == "__main__":
         wildcards = snakemake.wildcards
         main(
             arrays=snakemake.input.arrays,
-            previous=next(iter(snakemake.input.previous), None),
+            previous=next((str(Path(file).parent) for file in snakemake.input.previous), None),
             spec=TrainingSpec(
                 model=ModelSpec(**snakemake.params.model),
                 learning_rate=wildcards.lr,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def library_modules(script: str | Path, root: str | Path) -> list[str]:
-    """The modules of this package that ``script`` imports, directly or not.
+    """``script`` and the modules of this package that it imports, directly or not.
 
     Snakemake does not see imports. Named as inputs of a rule, an edited module reruns the rules
     whose scripts reach it, and no others. Packages' own files hold no logic and are not listed.
@@ -19,7 +19,7 @@ def library_modules(script: str | Path, root: str | Path) -> list[str]:
         Paths relative to the working directory, so that a workflow moved as a whole is not out
         of date.
     """
-    found: set[Path] = set()
+    found = {Path(script)}
     queue = [Path(script)]
     while queue:
         new = _imported(queue.pop(), Path(root)) - found

@@ -4,18 +4,23 @@ The files keep what survives rounding: cosines of all pairs (float32) and the na
 every gradient's norm (float64). With labels and distances, every number of the paper follows.
 """
 
+import hashlib
 import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from stiffness.data.evaluation import Evaluation
 from stiffness.errors import StiffnessError
-from stiffness.files import read_tensors, replacing_directory, write_tensors
+from stiffness.files import read_tensors, replacing_directory, write_json, write_tensors
 from stiffness.gradients.gram import gradient_cosines
 from stiffness.training.models import ModelSpec, build_model, load_weights
+
+DIGESTS = "digests.json"
+PERFORMANCE = "performance.json"
 
 
 def measure_segment(
@@ -31,7 +36,8 @@ def measure_segment(
     """Write ``output``/step=*.safetensors for every checkpoint in the folder ``checkpoints``.
 
     Each file holds ``cosines`` [N, N], ``log_norms`` [N] and, in its metadata, step, epoch,
-    precision, device, seconds and peak memory in MiB.
+    precision and device. Beside them, digests.json has a SHA-256 of each file's tensors and
+    performance.json its seconds and peak memory in MiB, which are no results.
 
     Raises:
         StiffnessError: a checkpoint is unreadable or belongs to another model.
@@ -39,7 +45,8 @@ def measure_segment(
     shape = tuple(evaluation.inputs.shape[1:])
     model = build_model(model_spec, shape, len(evaluation.class_names), seed=0).to(device)  # type: ignore[arg-type]
     inputs, targets = evaluation.inputs.to(device), evaluation.targets.to(device)
-    total = 0.0
+    digests: dict[str, str] = {}
+    performance: dict[str, dict[str, Any]] = {}
     with replacing_directory(output) as folder:
         for path in sorted(Path(checkpoints).glob("step=*.safetensors")):
             weights, metadata = read_tensors(path)
@@ -61,14 +68,22 @@ def measure_segment(
                 "epoch": metadata["epoch"],
                 "precision": precision,
                 "device": _device_name(device),
+            }
+            write_tensors(folder / path.name, {"cosines": cosines, "log_norms": log_norms}, about)
+            digest = hashlib.sha256(cosines.numpy().tobytes() + log_norms.numpy().tobytes())
+            digests[path.name] = digest.hexdigest()
+            performance[path.name] = {
+                "examples": len(targets),
+                "device": _device_name(device),
                 "seconds": round(seconds, 3),
                 "peak_memory_mib": round(_peak_memory(device) / 2**20),
             }
-            write_tensors(folder / path.name, {"cosines": cosines, "log_norms": log_norms}, about)
-            total += seconds
+        write_json(folder / DIGESTS, digests)
+        write_json(folder / PERFORMANCE, performance)
+    total = sum(one["seconds"] for one in performance.values())
     print(
-        f"{label}: {len(targets)} x {len(targets)} gradient cosines in {total:.1f} s, "
-        f"peak {_peak_memory(device) / 2**20:.0f} MiB on {_device_name(device)}",
+        f"{label}: {len(digests)} times {len(targets)} x {len(targets)} gradient cosines in "
+        f"{total:.1f} s, peak {_peak_memory(device) / 2**20:.0f} MiB on {_device_name(device)}",
         file=sys.stderr,
         flush=True,
     )

@@ -84,24 +84,24 @@ def collect(
     """
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in ("runs", "history", *parts)}
     for number, (lr, seed) in enumerate(runs):
-        history = _joined(histories[number])
+        history = concatenated([read_table(path) for path in histories[number]])
         history = history[history["epoch"] <= epochs].sort_values("step")
         about = describe_run(history)
         key = {"experiment": experiment, "lr": lr, "seed": seed, "status": about["status"]}
         tables["runs"].append(pd.DataFrame([key | about]))
         tables["history"].append(_keyed(history, key))
         for name, files in parts.items():
-            part = _joined(files[number])
+            part = concatenated([read_table(path) for path in files[number]])
             tables[name].append(_keyed(part[part["epoch"] <= epochs], key))
-    return {name: _concatenated(frames) for name, frames in tables.items()}
+    return {name: concatenated(frames) for name, frames in tables.items()}
 
 
-def _joined(paths: Sequence[str | Path]) -> pd.DataFrame:
-    return _concatenated([read_table(path) for path in paths])
+def concatenated(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One table of several, without the empty ones.
 
-
-def _concatenated(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Without the empty ones: they have no types, and would take the others' away."""
+    A segment after a run has diverged is empty: its columns have no types, and would take the
+    others' away.
+    """
     filled = [frame for frame in frames if len(frame)]
     return pd.concat(filled or frames[:1], ignore_index=True)
 
