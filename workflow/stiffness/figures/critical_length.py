@@ -6,15 +6,20 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from stiffness.figures import style
 from stiffness.stiffness.distance import MEASURED, NONE
 from stiffness.stiffness.pairs import METRICS
 
 _MOST = 2.0  # no two inputs are farther apart
-_BEYOND, _NONE = 2.12, 2.26  # where the marks for "beyond that" and "no crossing" stand
+_LOWEST, _HIGHEST = 0.4, 20.0
+_BEYOND, _NONE = 23.0, 30.0  # where the marks for "beyond the axis" and "no crossing" stand
+_TOP = 36.0
 
 
 def draw(
@@ -55,31 +60,31 @@ def draw(
         axes[0, column].set_xlabel("epoch")
         axes[1, column].set_xlabel("training loss (training proceeds to the right)")
         if len(alive):
-            style.epoch_axis(axes[0, column], alive["epoch"])
-            axes[1, column].set_xscale("log")
-            axes[1, column].set_xlim(
-                alive["train_loss"].max() * 1.1, alive["train_loss"].min() / 1.1
-            )
+            axes[0, column].set_xlim(-0.01 * alive["epoch"].max(), alive["epoch"].max() * 1.01)
+            _loss_axis(axes[1, column], alive["train_loss"])
     for axis in axes.flat:
-        axis.axhline(_MOST, color="0.6", lw=0.6, ls=(0, (2, 2)), zorder=0)
-        axis.set_ylim(0, 2.35)
-        axis.set_yticks([0, 0.5, 1, 1.5, 2])
+        axis.axhspan(_MOST, _TOP, color="0.93", lw=0, zorder=0)
+        axis.set_yscale("log")
+        axis.set_ylim(_LOWEST, _TOP)
+        axis.set_yticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
+        axis.yaxis.set_minor_locator(NullLocator())
     for axis in axes[:, 0]:
         axis.set_ylabel(r"critical length $\xi$ (input distance)")
-    handles = [
+    handles: list[Artist] = [
         Line2D([], [], color=color, marker="o", ms=3, label=rate)
         for rate, color in zip(rates, shades, strict=True)
     ]
     marks = [
         ("o", "0.3", "within the data"),
         ("o", "white", "extrapolated"),
-        ("^", "white", "beyond 2, the\nlargest distance"),
+        ("^", "white", "above the axis"),
         ("x", "0.3", "no crossing"),
     ]
     handles += [
         Line2D([], [], color="0.3", ls="", marker=marker, mfc=fill, ms=4, label=label)
         for marker, fill, label in marks
     ]
+    handles.append(Patch(color="0.93", label="no two inputs\nare so far apart"))
     figure.legend(handles=handles, title="learning rate", loc="outside right center")
     title = (
         f"{runs['experiment'].iloc[0]}, {style.MODE_NAMES[options['pair_mode']]} pairs, "
@@ -89,17 +94,31 @@ def draw(
     style.save(figure, outputs)
 
 
+def _loss_axis(axis: Axes, losses: pd.Series) -> None:
+    axis.set_xscale("log")
+    axis.set_xlim(losses.max() * 1.1, losses.min() / 1.1)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
+    if losses.max() / losses.min() > 200:
+        axis.xaxis.set_major_locator(LogLocator(numticks=20))
+
+
 def _points(axis: Axes, run: pd.DataFrame, x: str, color: Any) -> None:
     run = run.sort_values("step")
-    inside = run[(run["crossing"] != NONE) & (run["value"] <= _MOST)]
+    inside = run[(run["crossing"] != NONE) & run["value"].between(_LOWEST, _HIGHEST)]
     # A line joins neighbouring checkpoints only: it breaks where one has no value to draw.
-    unbroken = run["value"].where(run.index.isin(inside.index))
-    axis.plot(run[x], unbroken, color=color, lw=0.7, alpha=0.6)
-    axis.vlines(inside[x], inside["low"], inside["high"], color=color, lw=0.7, alpha=0.6)
+    drawn = run[["value", "low", "high"]].where(run["step"].isin(inside["step"]), axis=0)
+    axis.plot(run[x], drawn["value"], color=color, lw=0.6, alpha=0.7)
+    low = drawn["low"].clip(lower=_LOWEST / 2)
+    if run[x].is_monotonic_increasing:
+        axis.fill_between(run[x], low, drawn["high"], color=color, alpha=0.2, lw=0)
+    else:  # a band would fold over itself
+        axis.vlines(run[x], low, drawn["high"], color=color, alpha=0.25, lw=0.6)
     for kind, fill in ((True, color), (False, "white")):
         rows = inside[(inside["crossing"] == MEASURED) == kind]
-        axis.plot(rows[x], rows["value"], "o", ms=2.6, mew=0.7, color=color, mfc=fill)
-    beyond = run[(run["crossing"] != NONE) & (run["value"] > _MOST)]
-    axis.plot(beyond[x], [_BEYOND] * len(beyond), "^", ms=3, mew=0.7, color=color, mfc="white")
+        axis.plot(rows[x], rows["value"], "o", ms=2, mew=0.5, color=color, mfc=fill)
+    beyond = run[(run["crossing"] != NONE) & (run["value"] > _HIGHEST)]
+    axis.plot(beyond[x], [_BEYOND] * len(beyond), "^", ms=2.5, mew=0.5, color=color, mfc="white")
     none = run[run["crossing"] == NONE]
-    axis.plot(none[x], [_NONE] * len(none), "x", ms=3, mew=0.7, color=color)
+    axis.plot(none[x], [_NONE] * len(none), "x", ms=2.5, mew=0.5, color=color)

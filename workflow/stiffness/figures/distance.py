@@ -66,14 +66,15 @@ def draw(
     axes[0, 0].set_xlim(0, _MOST)
     for line in axes:
         low, high = line[0].get_ylim()
-        line[0].set_ylim(min(low, -0.08), max(high, 1.02))
+        line[0].set_ylim(max(min(low, -0.08), -1.08), min(max(high, 1.02), 1.08))
     figure.suptitle(title, fontsize=8)
     style.save(figure, outputs)
 
 
 def _panel(axis: Axes, bins: pd.DataFrame, fit: pd.Series, color: str) -> None:
     axis.axhline(0, color="0.6", lw=0.6, zorder=0)
-    errors = np.nan_to_num([bins["value"] - bins["low"], bins["high"] - bins["value"]])
+    bins = bins[np.isfinite(bins["low"])]  # a bin with one pair has no interval
+    errors = np.array([bins["value"] - bins["low"], bins["high"] - bins["value"]])
     axis.errorbar(
         bins["distance"], bins["value"], errors, fmt="o", ms=2.2, lw=0.8, color=color, zorder=2
     )
@@ -104,12 +105,12 @@ def _panel(axis: Axes, bins: pd.DataFrame, fit: pd.Series, color: str) -> None:
             zorder=3,
         )
     axis.text(
-        0.97,
-        0.97,
+        0.04,
+        0.06,
         text,
         transform=axis.transAxes,
-        ha="right",
-        va="top",
+        ha="left",
+        va="bottom",
         fontsize=7,
         bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1},
     )
