@@ -10,16 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from stiffness.errors import StiffnessError
-from stiffness.gradients import engine
-from stiffness.gradients.engine import (
-    Inputs,
-    call,
-    gram_blocks,
-    length,
-    parse_bytes,
-    refuse_training_mode,
-    take,
-)
+from stiffness.gradients import fallback
+from stiffness.gradients.engine import gram_blocks, parse_bytes
+from stiffness.gradients.kept import Rows
+from stiffness.gradients.models import Inputs, call, length, refuse_training_mode, take
 
 AMPLE = 2**30
 
@@ -27,7 +21,7 @@ AMPLE = 2**30
 def double_gram(
     model: nn.Module, inputs: Inputs, seeds: torch.Tensor, budget: int = AMPLE
 ) -> torch.Tensor:
-    return gram_blocks(model, inputs, seeds, False, budget, torch.float64)[""]
+    return gram_blocks(model, inputs, seeds, False, budget)[""]
 
 
 def looped_gradients(model: nn.Module, inputs: Inputs, seeds: torch.Tensor) -> torch.Tensor:
@@ -111,7 +105,7 @@ def test_the_budget_bounds_the_gradients_held_at_once() -> None:
     sizes = {}
     for budget in (AMPLE, gradients // 2):
         with LargestTensor() as largest:
-            gram_blocks(model, inputs, seeds, False, budget, torch.float64)
+            gram_blocks(model, inputs, seeds, False, budget)
         sizes[budget] = largest.size
     assert sizes[AMPLE] >= gradients
     assert sizes[gradients // 2] <= max(gradients // 4, seeds.numel() * 4)
@@ -123,9 +117,10 @@ def test_linear_layers_need_no_gradient_matrix(
     def refused(*_: object) -> None:
         raise AssertionError("materialised")
 
-    monkeypatch.setattr(engine, "_add_materialized", refused)
+    monkeypatch.setattr(fallback.Fallback, "collect", refused)
+    monkeypatch.setattr(Rows, "add_product", refused)
     case = make_case("fc")
-    gram_blocks(case.model, case.inputs, torch.randn(12, 5), False, AMPLE, torch.float64)
+    gram_blocks(case.model, case.inputs, torch.randn(12, 5), False, AMPLE)
 
 
 def test_blocks_are_named_after_the_modules_that_own_the_parameters(
@@ -133,7 +128,7 @@ def test_blocks_are_named_after_the_modules_that_own_the_parameters(
 ) -> None:
     case = make_case("raw_parameter").double()
     seeds = torch.randn(12, 4).double()
-    blocks = gram_blocks(case.model, case.inputs, seeds, True, AMPLE, torch.float64)
+    blocks = gram_blocks(case.model, case.inputs, seeds, True, AMPLE)
     assert blocks.keys() == {"", "last"}
     assert_gram(case.model, case.inputs, seeds, sum(blocks.values()), 1e-10)
     case.model.matrix.requires_grad_(False)
@@ -156,7 +151,7 @@ def test_the_model_is_left_as_it_was(case: Any) -> None:
     flags = [parameter.requires_grad for parameter in model.parameters()]
     modes = [module.training for module in model.modules()]
     seeds = torch.randn(call(model, case.inputs).shape)
-    gram_blocks(model, case.inputs, seeds, False, AMPLE, torch.float64)
+    gram_blocks(model, case.inputs, seeds, False, AMPLE)
     assert hook_count(model) == 0
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert [parameter.requires_grad for parameter in model.parameters()] == flags
@@ -172,7 +167,7 @@ def test_no_hook_is_left_behind_by_a_model_that_fails() -> None:
 
     model = Failing(nn.Linear(3, 2))
     with suppress(ZeroDivisionError):
-        gram_blocks(model, torch.randn(4, 3), torch.randn(4, 2), False, AMPLE, torch.float64)
+        gram_blocks(model, torch.randn(4, 3), torch.randn(4, 2), False, AMPLE)
     assert hook_count(model) == 0
 
 
@@ -241,7 +236,7 @@ def test_batch_norm_without_running_statistics_is_refused_in_evaluation_mode_too
 def test_no_trainable_parameter_is_refused() -> None:
     model = nn.Linear(3, 2).requires_grad_(False)
     with pytest.raises(StiffnessError, match="no parameter requires a gradient"):
-        gram_blocks(model, torch.randn(4, 3), torch.randn(4, 2), False, AMPLE, torch.float64)
+        gram_blocks(model, torch.randn(4, 3), torch.randn(4, 2), False, AMPLE)
 
 
 def test_length_and_rows_of_tensors_and_dicts() -> None:

@@ -5,12 +5,12 @@ from torch import nn
 
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
-from stiffness.gradients.engine import (
+from stiffness.gradients.engine import gram_blocks, mirror, parse_bytes
+from stiffness.gradients.models import (
     Inputs,
     call,
-    gram_blocks,
     length,
-    parse_bytes,
+    place,
     refuse_training_mode,
     take,
 )
@@ -65,6 +65,7 @@ def gradient_cosines(
         norms = gram.diagonal().sqrt()
         # Divide by one norm at a time: the product of two tiny norms may be 0.
         cosine = gram / norms[:, None] / norms[None, :]
+        mirror(cosine)  # the two divisions round differently in the two triangles
         defined = norms > 0
         cosine.diagonal()[defined] = 1
         cosine[~defined] = cosine[:, ~defined] = torch.nan
@@ -118,11 +119,7 @@ def _seeded_grams(
     if parameter is None:
         raise StiffnessError("model: it has no parameters")
     device, dtype = parameter.device, parameter.dtype
-    placed: Inputs = (
-        inputs.to(device)
-        if isinstance(inputs, torch.Tensor)
-        else {name: value.to(device) for name, value in inputs.items()}
-    )
+    placed = place(inputs, device)
     targets = targets.to(device)
     count = length(placed)
     if count == 0 or count != len(targets):
@@ -139,10 +136,8 @@ def _seeded_grams(
             raise StiffnessError("model: its outputs are not finite; the run has diverged")
         if precision == "exact":
             seeds, log_norms = exact_seeds(outputs, targets, loss)
-            sums = torch.float64
         else:
             seeds = plain_seeds(outputs, targets, loss)
             log_norms = torch.zeros(count, dtype=torch.float64, device=device)
-            sums = dtype
-        grams = gram_blocks(model, placed, seeds.to(dtype), per_layer, budget, sums)
+        grams = gram_blocks(model, placed, seeds.to(dtype), per_layer, budget)
     return grams, log_norms
