@@ -11,12 +11,13 @@ from importlib import import_module
 from typing import Any
 
 _EXPORTS = {
+    "class_mean_cosine": "stiffness.gradients.gram",
     "gradient_cosines": "stiffness.gradients.gram",
     "gradient_gram": "stiffness.gradients.gram",
     "StiffnessError": "stiffness.errors",
 }
 
-__all__ = ["StiffnessError", "gradient_cosines", "gradient_gram"]
+__all__ = ["StiffnessError", "class_mean_cosine", "gradient_cosines", "gradient_gram"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from stiffness.gradients import engine
-from stiffness.gradients.engine import gram_blocks
+from stiffness.gradients.engine import gram_blocks, squared_norms
 from stiffness.gradients.layered import Layered
 from stiffness.gradients.models import Inputs, call, take
 
@@ -202,7 +202,7 @@ def assert_close(gram: torch.Tensor, expected: torch.Tensor, tolerance: float = 
 @pytest.mark.parametrize("name", COVERED)
 def test_a_covered_layer_is_exact_and_has_a_fast_path(name):
     model, inputs, seeds = prepared(COVERED[name])
-    layered = Layered(model, inputs, seeds)
+    layered = Layered(model, inputs, seeds, partners=N)
     covered = {p for unit in layered.units.values() for p in unit.parameters}
     assert covered == {p for p, _ in model.named_parameters()}
     gram = gram_blocks(model, inputs, seeds, False, AMPLE)[""]
@@ -214,7 +214,7 @@ def test_a_covered_layer_is_exact_and_has_a_fast_path(name):
 def test_both_forms_agree(name, factored, monkeypatch):
     model, inputs, seeds = prepared(COVERED[name])
 
-    def choose(self, unit_name, unit, calls, total):
+    def choose(self, unit_name, unit, calls):
         unit.factored, unit.numbers = factored, 1
 
     monkeypatch.setattr(Layered, "_choose", choose)
@@ -249,6 +249,16 @@ def test_blocks_sum_to_the_whole(name):
     assert blocks.keys() <= owners
 
 
+@pytest.mark.parametrize("name", [*COVERED, *UNCOVERED])
+@pytest.mark.parametrize("budget", [1, AMPLE])
+def test_norms_are_the_diagonal(name, budget):
+    model, inputs, seeds = prepared({**COVERED, **UNCOVERED}[name])
+    expected = reference(model, inputs, seeds).diagonal()
+    torch.testing.assert_close(
+        squared_norms(model, inputs, seeds, budget), expected, rtol=1e-10, atol=0
+    )
+
+
 class Counted(torch.autograd.Function):
     """The identity; counts its backward passes."""
 
@@ -273,7 +283,7 @@ def test_a_pass_goes_back_no_farther_than_it_must():
     """Units that do not fit together take passes of their own; upper ones are cheap."""
     model = nn.Sequential(nn.Linear(4, 4), Wall(), nn.Linear(4, 2)).double()
     inputs, seeds = torch.randn(N, 4).double(), torch.randn(N, 2).double()
-    source = Layered(model, inputs, seeds)
+    source = Layered(model, inputs, seeds, partners=N)
     Counted.backwards = 0
     source.collect(["2"], slice(0, N))
     assert Counted.backwards == 0

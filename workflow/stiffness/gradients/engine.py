@@ -68,26 +68,32 @@ def gram_blocks(
     Returns:
         One matrix under the key "", or one a parameter-owning module under its name.
     """
-    trainable = [name for name, p in model.named_parameters() if p.requires_grad]
-    if not trainable:
-        raise StiffnessError("model: no parameter requires a gradient")
-    sources: list[Source] = []
-    layered = Layered(model, inputs, seeds)
-    covered = {name for unit in layered.units.values() for name in unit.parameters}
-    if covered:
-        sources.append(layered)
-    rest: dict[str, list[str]] = {}
-    for name in trainable:
-        if name not in covered:
-            rest.setdefault(name.rpartition(".")[0], []).append(name)
-    if rest:
-        sources.append(Fallback(model, rest, inputs, seeds))
     grams: dict[str, torch.Tensor] = {}
-    for source in sources:
+    for source in _sources(model, inputs, seeds, partners=len(seeds)):
         _accumulate(source, seeds, budget, per_layer, grams)
     for gram in grams.values():
         mirror(gram)
     return grams
+
+
+def squared_norms(
+    model: nn.Module, inputs: Inputs, seeds: torch.Tensor, budget: int
+) -> torch.Tensor:
+    """float64 [N]: squared norms of the gradients of sum(outputs * seeds), in time linear in N.
+
+    Arguments as ``gram_blocks``.
+    """
+    total = torch.zeros(len(seeds), dtype=torch.float64, device=seeds.device)
+    for source in _sources(model, inputs, seeds, partners=1):
+        room, chunk = _shares(source, seeds, budget)
+        for group in _packed(source.numbers, chunk, room):
+            largest = sum(source.numbers[unit] for unit in group)
+            size = max(1, min(chunk, room // largest))
+            for begin in range(0, len(seeds), size):
+                rows = slice(begin, min(begin + size, len(seeds)))
+                for kept in source.collect(group, rows).values():
+                    total[rows] += kept.squared_norms()
+    return total
 
 
 def mirror(matrix: torch.Tensor) -> None:
@@ -99,6 +105,36 @@ def mirror(matrix: torch.Tensor) -> None:
         corner.copy_(corner.triu() + corner.triu(1).T)
 
 
+def _sources(model: nn.Module, inputs: Inputs, seeds: torch.Tensor, partners: int) -> list[Source]:
+    """Who gives the gradients of which parameters."""
+    trainable = [name for name, p in model.named_parameters() if p.requires_grad]
+    if not trainable:
+        raise StiffnessError("model: no parameter requires a gradient")
+    sources: list[Source] = []
+    layered = Layered(model, inputs, seeds, partners)
+    covered = {name for unit in layered.units.values() for name in unit.parameters}
+    if covered:
+        sources.append(layered)
+    rest: dict[str, list[str]] = {}
+    for name in trainable:
+        if name not in covered:
+            rest.setdefault(name.rpartition(".")[0], []).append(name)
+    if rest:
+        sources.append(Fallback(model, rest, inputs, seeds))
+    return sources
+
+
+def _shares(source: Source, seeds: torch.Tensor, budget: int) -> tuple[int, int]:
+    """How many numbers may be kept, and how many examples a pass may take.
+
+    Half of the budget is for what is kept, a quarter for a pass, a quarter for products and the
+    allocator.
+    """
+    item = seeds.element_size()
+    chunk = min(_CHUNK, budget // 4 // item // max(source.working, 1))
+    return budget // 2 // item, max(1, chunk)
+
+
 def _accumulate(
     source: Source,
     seeds: torch.Tensor,
@@ -107,10 +143,8 @@ def _accumulate(
     grams: dict[str, torch.Tensor],
 ) -> None:
     """Add the upper triangles of all units of a source."""
-    total, item = len(seeds), seeds.element_size()
-    # Half for what is kept, a quarter for a pass, a quarter for products and the allocator.
-    room = budget // 2 // item
-    chunk = max(1, min(_CHUNK, budget // 4 // item // max(source.working, 1)))
+    total = len(seeds)
+    room, chunk = _shares(source, seeds, budget)
 
     def gram_of(unit: str) -> torch.Tensor:
         name = unit if per_layer else ""

@@ -5,7 +5,7 @@ from torch import nn
 
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
-from stiffness.gradients.engine import gram_blocks, mirror, parse_bytes
+from stiffness.gradients.engine import gram_blocks, mirror, parse_bytes, squared_norms
 from stiffness.gradients.models import (
     Inputs,
     call,
@@ -101,6 +101,59 @@ def gradient_gram(
     return scaled if per_layer else scaled[""]
 
 
+def class_mean_cosine(
+    model: nn.Module,
+    inputs: Inputs,
+    targets: torch.Tensor,
+    loss: Loss = "cross_entropy",
+    num_classes: int | None = None,
+    memory_budget: str | int = "4GiB",
+) -> torch.Tensor:
+    """The cosine class stiffness matrix (eq. 6) over ALL pairs of examples, in time linear in N.
+
+    The mean cosine between two classes is the inner product of their mean unit gradients, and a
+    sum of unit gradients is one backward pass of the losses, each divided by its gradient's norm.
+    No N x N matrix is formed.
+
+    Args:
+        targets: class indices [N]; they say both the loss's target and the example's class.
+        num_classes: of the matrix; by default one more than the largest target.
+
+    Other arguments and errors as ``gradient_cosines``.
+
+    Returns:
+        float64 [classes, classes] on the CPU. An example is no pair with itself; examples whose
+        gradient is 0 are left out; an entry without a pair is NaN.
+    """
+    if targets.ndim != 1 or targets.is_floating_point():
+        raise StiffnessError(f"targets: class indices [N] are needed, got {list(targets.shape)}")
+    placed, targets, seeds, _ = _seeded(model, inputs, targets, loss, "exact")
+    with full_float32():
+        squares = squared_norms(model, placed, seeds, parse_bytes(memory_budget))
+    classes = int(targets.max()) + 1 if num_classes is None else num_classes
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    sums = torch.zeros(
+        classes, sum(p.numel() for p in parameters), dtype=torch.float64, device=seeds.device
+    )
+    defined = squares > 0
+    scale = torch.where(defined, squares, torch.ones_like(squares)).rsqrt().to(seeds.dtype)
+    for label in range(classes):
+        members = ((targets == label) & defined).nonzero().flatten()
+        for rows in members.split(_FORWARD_CHUNK):
+            weights = seeds[rows] * scale[rows].view(-1, *[1] * (seeds.ndim - 1))
+            with full_float32(), torch.enable_grad():
+                outputs = call(model, take(placed, rows))
+                gradients = torch.autograd.grad(
+                    outputs, parameters, weights, allow_unused=True, materialize_grads=True
+                )
+            sums[label] += torch.cat([gradient.flatten() for gradient in gradients])
+    sizes = torch.bincount(targets[defined], minlength=classes)[:classes].double()
+    products, pairs = sums @ sums.T, torch.outer(sizes, sizes)
+    products.diagonal().sub_(sizes)
+    pairs.diagonal().sub_(sizes)
+    return (products / torch.where(pairs > 0, pairs, torch.nan)).cpu()
+
+
 def _seeded_grams(
     model: nn.Module,
     inputs: Inputs,
@@ -111,33 +164,39 @@ def _seeded_grams(
     precision: str,
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Gram matrices for unit-norm seeds, and the seeds' log-norms (0 in plain precision)."""
+    placed, _, seeds, log_norms = _seeded(model, inputs, targets, loss, precision)
+    with full_float32():
+        grams = gram_blocks(model, placed, seeds, per_layer, parse_bytes(memory_budget))
+    return grams, log_norms
+
+
+def _seeded(
+    model: nn.Module, inputs: Inputs, targets: torch.Tensor, loss: Loss, precision: str
+) -> tuple[Inputs, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Checked inputs and targets on the model's device, seeds in its dtype, and log-norms."""
     if precision not in ("exact", "plain"):
         raise StiffnessError(f"precision: unknown {precision!r}; known: exact, plain")
     refuse_training_mode(model)
-    budget = parse_bytes(memory_budget)
     parameter = next(model.parameters(), None)
     if parameter is None:
         raise StiffnessError("model: it has no parameters")
     device, dtype = parameter.device, parameter.dtype
-    placed = place(inputs, device)
-    targets = targets.to(device)
+    placed, targets = place(inputs, device), targets.to(device)
     count = length(placed)
     if count == 0 or count != len(targets):
         raise StiffnessError(f"inputs: {count} examples, but {len(targets)} targets")
-    with full_float32():
-        with torch.no_grad():
-            outputs = torch.cat(
-                [
-                    call(model, take(placed, slice(begin, begin + _FORWARD_CHUNK)))
-                    for begin in range(0, count, _FORWARD_CHUNK)
-                ]
-            )
-        if not torch.isfinite(outputs).all():
-            raise StiffnessError("model: its outputs are not finite; the run has diverged")
-        if precision == "exact":
-            seeds, log_norms = exact_seeds(outputs, targets, loss)
-        else:
-            seeds = plain_seeds(outputs, targets, loss)
-            log_norms = torch.zeros(count, dtype=torch.float64, device=device)
-        grams = gram_blocks(model, placed, seeds.to(dtype), per_layer, budget)
-    return grams, log_norms
+    with full_float32(), torch.no_grad():
+        outputs = torch.cat(
+            [
+                call(model, take(placed, slice(begin, begin + _FORWARD_CHUNK)))
+                for begin in range(0, count, _FORWARD_CHUNK)
+            ]
+        )
+    if not torch.isfinite(outputs).all():
+        raise StiffnessError("model: its outputs are not finite; the run has diverged")
+    if precision == "exact":
+        seeds, log_norms = exact_seeds(outputs, targets, loss)
+    else:
+        seeds = plain_seeds(outputs, targets, loss)
+        log_norms = torch.zeros(count, dtype=torch.float64, device=device)
+    return placed, targets, seeds.to(dtype), log_norms

@@ -21,6 +21,10 @@ class Rows:
         """out [n, m] += g_i . g_j."""
         out.addmm_(self.rows, other.rows.T)
 
+    def squared_norms(self) -> torch.Tensor:
+        """[n]: g_i . g_i."""
+        return (self.rows.double() ** 2).sum(1)
+
     def numbers(self) -> int:
         return self.rows.numel()
 
@@ -57,6 +61,13 @@ class Factors:
                 out[part] += products
             else:
                 out[part] += products.view(-1, t, m, s).sum((1, 3))
+
+    def squared_norms(self) -> torch.Tensor:
+        """[n]: g_i . g_i, from n matrices [t, t]."""
+        products = self.a @ self.a.transpose(1, 2)
+        if self.bias:
+            products += 1
+        return (products * (self.d @ self.d.transpose(1, 2))).double().sum((1, 2))
 
     def numbers(self) -> int:
         return self.a.numel() + self.d.numel()
@@ -102,6 +113,12 @@ class Tokens:
             rows.tolist(), torch.remainder(keys, n).split(sizes), sums.split(sizes), strict=True
         )
         return {row: (examples, d) for row, examples, d in pieces if row >= 0}
+
+    def squared_norms(self) -> torch.Tensor:
+        """[n]: g_i . g_i, from n matrices [t, t]."""
+        valid = self.index >= 0
+        same = (self.index[:, :, None] == self.index[:, None, :]) & valid[:, :, None]
+        return ((self.d @ self.d.transpose(1, 2)) * same).double().sum((1, 2))
 
     def numbers(self) -> int:
         return 2 * self.index.numel() + self.d.numel()

@@ -40,14 +40,19 @@ class Unit:
 class Layered:
     """The covered layers of a model.
 
+    ``partners`` is how many examples each is multiplied with: N for a Gram matrix, 1 for norms.
+
     Attributes:
         units: by the name of their first layer.
         numbers: kept numbers an example, by unit.
         working: numbers an example that a pass needs beside what it keeps.
     """
 
-    def __init__(self, model: nn.Module, inputs: Inputs, seeds: torch.Tensor) -> None:
+    def __init__(
+        self, model: nn.Module, inputs: Inputs, seeds: torch.Tensor, partners: int
+    ) -> None:
         self.model, self.inputs, self.seeds = model, inputs, seeds
+        self.partners = partners
         self.layers = dict(model.named_modules())
         self.units = _candidates(model)
         self.working = 0
@@ -71,8 +76,7 @@ class Layered:
 
     def _probe(self) -> None:
         """Drop the units that fail on single examples; choose a form for the others."""
-        total = length(self.inputs)
-        count = min(_PROBE, total)
+        count = min(_PROBE, length(self.inputs))
         layers = {layer: self.layers[layer] for u in self.units.values() for layer in u.layers}
         sizes: list[int] = []
         handles = [
@@ -94,7 +98,7 @@ class Layered:
         for row in sorted({0, count - 1}):
             self._drop_wrong(row, calls)
         for name, unit in self.units.items():
-            self._choose(name, unit, calls, total)
+            self._choose(name, unit, calls)
 
     def _probe_seeds(self, count: int) -> torch.Tensor:
         """Random: an example's own seed may be 0, and would prove nothing."""
@@ -142,7 +146,7 @@ class Layered:
             return arranged(gradients)
         return torch.cat([gradient.flatten() for gradient in gradients])
 
-    def _choose(self, name: str, unit: Unit, calls: Mapping[str, list[Call]], total: int) -> None:
+    def _choose(self, name: str, unit: Unit, calls: Mapping[str, list[Call]]) -> None:
         """Factors or rows, by the number of operations; see ``engine``."""
         one = {
             layer: [Call(made.a[:1], None if made.d is None else made.d[:1]) for made in some]
@@ -153,7 +157,7 @@ class Layered:
         unit.factored = True
         if isinstance(factors, Factors):
             (_, t, p), q = factors.a.shape, factors.d.shape[2]
-            if total * t * t * (p + q + 4) > total * p * q + 2 * t * p * q:
+            if self.partners * t * t * (p + q + 4) > self.partners * p * q + 2 * t * p * q:
                 unit.factored = False
                 unit.numbers = self._kept(name, one, factored=False).numbers()
             self.working = max(self.working, 2 * t * (p + q))

@@ -24,8 +24,8 @@ def length(inputs: Inputs) -> int:
     return next(iter(lengths.values()), 0)
 
 
-def take(inputs: Inputs, rows: slice) -> Inputs:
-    """The examples in ``rows``."""
+def take(inputs: Inputs, rows: slice | torch.Tensor) -> Inputs:
+    """The examples in ``rows``: a slice, or their numbers."""
     if isinstance(inputs, Mapping):
         return {name: value[rows] for name, value in inputs.items()}
     return inputs[rows]
