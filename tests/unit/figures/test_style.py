@@ -115,13 +115,16 @@ def test_an_axis_of_the_initialisation_alone(figure):
 
 def test_a_curve_has_its_band(figure):
     (axis,) = figure.axes
-    table = pd.DataFrame({"epoch": [0, 1], "value": [1, 2], "low": [0.5, 1.7], "high": [1.4, 2.1]})
+    # Stiffness lies in [-1, 1], and so does what is drawn of its interval.
+    table = pd.DataFrame(
+        {"epoch": [0, 1], "value": [0.1, 0.9], "low": [-1.2, 0.7], "high": [0.4, 1.1]}
+    )
     style.curve(axis, table, "epoch", "red", "name")
     line = axis.lines[-1]
-    np.testing.assert_array_equal(line.get_xydata(), [[0, 1], [1, 2]])
+    np.testing.assert_array_equal(line.get_xydata(), [[0, 0.1], [1, 0.9]])
     assert line.get_label() == "name"
     corners = {tuple(corner) for corner in axis.collections[0].get_paths()[0].vertices}
-    assert {(0, 0.5), (0, 1.4), (1, 1.7), (1, 2.1)} <= corners
+    assert {(0, -1), (0, 0.4), (1, 0.7), (1, 1)} <= corners
 
 
 # --- averages ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from stiffness.figures import style
 from stiffness.stiffness.distance import MEASURED, NONE
@@ -102,6 +102,8 @@ def _loss_axis(axis: Axes, losses: pd.Series) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
     if losses.max() / losses.min() > 200:
         axis.xaxis.set_major_locator(LogLocator(numticks=20))
+    elif losses.max() / losses.min() < 5:
+        axis.xaxis.set_major_locator(MaxNLocator(5))
 
 
 def _points(axis: Axes, run: pd.DataFrame, x: str, color: Any) -> None:

@@ -105,9 +105,10 @@ def seed_mean(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def curve(axis: Axes, table: pd.DataFrame, x: str, color: Any, label: str, **line: Any) -> None:
-    """A line with its 95 % band."""
+    """A line with its 95 % band, as far as stiffness goes."""
     axis.plot(table[x], table["value"], color=color, label=label, **line)
-    axis.fill_between(table[x], table["low"], table["high"], color=color, alpha=0.25, lw=0)
+    low, high = table["low"].clip(lower=-1), table["high"].clip(upper=1)
+    axis.fill_between(table[x], low, high, color=color, alpha=0.25, lw=0)
 
 
 def dead_runs(runs: pd.DataFrame) -> str:
