@@ -29,8 +29,8 @@ from stiffness.gradients.layered import Layered
 from stiffness.gradients.models import Inputs
 
 _CHUNK = 64  # examples a pass; larger ones no longer gain speed
-_MIRROR = 1024
-_SLABS = 4  # a triangle is computed as the lower part of this many slabs, at least
+_MIRROR = 1024  # rows copied at once
+_SLABS = 4  # an upper triangle is covered by this many slabs of rows, at most
 
 
 class Source(Protocol):
