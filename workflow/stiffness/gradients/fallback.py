@@ -1,7 +1,8 @@
 """Per-example gradients of parameters that no family covers: slower, and exact for any module.
 
-``torch.func`` vmap over examples; where an operator cannot be vmapped, one backward pass an
-example.
+``torch.func`` vmap over examples, or one backward pass an example: where an operator cannot be
+vmapped, or where it costs more. (A recurrent layer's weight gradient is one product over all steps;
+vmapped it is formed step by step.)
 """
 
 import warnings
@@ -13,11 +14,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stiffness.errors import StiffnessWarning
 from stiffness.gradients.kept import Kept, Rows
-from stiffness.gradients.memory import peak_bytes
-from stiffness.gradients.models import Inputs, call, length, take
+from stiffness.gradients.memory import peak_bytes, traffic
+from stiffness.gradients.models import Inputs, call, take
 from stiffness.gradients.seeds import Seeds
 
 _NAMED = 4  # parameters that the warning lists
+_OPERATOR = 2**15  # bytes that could be moved in the time that calling an operator takes
 
 
 class Fallback:
@@ -43,16 +45,14 @@ class Fallback:
             for unit, names in units.items()
         }
         self._working: dict[tuple[str, ...], int] = {}
-        self.vmapped = self._can_vmap()
+        self.vmapped = self._prefers_vmap()
         self._warn()
 
     def working(self, units: list[str]) -> int:
         """Bytes an example that a pass over ``units`` takes at its peak."""
         key = tuple(units)
         if key not in self._working:
-            self._working[key] = peak_bytes(
-                lambda: self.visit(units, slice(0, 1), lambda *_: None)
-            )
+            self._working[key] = peak_bytes(lambda: self.visit(units, slice(0, 1), lambda *_: None))
         return self._working[key]
 
     def visit(self, units: list[str], rows: slice, receive: Callable[[str, Kept], None]) -> None:
@@ -81,17 +81,19 @@ class Fallback:
             stacklevel=2,
         )
 
-    def _can_vmap(self) -> bool:
-        """Try the smallest unit: whether the operators can be vmapped does not depend on it."""
+    def _prefers_vmap(self) -> bool:
+        """Compare what both ways cost on one example, for the smallest unit."""
         smallest = min(self.units, key=lambda unit: self.sizes[unit])
-        rows = slice(0, min(2, length(self.inputs)))
-        with torch.no_grad():
-            self.seeds.of(rows, call(self.model, take(self.inputs, rows)))
+        wanted, one = set(self.units[smallest]), slice(0, 1)
+        if not self.seeds.known(one):
+            with torch.no_grad():
+                self.seeds.of(one, call(self.model, take(self.inputs, one)))
         try:
-            self._vmap(set(self.units[smallest]), rows)
+            vmapped, _ = traffic(lambda: self._vmap(wanted, one))
         except Exception:  # torch raises many kinds for operators without a batching rule
             return False
-        return True
+        looped, operators = traffic(lambda: self._loop(wanted, one))
+        return vmapped < looped + _OPERATOR * operators
 
     def _vmap(self, wanted: set[str], rows: slice) -> dict[str, torch.Tensor]:
         rest = {name: p for name, p in self.parameters.items() if name not in wanted} | self.frozen
@@ -115,17 +117,18 @@ class Fallback:
     def _loop(self, wanted: set[str], rows: slice) -> dict[str, torch.Tensor]:
         rest = {name: p for name, p in self.parameters.items() if name not in wanted} | self.frozen
         chosen = {
-            name: p.clone().requires_grad_()
+            name: p.detach().requires_grad_()
             for name, p in self.parameters.items()
             if name in wanted
         }
         count = rows.stop - rows.start
-        found = {name: p.new_empty(count, *p.shape) for name, p in self.parameters.items()
-                 if name in wanted}
+        found = {name: p.new_zeros(count, *p.shape) for name, p in chosen.items()}
         for row in range(count):
             one = slice(rows.start + row, rows.start + row + 1)
             with torch.enable_grad():
                 outputs = call(self.model, take(self.inputs, one), {**chosen, **rest})
+                if not outputs.requires_grad:  # none of them is used
+                    break
                 gradients = torch.autograd.grad(
                     outputs,
                     list(chosen.values()),

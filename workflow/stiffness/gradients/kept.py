@@ -150,8 +150,8 @@ class Factors(Kept):
                 if t == s == 1:
                     out[left, right] += products
                 else:
-                    out[left, right] += products.unflatten(0, (-1, t)).unflatten(2, (-1, s)).sum(
-                        (1, 3)
+                    out[left, right] += (
+                        products.unflatten(0, (-1, t)).unflatten(2, (-1, s)).sum((1, 3))
                     )
 
     def squared_norms(self, room: int) -> torch.Tensor:

@@ -224,7 +224,7 @@ class Layered:
                 transposed = type(self.layers[unit.layers[0]]).__name__ == "Conv1D"
                 sizes = [t.numel() for t in truth]
                 wrong = [
-                    ours - (t.T if transposed else t).flatten()
+                    ours - (t.T if transposed and t.ndim == 2 else t).flatten()
                     for ours, t in zip(kept.rows[0].split(sizes), truth, strict=True)
                 ]
         except (RuntimeError, IndexError, TypeError, ValueError):  # shapes no family expects

@@ -32,12 +32,19 @@ def peak_bytes(function: Callable[[], object]) -> int:
     return live.peak
 
 
+def traffic(function: Callable[[], object]) -> tuple[int, int]:
+    """Bytes of all tensors that operators make inside ``function``, and the operators' number."""
+    with _Live() as live:
+        function()
+    return live.total, live.operators
+
+
 class _Live(TorchDispatchMode):
     """Counts the storages that operators return, until they are freed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.peak = 0
+        self.now = self.peak = self.total = self.operators = 0
         self.known: set[int] = set()
 
     def __torch_dispatch__(
@@ -45,6 +52,7 @@ class _Live(TorchDispatchMode):
     ) -> Any:
         for tensor in _tensors((args, kwargs)):
             self._meet(tensor, new=False)  # of the model or the data
+        self.operators += 1
         result = function(*args, **(kwargs or {}))
         for tensor in _tensors(result):
             self._meet(tensor, new=True)
@@ -58,6 +66,7 @@ class _Live(TorchDispatchMode):
         size = storage.nbytes() if new else 0
         self.known.add(key)
         self.now += size
+        self.total += size
         self.peak = max(self.peak, self.now)
         weakref.finalize(storage, self._free, key, size)
 

@@ -79,9 +79,7 @@ def padded(layer: nn.modules.conv._ConvNd, a: torch.Tensor) -> torch.Tensor:
     return nn.functional.pad(a, padding, "constant" if mode == "zeros" else mode)
 
 
-def patches(
-    layer: nn.modules.conv._ConvNd, a: torch.Tensor, positions: torch.Size
-) -> torch.Tensor:
+def patches(layer: nn.modules.conv._ConvNd, a: torch.Tensor, positions: torch.Size) -> torch.Tensor:
     """What lies under the kernel at each output position, of a padded input: [n, g, t, c k]."""
     windows = [
         tuple(
