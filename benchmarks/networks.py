@@ -51,10 +51,11 @@ def bert(layers: int, width: int, heads: int, count: int) -> Network:
         num_attention_heads=heads,
         intermediate_size=4 * width,
         num_labels=CLASSES,
+        hidden_dropout_prob=0.0,  # opacus works in training mode only
+        attention_probs_dropout_prob=0.0,
     )
     inputs = {
         "input_ids": torch.randint(VOCABULARY, (count, TOKENS)),
-        "attention_mask": torch.ones(count, TOKENS, dtype=torch.long),
     }
     model = BertForSequenceClassification(config).eval()
     return Network(model, inputs, torch.randint(CLASSES, (count,)))

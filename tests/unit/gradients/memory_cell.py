@@ -39,30 +39,30 @@ class Raw(nn.Module):
 CASES = {
     "rows": lambda: (
         nn.Sequential(
-            nn.Linear(192, 192), nn.Tanh(), nn.Linear(192, 192), Mean(), nn.Linear(192, 3)
+            nn.Linear(256, 256), nn.Tanh(), nn.Linear(256, 256), Mean(), nn.Linear(256, 3)
         ),
-        torch.randn(1100, 200, 192),
+        torch.randn(700, 130, 256),
     ),
     "late rows": lambda: (
         nn.Sequential(nn.Linear(512, 512), Mean(), nn.Linear(512, 3)),
-        torch.randn(1100, 64, 512),
+        torch.randn(360, 250, 512),
     ),
     "convolutions": lambda: (
         nn.Sequential(
-            nn.Conv2d(16, 48, 3),
+            nn.Conv2d(64, 64, 3),
             nn.ReLU(),
-            nn.Conv2d(48, 32, 3),
+            nn.Conv2d(64, 64, 3),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            nn.Linear(32, 3),
+            nn.Linear(64, 3),
         ),
-        torch.randn(4000, 16, 20, 20),
+        torch.randn(1200, 64, 22, 22),
     ),
     "tokens": lambda: (
         nn.Sequential(nn.Embedding(30522, 384), Mean(), nn.Linear(384, 3)),
-        torch.randint(30522, (1800, 128)),
+        torch.randint(30522, (1700, 128)),
     ),
-    "fallback": lambda: (Raw(), torch.randn(900, 512)),
+    "fallback": lambda: (Raw(), torch.randn(700, 512)),
 }
 
 torch.manual_seed(0)

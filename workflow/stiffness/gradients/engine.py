@@ -13,8 +13,8 @@ Rows are formed at once and kept, p q numbers an example, or the t (p + q) numbe
 made are kept and rows formed some columns at a time while they are multiplied, whichever is
 smaller. Parameters that no family of layers covers go through ``fallback``.
 
-Memory. Of the budget 45 % are for what is kept, 15 % for the tensors of a pass, which are measured on
-one example, and 10 % for products; the rest is for what no tensor shows, the scratch space of
+Memory. Of the budget 40 % are for what is kept, 12 % for the tensors of a pass, which are measured on
+one example, and up to 10 % for products; the rest is for what no tensor shows, the scratch space of
 kernels and the allocator's holes. One forward and backward
 pass serves all units whose kept numbers fit together; the others take further passes. A unit that
 does not fit alone is cut into blocks of examples: one is kept while the others pass by. Where all
@@ -40,6 +40,7 @@ from stiffness.gradients.seeds import Seeds
 
 _CHUNK = 32  # examples a pass; larger ones no longer gain speed,
 _SMALL = 2**25  # unless all of a pass is smaller than these bytes
+_PRODUCT = 2**22  # numbers that a product needs at most; more gain nothing
 _MIRROR = 1024  # rows copied at once
 
 
@@ -111,12 +112,12 @@ class Shares:
 
     def __init__(self, budget: int, element_size: int) -> None:
         self.budget = budget
-        self.kept = 45 * budget // 100
-        self.product = max(1, budget // 10 // element_size)
+        self.kept = 40 * budget // 100
+        self.product = max(1, min(_PRODUCT, budget // 10 // element_size))
 
     def chunk(self, working: int) -> int:
         """Examples a pass."""
-        room = 15 * self.budget // 100
+        room = 12 * self.budget // 100
         if working > self.budget // 2:
             warnings.warn(
                 f"memory_budget: {self.budget / 2**20:.4g} MiB are too few; a pass over one "

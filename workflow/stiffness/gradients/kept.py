@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-_SLABS = 8  # an upper triangle is covered by this many slabs of rows, at most
+_SLABS = 4  # an upper triangle is covered by this many slabs of rows, at most
 _SLAB = 2**22  # numbers in the largest intermediate of a product of factors; more gain nothing
 _FEW = 8  # up to so many examples that share a row of a table are met pair by pair
 

@@ -35,6 +35,7 @@ class Unit:
         parameters: names of their parameters, weight first.
         calls: of all the layers together, in a pass.
         form: what is kept of an example.
+        pair_cost: multiplications of a pair of examples; 0 for an embedding, whose rows hardly meet.
         size: bytes of that.
     """
 
@@ -42,6 +43,7 @@ class Unit:
     parameters: list[str]
     calls: int = 1
     form: Form = "rows"
+    pair_cost: int = 0
     size: int = 0
 
 
@@ -249,11 +251,12 @@ class Layered:
         factors = kept("factors")
         if isinstance(factors, Factors):
             (_, t, p), q = factors.a.shape, factors.d.shape[2]
+            unit.pair_cost = t * t * (p + q)
             of_factors = self.partners * t * t * (p + q + _ELEMENTWISE)
             if of_factors > self.partners * p * q + 2 * t * p * q:
-                unit.form = "rows"
+                unit.form, unit.pair_cost = "rows", p * q
         elif isinstance(factors, Rows):
-            unit.form = "rows"
+            unit.form, unit.pair_cost = "rows", factors.rows.shape[1]
         if unit.form == "rows":
             late = sum(a.numel() + d.numel() for _, a, d in made)
             if unit.calls == 1 and weight.ndim > 1 and late < weight.numel():

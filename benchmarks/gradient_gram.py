@@ -1,0 +1,227 @@
+"""The Gram matrix of per-example gradients: ours against torch.func, opacus and backpack.
+
+    python benchmarks/gradient_gram.py                      # everything, with two threads
+    python benchmarks/gradient_gram.py --networks fc cnn --methods ours vmap --parts methods
+    python benchmarks/gradient_gram.py --threads 1 --clock cpu --output table.md
+
+Every cell runs in a process of its own, so that its peak memory is its own; see README.md.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+# Network -> examples. A second entry is for ours alone; peers are extrapolated to it.
+SIZES = {
+    "fc": (1000,),
+    "cnn": (1000,),
+    "resnet20v1": (600, 6000),
+    "encoder": (64,),
+    "bert_base": (64,),
+}
+# Examples that peers are measured on where all would not fit in memory or take too long.
+FEWER = {"bert_base": 8, "encoder": 32}
+BUDGETS = ("256MiB", "512MiB", "1GiB", "4GiB")
+BUDGET_CASES = (("fc", 1000), ("cnn", 1000), ("resnet20v1", 600), ("encoder", 64), ("lstm", 200))
+SCALING = (250, 500, 1000, 2000, 4000, 8000)
+WHOLE_SETS = (7500, 15000, 30000, 60000)
+PEERS = ("vmap", "opacus", "backpack")
+
+
+class Runner:
+    """Runs cells; ``clock`` is what a second means: "wall", or "cpu" on a busy machine."""
+
+    def __init__(self, threads: int, clock: str, repeats: int, timeout: int) -> None:
+        self.threads, self.clock, self.repeats, self.timeout = threads, clock, repeats, timeout
+
+    def cell(self, network: str, count: int, method: str, budget: str = "4GiB") -> dict:
+        """seconds and peak, or an error in a few words."""
+        command = [sys.executable, HERE / "cell.py", network, str(count), method]
+        command += ["--budget", budget, "--threads", str(self.threads)]
+        command += ["--repeats", str(self.repeats)]
+        paths = [str(HERE.parent / "workflow"), os.environ.get("PYTHONPATH", "")]
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(self.threads),
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        }
+        began = time.perf_counter()
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=self.timeout, env=environment
+            )
+        except subprocess.TimeoutExpired:
+            return {"error": f"over {self.timeout} s"}
+        print(
+            f"{network} {count} {method} {budget}: {time.perf_counter() - began:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["killed"])[-1]
+            return {"error": last[:60]}
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+        return {
+            **found,
+            "seconds": found["cpu_seconds" if self.clock == "cpu" else "seconds"],
+        }
+
+
+def floor(runner: Runner, network: str, count: int) -> float:
+    """Seconds: one forward and backward pass and one triangle of the cheapest products."""
+    measured = min(count, 600)
+    one_pass = runner.cell(network, measured, "pass")["seconds"] * count / measured
+    work = runner.cell(network, measured, "work")
+    return one_pass + work["flops_a_pair"] * count * (count + 1) / 2 / work["flops_a_second"]
+
+
+def methods(runner: Runner, networks: list[str], chosen: list[str], budget: str) -> list[str]:
+    lines = [
+        "| network, N | method | seconds | peak MiB | times ours | memory, times ours | "
+        "times the floor |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for network in networks:
+        for number, count in enumerate(SIZES[network]):
+            least = floor(runner, network, count)
+            title = f"{network}, {count}"
+            lines.append(f"| {title} | floor | {least:.3g} | | | | 1 |")
+            ours = runner.cell(network, count, "ours", budget)
+            for method in chosen:
+                if method == "ours":
+                    found = ours
+                elif number == 0:
+                    found = peer(runner, network, count, method)
+                else:
+                    continue
+                lines.append(f"| {title} | {method} | {described(found, ours, least)} |")
+    return lines
+
+
+def peer(runner: Runner, network: str, count: int, method: str) -> dict:
+    """At fewer examples where all do not fit: time is linear but for the product, memory too."""
+    measured = min(count, FEWER.get(network, count))
+    found = runner.cell(network, measured, method)
+    if measured < count and "error" not in found:
+        scale = count / measured
+        found = {
+            "seconds": found["seconds"] * scale,
+            "peak": found["peak"] * scale,
+            "extrapolated": measured,
+        }
+    return found
+
+
+def described(found: dict, ours: dict, least: float) -> str:
+    if "error" in found:
+        return f"{found['error']} | | | |".replace("||", "|")
+    mark = f" (from N = {found['extrapolated']})" if "extrapolated" in found else ""
+    seconds, peak = found["seconds"], found["peak"]
+    cells = [f"{seconds:.3g}{mark}", f"{peak / 2**20:.0f}"]
+    if "error" in ours:
+        return " | ".join([*cells, "", "", f"{seconds / least:.2f}"])
+    cells += [f"{seconds / ours['seconds']:.2f}", f"{peak / ours['peak']:.1f}"]
+    return " | ".join([*cells, f"{seconds / least:.2f}"])
+
+
+def budgets(runner: Runner, networks: list[str]) -> list[str]:
+    lines = [
+        "| network, N | budget | peak MiB | of the budget | seconds |",
+        "|---|---|---|---|---|",
+    ]
+    for network, count in BUDGET_CASES:
+        if network not in (*networks, "lstm"):
+            continue
+        for budget in BUDGETS:
+            found = runner.cell(network, count, "ours", budget)
+            if "error" in found:
+                lines.append(f"| {network}, {count} | {budget} | {found['error']} | | |")
+                continue
+            number, unit = int(budget[:-3]), {"MiB": 2**20, "GiB": 2**30}[budget[-3:]]
+            lines.append(
+                f"| {network}, {count} | {budget} | {found['peak'] / 2**20:.0f} | "
+                f"{found['peak'] / (number * unit):.2f} | {found['seconds']:.3g} |"
+            )
+    return lines
+
+
+def scaling(runner: Runner, budget: str) -> list[str]:
+    lines = ["| CNN | N | seconds | fit |", "|---|---|---|---|"]
+    for method, counts, powers in (
+        ("ours", SCALING, (1, 2)),
+        ("class_mean_cosine", WHOLE_SETS, (0, 1)),
+    ):
+        found = [runner.cell("cnn", count, method, budget) for count in counts]
+        pairs = [(n, f["seconds"]) for n, f in zip(counts, found, strict=True) if "error" not in f]
+        count, seconds = (np.array(values, dtype=float) for values in zip(*pairs, strict=True))
+        # Relative errors, so that small N count as much as large ones.
+        terms = np.stack([count**power for power in powers], 1)
+        fit, *_ = np.linalg.lstsq(terms / seconds[:, None], np.ones(len(seconds)), rcond=None)
+        lines += [
+            f"| {method} | {n:.0f} | {s:.3g} | {f:.3g} |"
+            for n, s, f in zip(count, seconds, terms @ fit, strict=True)
+        ]
+        formula = " + ".join(
+            f"{c:.3g}" + ("", " N", " N²")[p] for c, p in zip(fit, powers, strict=True)
+        )
+        lines.append(f"| {method} | | {formula} | |")
+    return lines
+
+
+def processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":")[1].strip() for line in file if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--networks", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--methods", nargs="+", choices=("ours", *PEERS), default=["ours", *PEERS])
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=("methods", "budgets", "scaling"),
+        default=["methods", "budgets", "scaling"],
+    )
+    parser.add_argument("--budget", default="4GiB")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--timeout", type=int, default=900, help="seconds a cell")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument("--output", help="Markdown file; standard output by default")
+    options = parser.parse_args()
+    runner = Runner(options.threads, options.clock, options.repeats, options.timeout)
+    lines = [
+        f"{processor()}, {options.threads} thread(s), seconds of "
+        + ("processor time" if options.clock == "cpu" else "wall time")
+        + f", budget {options.budget}",
+        "",
+    ]
+    if "methods" in options.parts:
+        lines += [*methods(runner, options.networks, options.methods, options.budget), ""]
+    if "budgets" in options.parts:
+        lines += [*budgets(runner, options.networks), ""]
+    if "scaling" in options.parts:
+        lines += [*scaling(runner, options.budget), ""]
+    text = "\n".join(lines)
+    if options.output:
+        Path(options.output).write_text(text)
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
