@@ -12,9 +12,9 @@ import time
 import warnings
 
 import torch
-
 from networks import Network, build
 from peak import resident, settle
+
 from stiffness.gradients.layered import Layered
 from stiffness.gradients.models import length, take
 from stiffness.gradients.seeds import Seeds
@@ -48,13 +48,13 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
-    from methods import METHODS
-
-    method = METHODS[options.method]
     network = build(options.network, options.count)
     if options.method == "work":
         print(json.dumps(work(network)))
         return
+    from methods import METHODS
+
+    method = METHODS[options.method]
     few = slice(0, 2)
     # Loads libraries and compiles kernels; what stays resident is no working memory.
     method(network.model, take(network.inputs, few), network.targets[few], options.budget)

@@ -78,9 +78,15 @@ class Runner:
 def floor(runner: Runner, network: str, count: int) -> float:
     """Seconds: one forward and backward pass and one triangle of the cheapest products."""
     measured = min(count, 600)
-    one_pass = runner.cell(network, measured, "pass")["seconds"] * count / measured
-    work = runner.cell(network, measured, "work")
-    return one_pass + work["flops_a_pair"] * count * (count + 1) / 2 / work["flops_a_second"]
+    cells = {method: runner.cell(network, measured, method) for method in ("pass", "work")}
+    for method, cell in cells.items():
+        if "error" in cell:
+            sys.exit(f"the floor of {network}: {method}: {cell['error']}")
+    work = cells["work"]
+    return (
+        cells["pass"]["seconds"] * count / measured
+        + work["flops_a_pair"] * count * (count + 1) / 2 / work["flops_a_second"]
+    )
 
 
 def methods(runner: Runner, networks: list[str], chosen: list[str], budget: str) -> list[str]:

@@ -12,6 +12,7 @@ from torch import nn
 
 sys.path.insert(0, sys.argv[1])
 from peak import resident, settle
+
 from stiffness import gradient_gram
 
 torch.set_num_threads(1)

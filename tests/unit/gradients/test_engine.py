@@ -10,8 +10,8 @@ from torch.nn.utils import prune
 from stiffness.errors import StiffnessError
 from stiffness.gradients import fallback
 from stiffness.gradients.engine import gram_blocks
-from stiffness.gradients.memory import parse_bytes
 from stiffness.gradients.kept import Rows
+from stiffness.gradients.memory import parse_bytes
 from stiffness.gradients.models import Inputs, call, length, refuse_training_mode, take
 from stiffness.gradients.seeds import Seeds
 

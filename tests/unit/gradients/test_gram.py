@@ -11,7 +11,6 @@ from stiffness.errors import StiffnessError
 from stiffness.gradients.gram import gradient_cosines, gradient_gram
 from stiffness.gradients.reference import reference_gradients
 
-
 # Models without a fast path and budgets without room are meant here.
 pytestmark = pytest.mark.filterwarnings("ignore::stiffness.errors.StiffnessWarning")
 

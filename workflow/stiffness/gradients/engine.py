@@ -13,19 +13,19 @@ Rows are formed at once and kept, p q numbers an example, or the t (p + q) numbe
 made are kept and rows formed some columns at a time while they are multiplied, whichever is
 smaller. Parameters that no family of layers covers go through ``fallback``.
 
-Memory. Of the budget 40 % are for what is kept, 12 % for the tensors of a pass, which are measured on
-one example, and up to 10 % for products; the rest is for what no tensor shows, the scratch space of
-kernels and the allocator's holes. One forward and backward
-pass serves all units whose kept numbers fit together; the others take further passes. A unit that
-does not fit alone is cut into blocks of examples: one is kept while the others pass by. Where all
-examples fit in one pass nothing is kept. Time grows with a smaller budget, the answer does not
-change.
+Memory. Of the budget 40 % are for what is kept, 12 % for the tensors of a pass, which are measured
+on one example, and up to 10 % for products; the rest is for what no tensor shows, the scratch space
+of kernels and the allocator's holes. One forward and backward pass serves all units whose kept
+numbers fit together; the others take further passes. A unit that does not fit alone is cut into
+blocks of examples: one is kept while the others pass by. Where all examples fit in one pass nothing
+is kept. Time grows with a smaller budget, the answer does not change.
 
 Only one triangle of the matrix is computed.
 """
 
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -91,8 +91,8 @@ def squared_norms(model: nn.Module, inputs: Inputs, seeds: Seeds, budget: int) -
             for begin in range(0, len(seeds), size):
                 rows = slice(begin, min(begin + size, len(seeds)))
 
-                def add(_: str, kept: Kept, rows: slice = rows) -> None:
-                    total[rows] += kept.squared_norms(shares.product)
+                def add(_: str, kept: Kept, rows: slice = rows, room: int = shares.product) -> None:
+                    total[rows] += kept.squared_norms(room)
 
                 source.visit(group, rows, add)
     return total
@@ -170,9 +170,9 @@ def _accumulate(
     def add_triangle(unit: str, kept: Kept, rows: slice) -> None:
         kept.add_triangle(gram_of(unit)[rows, rows], shares.product)
 
+    everything = slice(0, total)
     for group in _groups(source, total, shares):
         chunk = shares.chunk(source.working(group))
-        everything = slice(0, total)
         if total <= chunk:
             source.visit(group, everything, lambda u, kept: add_triangle(u, kept, everything))
             continue
@@ -205,7 +205,7 @@ def _cut(rows: slice, size: int) -> list[slice]:
     count = rows.stop - rows.start
     parts = -(-count // size)
     edges = [rows.start + count * part // parts for part in range(parts + 1)] if parts else []
-    return [slice(begin, end) for begin, end in zip(edges, edges[1:], strict=False)]
+    return [slice(begin, end) for begin, end in pairwise(edges)]
 
 
 def _packed(sizes: dict[str, int], total: int, room: int) -> list[list[str]]:

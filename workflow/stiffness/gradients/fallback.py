@@ -74,8 +74,8 @@ class Fallback:
         numbers = sum(p.numel() for p in self.parameters.values())
         how = "torch.func.vmap" if self.vmapped else "one backward pass an example"
         warnings.warn(
-            f"{type(self.model).__name__}: no fast path for {listed} ({numbers:,} of {everything:,} "
-            f"trainable parameters): their gradients come from {how}, exact but slower, and take "
+            f"{type(self.model).__name__}: no fast path for {listed} ({numbers:,} of "
+            f"{everything:,} trainable parameters): their gradients come from {how}, exact but slower, and take "
             f"{sum(self.sizes.values()) / 2**20:.3g} MiB an example",
             StiffnessWarning,
             stacklevel=2,

@@ -35,7 +35,7 @@ class Unit:
         parameters: names of their parameters, weight first.
         calls: of all the layers together, in a pass.
         form: what is kept of an example.
-        pair_cost: multiplications of a pair of examples; 0 for an embedding, whose rows hardly meet.
+        pair_cost: multiplications a pair of examples; 0 for embeddings, whose rows hardly meet.
         size: bytes of that.
     """
 

@@ -11,13 +11,14 @@ from itertools import product
 
 import torch
 from torch import nn
+from torch.nn import grad as nn_grad
 
 from stiffness.gradients.kept import Factors, Form, Kept, LateRows, Rows
 
 _WEIGHT_GRADIENT = {
-    1: torch.nn.grad.conv1d_weight,
-    2: torch.nn.grad.conv2d_weight,
-    3: torch.nn.grad.conv3d_weight,
+    1: nn_grad.conv1d_weight,
+    2: nn_grad.conv2d_weight,
+    3: nn_grad.conv3d_weight,
 }
 
 
@@ -59,7 +60,7 @@ def _weight_gradients(
         gradients = d.flatten(3) @ patches(layer, a, positions)  # ngqt, ngt(ck) -> ngq(ck)
         return gradients.flatten(1)
     weight_gradient = _WEIGHT_GRADIENT[len(positions)]
-    return weight_gradient(  # type: ignore[no-any-return]
+    return weight_gradient(
         a.reshape(1, n * g * c, *a.shape[2:]),
         (n * g * q, c, *layer.kernel_size),
         d.reshape(1, n * g * q, *positions),

@@ -1,6 +1,7 @@
 """nn.Linear: out = a W^T + b, for vectors [n, p] or tokens [n, ..., p].
 
-transformers' Conv1D (GPT-2) is the same with its weight transposed; rows are those of W all the same.
+transformers' Conv1D (GPT-2) is the same with its weight transposed; rows are in W's order all the
+same.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ def keep(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Kept
 
 
 def columns(bias: bool, a: torch.Tensor, d: torch.Tensor, width: int) -> Iterator[torch.Tensor]:
-    """The gradients of some outputs at a time, a [n, t, p] and d [n, t, q]: [n, q p], then [n, q]."""
+    """Gradients of some outputs at a time, from a [n, t, p], d [n, t, q]: [n, q p], then [n, q]."""
     for outputs in d.split(max(1, width // a.shape[2]), 2):
         yield torch.bmm(outputs.transpose(1, 2), a).flatten(1)  # ntq, ntp -> nqp
     if bias:
