@@ -55,12 +55,7 @@ def test_the_shipped_file_is_valid_and_left_alone(config):
 def test_defaults_are_filled_in_key_by_key(config):
     experiments = check_config(config)
     merged = experiments["digits_cnn"]
-    assert merged["model"] == {
-        "name": "cnn",
-        "padding": "same",
-        "initialization": config["defaults"]["model"]["initialization"],
-        "batch_norm": False,
-    }
+    assert merged["model"] == config["defaults"]["model"] | {"name": "cnn", "padding": "same"}
     assert merged["learning_rates"] == ["1e-3", "3e-3", "1e-2"]
     assert merged["batch_size"] == config["defaults"]["batch_size"]
     assert experiments["cifar100_cnn"]["evaluation"] == {

@@ -1,5 +1,16 @@
 """Arrays to checkpoints: a training is a chain of segments, each going on from the one before."""
 
+TRAINING_KEYS = (
+    "model",
+    "batch_size",
+    "early_checkpoints",
+    "checkpoint_interval",
+    "augmentation",
+    "optimizer",
+    "mixed_precision",
+    "history_examples",
+)
+
 
 rule training:
     input:
@@ -23,10 +34,7 @@ rule training:
         gpu=GPU,
         device=config["device"],
     params:
-        model=setting("model"),
-        batch_size=setting("batch_size"),
-        early_checkpoints=setting("early_checkpoints"),
-        augmentation=setting("augmentation"),
+        **{key: setting(key) for key in TRAINING_KEYS},
     message:
         "Training {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:

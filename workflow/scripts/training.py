@@ -7,7 +7,7 @@ from stiffness.data.arrays import Arrays
 from stiffness.device import choose_device
 from stiffness.job import job
 from stiffness.training.models import ModelSpec
-from stiffness.training.train import TrainingSpec, train_segment
+from stiffness.training.train import OptimizerSpec, TrainingSpec, train_segment
 
 
 def main(
@@ -27,18 +27,13 @@ def main(
 
 if __name__ == "__main__":
     with job(snakemake):
-        wildcards = snakemake.wildcards
+        wildcards, settings = snakemake.wildcards, dict(snakemake.params.items())
+        settings["model"] = ModelSpec(**settings["model"])
+        settings["optimizer"] = OptimizerSpec(**settings["optimizer"])
         main(
             arrays=snakemake.input.arrays,
             previous=next((str(Path(file).parent) for file in snakemake.input.previous), None),
-            spec=TrainingSpec(
-                model=ModelSpec(**snakemake.params.model),
-                learning_rate=wildcards.lr,
-                seed=int(wildcards.seed),
-                batch_size=snakemake.params.batch_size,
-                early_checkpoints=snakemake.params.early_checkpoints,
-                augmentation=snakemake.params.augmentation,
-            ),
+            spec=TrainingSpec(learning_rate=wildcards.lr, seed=int(wildcards.seed), **settings),
             segment=wildcards.segment,
             device=snakemake.resources.device,
             label=f"{wildcards.experiment} lr={wildcards.lr} seed={wildcards.seed}",

@@ -1,4 +1,6 @@
-"""Adam on cross-entropy at a constant rate, with checkpoints (sections 3.1 and 3.2).
+"""Gradient descent on cross-entropy, with checkpoints (sections 3.1 and 3.2).
+
+The paper's optimiser is Adam at a constant rate; others, and a linear warm-up, are options.
 
 A run is a chain of segments. A segment starts from the state the one before it left and writes
 one folder: a checkpoint a kept step, a table of losses and accuracies, and the state to go on
@@ -50,11 +52,52 @@ _EVALUATION_BATCH = 250
 
 
 @dataclass(frozen=True)
+class OptimizerSpec:
+    """How a gradient becomes an update.
+
+    Attributes:
+        name: "adam", "adamw" or "sgd".
+        momentum: of SGD.
+        weight_decay: of all parameters; an L2 penalty with Adam and SGD, decoupled with AdamW.
+        warmup_epochs: over which the rate rises linearly from 0; constant after them.
+    """
+
+    name: str = "adam"
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    warmup_epochs: float = 0.0
+
+    def build(self, parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
+        """The optimiser; its rate is set again at every step of a warm-up.
+
+        Raises:
+            StiffnessError: unknown name.
+        """
+        if self.name == "sgd":
+            return torch.optim.SGD(
+                parameters,
+                learning_rate,
+                momentum=self.momentum,
+                weight_decay=self.weight_decay,
+                fused=True,
+            )
+        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        if self.name not in kinds:
+            raise StiffnessError(f"optimizer: unknown {self.name!r}; known: adam, adamw, sgd")
+        return kinds[self.name](
+            parameters, learning_rate, weight_decay=self.weight_decay, fused=True
+        )
+
+
+@dataclass(frozen=True)
 class TrainingSpec:
     """Everything that decides a run's weights, apart from the data and the number of epochs.
 
     Attributes:
+        early_checkpoints, checkpoint_interval: see ``checkpoint_steps``.
         augmentation: "none" or "crop_flip" (4 pixels of padding, random crop, random flip).
+        mixed_precision: bfloat16 products in training; losses, accuracies and weights stay float32.
+        history_examples: at most this many examples of each set give losses and accuracies; 0: all.
     """
 
     model: ModelSpec
@@ -62,7 +105,11 @@ class TrainingSpec:
     seed: int
     batch_size: int
     early_checkpoints: int
+    checkpoint_interval: float = 1
     augmentation: str = "none"
+    optimizer: OptimizerSpec = OptimizerSpec()
+    mixed_precision: bool = False
+    history_examples: int = 0
 
 
 def checkpoint_name(step: int) -> str:
@@ -96,7 +143,7 @@ def train_segment(
     work = output.parent / f".{output.name}.unfinished"
     with full_float32():
         run = _Run(arrays, spec, device)
-        run.start(start, previous)
+        run.start(start, end, previous)
         run.resume(work, start, previous)
         began, first = time.perf_counter(), run.epoch
         while run.epoch < end and not run.diverged:
@@ -124,9 +171,8 @@ class _Run:
         self.model = build_model(spec.model, shape, self.num_classes, spec.seed).to(device)  # type: ignore[arg-type]
         # Pooling and convolutions on the CPU are several times faster in this layout.
         self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=float(spec.learning_rate), fused=True
-        )
+        self.learning_rate = float(spec.learning_rate)
+        self.optimizer = spec.optimizer.build(list(self.model.parameters()), self.learning_rate)
         self.normalization = arrays.normalization
         self.inputs = {
             "train": self._place(arrays.train_inputs),
@@ -136,6 +182,7 @@ class _Run:
             "train": arrays.train_targets.to(device),
             "validation": arrays.validation_targets.to(device),
         }
+        self.judged = {split: self._judged(split) for split in self.inputs}
         self.raw = arrays.train_inputs.to(device) if spec.augmentation == "crop_flip" else None
         self.steps_per_epoch = math.ceil(len(arrays.train_targets) / spec.batch_size)
         counts = torch.bincount(arrays.train_targets, minlength=self.num_classes).double()
@@ -143,6 +190,7 @@ class _Run:
         self.chance_loss = float(-torch.special.xlogy(shares, shares).sum())
         self.chance_accuracy = float(shares.max())
         self.data_digest = _digest(arrays)
+        self.keep: frozenset[int] = frozenset()
         self.step = 0
         self.history: list[dict[Any, Any]] = []
         self.diverged = False
@@ -155,8 +203,20 @@ class _Run:
         placed = self.normalization(inputs.to(self.device))
         return placed.contiguous(memory_format=torch.channels_last)
 
-    def start(self, start: int, previous: str | Path | None) -> None:
-        """Load the state the previous segment left."""
+    def _judged(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and targets that losses and accuracies are measured on: all, or a fixed draw."""
+        inputs, targets = self.inputs[split], self.targets[split]
+        if not 0 < self.spec.history_examples < len(targets):
+            return inputs, targets
+        generator = torch.Generator().manual_seed(_mix(self.spec.seed, -1))
+        drawn = torch.randperm(len(targets), generator=generator)[: self.spec.history_examples]
+        return inputs[drawn.to(self.device)], targets[drawn.to(self.device)]
+
+    def start(self, start: int, end: int, previous: str | Path | None) -> None:
+        """Choose the steps to keep, and load the state the previous segment left."""
+        early, interval = self.spec.early_checkpoints, self.spec.checkpoint_interval
+        steps = checkpoint_steps(start, end, self.steps_per_epoch, early, interval)
+        self.keep = frozenset(steps)
         if previous is None:
             return
         self._load(Path(previous), keep_history=False)
@@ -225,25 +285,31 @@ class _Run:
         with torch.random.fork_rng(devices=[] if self.device.type == "cpu" else [self.device]):
             torch.manual_seed(_mix(self.spec.seed, self.epoch))
             order = torch.randperm(len(self.targets["train"]), generator=generator)
-            keep = set(
-                checkpoint_steps(
-                    self.epoch, self.epoch + 1, self.steps_per_epoch, self.spec.early_checkpoints
-                )
-            )
             self.model.train()
             for batch in order.to(self.device).split(self.spec.batch_size):
                 inputs = self._augmented(batch, generator)
-                outputs = self.model(inputs)
-                loss = nn.functional.cross_entropy(outputs, self.targets["train"][batch])
+                with torch.autocast(
+                    self.device.type, torch.bfloat16, enabled=self.spec.mixed_precision
+                ):
+                    outputs = self.model(inputs)
+                loss = nn.functional.cross_entropy(outputs.float(), self.targets["train"][batch])
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
+                self._warm_up()
                 self.optimizer.step()
                 self.step += 1
-                if self.step in keep:
+                if self.step in self.keep:
                     self._record(work)
                     if self.diverged:
                         return
                     self.model.train()
+
+    def _warm_up(self) -> None:
+        """Set the rate of the next update, which is number ``step + 1``."""
+        steps = self.spec.optimizer.warmup_epochs * self.steps_per_epoch
+        share = min(1.0, (self.step + 1) / steps) if steps > 0 else 1.0
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * share
 
     def _augmented(self, batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         if self.raw is None:
@@ -252,11 +318,11 @@ class _Run:
         return crop_flip(self.raw[batch], self.normalization, generator)
 
     def _record(self, work: Path) -> None:
-        """Append losses and accuracies on the whole training and validation set; keep weights."""
+        """Append losses and accuracies on the training and the validation set; keep weights."""
         self.model.eval()
         row: dict[str, float] = {"step": self.step, "epoch": self.step / self.steps_per_epoch}
         for split in ("train", "validation"):
-            loss, accuracy = _evaluate(self.model, self.inputs[split], self.targets[split])
+            loss, accuracy = _evaluate(self.model, *self.judged[split])
             row |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
         row |= {"chance_loss": self.chance_loss, "chance_accuracy": self.chance_accuracy}
         self.history.append(row)
