@@ -22,6 +22,7 @@ rule gradients:
         gpu=GPU,
         device=config["device"],
         memory_budget=config["memory_budget"],
+        data_dir=config["data_dir"],
     params:
         model=setting("model"),
     message:

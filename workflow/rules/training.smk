@@ -33,6 +33,7 @@ rule training:
         runtime=240,
         gpu=GPU,
         device=config["device"],
+        data_dir=config["data_dir"],
     params:
         **{key: setting(key) for key in TRAINING_KEYS},
     message:

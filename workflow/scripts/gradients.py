@@ -17,6 +17,7 @@ def main(
     memory_budget: str,
     precision: str,
     label: str,
+    data_dir: str,
     output: str,
 ) -> None:
     measure_segment(
@@ -28,6 +29,7 @@ def main(
         memory_budget,
         precision,
         label,
+        data_dir,
     )
 
 
@@ -42,5 +44,6 @@ if __name__ == "__main__":
             memory_budget=snakemake.resources.memory_budget,
             precision=wildcards.precision,
             label=f"{wildcards.experiment} lr={wildcards.lr} seed={wildcards.seed}",
+            data_dir=snakemake.resources.data_dir,
             output=snakemake.output.gradients,
         )

@@ -17,11 +17,20 @@ def main(
     segment: str,
     device: str,
     label: str,
+    data_dir: str,
     output: str,
 ) -> None:
     start, end = map(int, re.findall(r"\d+", segment))
     train_segment(
-        Arrays.load(arrays), spec, start, end, previous, output, choose_device(device), label
+        Arrays.load(arrays),
+        spec,
+        start,
+        end,
+        previous,
+        output,
+        choose_device(device),
+        label,
+        data_dir,
     )
 
 
@@ -37,5 +46,6 @@ if __name__ == "__main__":
             segment=wildcards.segment,
             device=snakemake.resources.device,
             label=f"{wildcards.experiment} lr={wildcards.lr} seed={wildcards.seed}",
+            data_dir=snakemake.resources.data_dir,
             output=snakemake.output.checkpoints,
         )

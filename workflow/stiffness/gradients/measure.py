@@ -17,6 +17,7 @@ from stiffness.data.evaluation import Evaluation
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, replacing_directory, write_json, write_tensors
 from stiffness.gradients.gram import gradient_cosines
+from stiffness.inputs import place
 from stiffness.training.models import ModelSpec, build_model, load_weights
 
 DIGESTS = "digests.json"
@@ -32,6 +33,7 @@ def measure_segment(
     memory_budget: str,
     precision: str,
     label: str = "",
+    data_dir: str | Path = ".",
 ) -> None:
     """Write ``output``/step=*.safetensors for every checkpoint in the folder ``checkpoints``.
 
@@ -42,9 +44,9 @@ def measure_segment(
     Raises:
         StiffnessError: a checkpoint is unreadable or belongs to another model.
     """
-    shape = tuple(evaluation.inputs.shape[1:])
-    model = build_model(model_spec, shape, len(evaluation.class_names), seed=0).to(device)  # type: ignore[arg-type]
-    inputs, targets = evaluation.inputs.to(device), evaluation.targets.to(device)
+    classes = len(evaluation.class_names)
+    model = build_model(model_spec, evaluation.shape, classes, 0, data_dir).to(device)
+    inputs, targets = place(evaluation.inputs, device), evaluation.targets.to(device)
     digests: dict[str, str] = {}
     performance: dict[str, dict[str, Any]] = {}
     with replacing_directory(output) as folder:

@@ -1,4 +1,4 @@
-"""The paper's vision networks (section 3.1) and their initialisation.
+"""The paper's networks (section 3.1) and their initialisation.
 
 The paper names Keras for its networks but neither initialisation nor padding; Keras's defaults
 (Glorot uniform with zero biases, "valid" padding) are ours, PyTorch's are options.
@@ -8,11 +8,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from stiffness.errors import StiffnessError
+from stiffness.hub import load_pretrained
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,9 @@ class ModelSpec:
     """A network as config.yaml describes it.
 
     Attributes:
-        name: "fc", "cnn" or "resnet20v1".
+        name: "fc", "cnn", "resnet20v1", or "transformer" (a pretrained one of ``transformers``
+            with a new classification head).
+        path: of the transformer: a local folder, or a name on the Hugging Face hub.
         initialization: "glorot_uniform" (Keras's default) or "pytorch".
         padding: of the CNN's convolutions, "valid" (Keras's default) or "same".
         batch_norm: for the ResNet; the paper uses none.
@@ -37,6 +41,7 @@ class ModelSpec:
     batch_norm: bool = False
     input_scale: str = "unit_norm"
     zero_init_residual: bool = False
+    path: str = ""
 
 
 class Scale(nn.Module):
@@ -134,19 +139,32 @@ _BUILDERS: dict[str, Callable[[tuple[int, int, int], int, ModelSpec], nn.Sequent
 
 
 def build_model(
-    spec: ModelSpec, input_shape: tuple[int, int, int], num_classes: int, seed: int
+    spec: ModelSpec,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    seed: int,
+    data_dir: str | Path = ".",
 ) -> nn.Module:
     """Build and initialise a network, in evaluation mode, on the CPU.
 
     Args:
-        input_shape: (channels, height, width).
+        input_shape: (channels, height, width) of images; () of tokens.
         seed: of the initialisation; torch's global generator is left as it was.
+        data_dir: where a transformer's folder is looked for.
 
     Raises:
-        StiffnessError: unknown name or initialisation, or an image too small.
+        StiffnessError: unknown name or initialisation, an image too small, inputs of the wrong
+            kind, or a transformer that cannot be had.
     """
+    if (spec.name == "transformer") != (not input_shape):
+        given = "tokens" if not input_shape else "images"
+        raise StiffnessError(f"model: {spec.name!r} does not take {given}")
+    if spec.name == "transformer":
+        return _build_transformer(spec, num_classes, seed, data_dir)
+    assert len(input_shape) == 3
     if spec.name not in _BUILDERS:
-        raise StiffnessError(f"model: unknown {spec.name!r}; known: {', '.join(_BUILDERS)}")
+        known = ", ".join([*_BUILDERS, "transformer"])
+        raise StiffnessError(f"model: unknown {spec.name!r}; known: {known}")
     if spec.initialization not in ("glorot_uniform", "pytorch"):
         raise StiffnessError(
             f"model: unknown initialization {spec.initialization!r}; known: glorot_uniform, pytorch"
@@ -166,6 +184,25 @@ def build_model(
             for module in model.modules():
                 if isinstance(module, BasicBlock):
                     nn.init.zeros_(module.body[3].weight)  # type: ignore[arg-type]
+    return model.eval()
+
+
+def _build_transformer(
+    spec: ModelSpec, num_classes: int, seed: int, data_dir: str | Path
+) -> nn.Module:
+    """Pretrained but for the head, which ``transformers`` initialises from torch's generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: nn.Module = load_pretrained(
+            "AutoModelForSequenceClassification",
+            "model: path",
+            spec.path,
+            data_dir,
+            num_labels=num_classes,
+            ignore_mismatched_sizes=True,  # a head for another number of classes is replaced
+            use_safetensors=True,
+            dtype=torch.float32,
+        )
     return model.eval()
 
 

@@ -33,6 +33,7 @@ from stiffness.files import (
     write_table,
     write_tensors,
 )
+from stiffness.inputs import MASK, Inputs, call, named, place, take, trimmed
 from stiffness.training.models import ModelSpec, build_model, load_weights
 from stiffness.training.schedule import checkpoint_steps
 
@@ -49,6 +50,7 @@ HISTORY_COLUMNS = [
     "chance_accuracy",
 ]
 _EVALUATION_BATCH = 250
+_POOL = 50  # batches whose texts are sorted by length
 
 
 @dataclass(frozen=True)
@@ -126,12 +128,14 @@ def train_segment(
     output: str | Path,
     device: torch.device,
     label: str = "",
+    data_dir: str | Path = ".",
 ) -> None:
     """Train epochs ``start + 1`` to ``end`` and write the folder ``output``.
 
     Args:
         previous: the folder of the segment that ends at ``start``; None for ``start == 0``.
         label: leads the progress lines, which go to standard error once an epoch.
+        data_dir: where a pretrained model's folder is looked for.
 
     A loss that is not finite ends the run: it is recorded in the history and no weights are kept
     from there on.
@@ -142,7 +146,7 @@ def train_segment(
     output = Path(output)
     work = output.parent / f".{output.name}.unfinished"
     with full_float32():
-        run = _Run(arrays, spec, device)
+        run = _Run(arrays, spec, device, data_dir)
         run.start(start, end, previous)
         run.resume(work, start, previous)
         began, first = time.perf_counter(), run.epoch
@@ -164,16 +168,16 @@ def train_segment(
 class _Run:
     """Model, optimiser, data on the device, and the history so far."""
 
-    def __init__(self, arrays: Arrays, spec: TrainingSpec, device: torch.device) -> None:
-        self.spec, self.device = spec, device
-        shape = tuple(arrays.train_inputs.shape[1:])
+    def __init__(
+        self, arrays: Arrays, spec: TrainingSpec, device: torch.device, data_dir: str | Path
+    ) -> None:
+        self.spec, self.device, self.arrays = spec, device, arrays
         self.num_classes = len(arrays.class_names)
-        self.model = build_model(spec.model, shape, self.num_classes, spec.seed).to(device)  # type: ignore[arg-type]
+        model = build_model(spec.model, arrays.shape, self.num_classes, spec.seed, data_dir)
         # Pooling and convolutions on the CPU are several times faster in this layout.
-        self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.learning_rate = float(spec.learning_rate)
         self.optimizer = spec.optimizer.build(list(self.model.parameters()), self.learning_rate)
-        self.normalization = arrays.normalization
         self.inputs = {
             "train": self._place(arrays.train_inputs),
             "validation": self._place(arrays.validation_inputs),
@@ -183,7 +187,7 @@ class _Run:
             "validation": arrays.validation_targets.to(device),
         }
         self.judged = {split: self._judged(split) for split in self.inputs}
-        self.raw = arrays.train_inputs.to(device) if spec.augmentation == "crop_flip" else None
+        self.raw = self._raw()
         self.steps_per_epoch = math.ceil(len(arrays.train_targets) / spec.batch_size)
         counts = torch.bincount(arrays.train_targets, minlength=self.num_classes).double()
         shares = counts / counts.sum()
@@ -199,18 +203,35 @@ class _Run:
     def epoch(self) -> int:
         return self.step // self.steps_per_epoch
 
-    def _place(self, inputs: torch.Tensor) -> torch.Tensor:
-        placed = self.normalization(inputs.to(self.device))
-        return placed.contiguous(memory_format=torch.channels_last)
+    def _place(self, inputs: Inputs) -> Inputs:
+        placed = self.arrays.prepared(place(inputs, self.device))
+        if isinstance(placed, torch.Tensor):
+            return placed.contiguous(memory_format=torch.channels_last)
+        return placed
 
-    def _judged(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def _raw(self) -> torch.Tensor | None:
+        """The images that augmentation starts from."""
+        if self.spec.augmentation != "crop_flip":
+            return None
+        if not isinstance(self.arrays.train_inputs, torch.Tensor):
+            raise StiffnessError("augmentation: crop_flip is for images; set augmentation: none")
+        return self.arrays.train_inputs.to(self.device)
+
+    def _judged(self, split: str) -> tuple[Inputs, torch.Tensor]:
         """Inputs and targets that losses and accuracies are measured on: all, or a fixed draw."""
         inputs, targets = self.inputs[split], self.targets[split]
-        if not 0 < self.spec.history_examples < len(targets):
+        chosen = torch.arange(len(targets))
+        if 0 < self.spec.history_examples < len(targets):
+            generator = torch.Generator().manual_seed(_mix(self.spec.seed, -1))
+            chosen = torch.randperm(len(targets), generator=generator)
+            chosen = chosen[: self.spec.history_examples]
+        elif isinstance(inputs, torch.Tensor):
             return inputs, targets
-        generator = torch.Generator().manual_seed(_mix(self.spec.seed, -1))
-        drawn = torch.randperm(len(targets), generator=generator)[: self.spec.history_examples]
-        return inputs[drawn.to(self.device)], targets[drawn.to(self.device)]
+        chosen = chosen.to(self.device)
+        if not isinstance(inputs, torch.Tensor) and MASK in inputs:
+            # Neighbours of one length need little padding.
+            chosen = chosen[inputs[MASK][chosen].sum(1).argsort(stable=True)]
+        return take(inputs, chosen), targets[chosen]
 
     def start(self, start: int, end: int, previous: str | Path | None) -> None:
         """Choose the steps to keep, and load the state the previous segment left."""
@@ -286,12 +307,12 @@ class _Run:
             torch.manual_seed(_mix(self.spec.seed, self.epoch))
             order = torch.randperm(len(self.targets["train"]), generator=generator)
             self.model.train()
-            for batch in order.to(self.device).split(self.spec.batch_size):
+            for batch in self._batches(order, generator):
                 inputs = self._augmented(batch, generator)
                 with torch.autocast(
                     self.device.type, torch.bfloat16, enabled=self.spec.mixed_precision
                 ):
-                    outputs = self.model(inputs)
+                    outputs = call(self.model, inputs)
                 loss = nn.functional.cross_entropy(outputs.float(), self.targets["train"][batch])
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -304,6 +325,20 @@ class _Run:
                         return
                     self.model.train()
 
+    def _batches(self, order: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
+        """``order`` cut into batches; texts of like length together, so that little is padding."""
+        inputs, size = self.arrays.train_inputs, self.spec.batch_size
+        if isinstance(inputs, torch.Tensor) or MASK not in inputs:
+            return list(order.to(self.device).split(size))
+        lengths = inputs[MASK].sum(1)
+        batches = [
+            batch
+            for pool in order.split(_POOL * size)
+            for batch in pool[lengths[pool].argsort(stable=True)].split(size)
+        ]
+        shuffled = torch.randperm(len(batches), generator=generator).tolist()
+        return [batches[number].to(self.device) for number in shuffled]
+
     def _warm_up(self) -> None:
         """Set the rate of the next update, which is number ``step + 1``."""
         steps = self.spec.optimizer.warmup_epochs * self.steps_per_epoch
@@ -311,11 +346,12 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * share
 
-    def _augmented(self, batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def _augmented(self, batch: torch.Tensor, generator: torch.Generator) -> Inputs:
         if self.raw is None:
-            return self.inputs["train"][batch]
+            return trimmed(take(self.inputs["train"], batch))
+        assert self.arrays.normalization is not None
         # Augment the bytes and preprocess after it, so that |X| = 1 holds for what is trained on.
-        return crop_flip(self.raw[batch], self.normalization, generator)
+        return crop_flip(self.raw[batch], self.arrays.normalization, generator)
 
     def _record(self, work: Path) -> None:
         """Append losses and accuracies on the training and the validation set; keep weights."""
@@ -362,13 +398,13 @@ def crop_flip(
 
 
 @torch.inference_mode()
-def _evaluate(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[float, float]:
+def _evaluate(model: nn.Module, inputs: Inputs, targets: torch.Tensor) -> tuple[float, float]:
     """Mean cross-entropy and accuracy."""
     loss = torch.zeros((), dtype=torch.float64, device=targets.device)
     correct = torch.zeros((), dtype=torch.int64, device=targets.device)
-    batches = zip(inputs.split(_EVALUATION_BATCH), targets.split(_EVALUATION_BATCH), strict=True)
-    for batch, labels in batches:
-        outputs = model(batch)
+    for begin in range(0, len(targets), _EVALUATION_BATCH):
+        rows = slice(begin, begin + _EVALUATION_BATCH)
+        outputs, labels = call(model, trimmed(take(inputs, rows))), targets[rows]
         loss += nn.functional.cross_entropy(outputs.double(), labels, reduction="sum")
         correct += (outputs.argmax(1) == labels).sum()
     return float(loss) / len(targets), int(correct) / len(targets)
@@ -383,9 +419,9 @@ def _mix(seed: int, epoch: int) -> int:
 def _digest(arrays: Arrays) -> str:
     digest = hashlib.sha256()
     for tensor in (
-        arrays.train_inputs,
+        *named(arrays.train_inputs, "").values(),
         arrays.train_targets,
-        arrays.validation_inputs,
+        *named(arrays.validation_inputs, "").values(),
         arrays.validation_targets,
     ):
         digest.update(tensor.contiguous().numpy().tobytes())
