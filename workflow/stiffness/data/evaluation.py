@@ -74,7 +74,7 @@ class Evaluation:
 
 
 def cosine_distances(vectors: torch.Tensor) -> torch.Tensor:
-    """float32 [N, N]: 1 - cos(X_i, X_j) of vectors [N, ...], in [0, 2]; 1 where one is 0 (eq. 8)."""
+    """float32 [N, N]: 1 - cos(X_i, X_j), in [0, 2], of [N, ...]; 1 where one is 0 (eq. 8)."""
     flat = vectors.flatten(1).double()
     largest = flat.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     flat = torch.nn.functional.normalize(flat / largest, dim=1)
