@@ -42,5 +42,5 @@ if __name__ == "__main__":
             memory_budget=snakemake.resources.memory_budget,
             precision=wildcards.precision,
             label=f"{wildcards.experiment} lr={wildcards.lr} seed={wildcards.seed}",
-            output=snakemake.output.gradients,
+            output=str(Path(snakemake.output.digests).parent),
         )

@@ -35,8 +35,7 @@ def write(tmp_path):
 
 def refusal(path: Path, names: list[str] | None = None) -> str:
     with pytest.raises(StiffnessError) as raised:
-        hierarchy = read_hierarchy(path)
-        hierarchy.check_classes(names or [], path)
+        read_hierarchy(path).check_classes(names or [], path)
     message = str(raised.value)
     assert message.startswith(f"{path}: ")
     assert len(message.splitlines()) == 1

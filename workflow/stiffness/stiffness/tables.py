@@ -44,12 +44,12 @@ COLUMNS = {
 
 
 def segment_tables(
-    gradients: str | Path,
+    cosines_folder: str | Path,
     evaluation: Evaluation,
     distance_bins: int,
     hierarchy: Hierarchy | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """All tables of the checkpoints in the folder ``gradients``.
+    """All tables of the checkpoints in the folder ``cosines_folder``.
 
     Args:
         distance_bins: bins of equal width from 0 to the farthest same-class pair of the subset,
@@ -77,7 +77,7 @@ def segment_tables(
     groups = hierarchy.cells(evaluation.class_names) if hierarchy else {}
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in COLUMNS if name != "classes"}
     matrices: list[pd.DataFrame] = []
-    for path in sorted(Path(gradients).glob("step=*.safetensors")):
+    for path in sorted(Path(cosines_folder).glob("step=*.safetensors")):
         tensors, metadata = read_tensors(path)
         if len(tensors["log_norms"]) != len(classes):
             raise StiffnessError(
