@@ -1,12 +1,14 @@
 """Names, paths and lookups that the rule files share."""
 
+import os
 import sys
 from pathlib import Path
 
 WORKFLOW = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(WORKFLOW))
-from stiffness.config import check_config
+from stiffness.config import HIERARCHY_KINDS, STAGE_KINDS, check_config, check_figure
 from stiffness.data.fingerprint import folder_fingerprint
+from stiffness.data.hierarchy import read_hierarchy
 from stiffness.errors import StiffnessError
 from stiffness.host import gpu_driver_present
 from stiffness.imports import library_modules, share_with_jobs
@@ -14,8 +16,15 @@ from stiffness.training.schedule import finished_segments, plan_segments
 
 share_with_jobs(WORKFLOW)
 
+# Hierarchies by data set, as given: relative to the project, wherever it is run.
+HIERARCHIES = {}
+
 try:
     EXPERIMENTS = check_config(config)
+    for name, entry in config["datasets"].items():
+        if "hierarchy" in entry:
+            HIERARCHIES[name] = os.path.relpath(Path(workflow.basedir) / entry["hierarchy"])
+            read_hierarchy(HIERARCHIES[name])
 except StiffnessError as error:
     sys.exit(f"error in the configuration: {error}")
 
@@ -30,6 +39,7 @@ wildcard_constraints:
     seed=r"\d+",
     segment=r"epochs=\d+-\d+",
     precision="exact|plain",
+    stage=r"\d+|last",
 
 
 def library(script):
@@ -84,6 +94,23 @@ def evaluation_path(wildcards):
 def arrays_path(wildcards):
     """The data set of an experiment."""
     return f"results/data/{EXPERIMENTS[wildcards.experiment]['dataset']}/arrays.safetensors"
+
+
+def dataset_options(wildcards):
+    """What decides a data set's arrays; groups of its classes do not."""
+    entry = config["datasets"][wildcards.dataset]
+    return {key: value for key, value in entry.items() if key != "hierarchy"}
+
+
+def hierarchy_path(wildcards):
+    """The hierarchy of an experiment's classes, checked against them; nothing where it has none."""
+    dataset = EXPERIMENTS[wildcards.experiment]["dataset"]
+    return [f"results/data/{dataset}/hierarchy.yaml"] if dataset in HIERARCHIES else []
+
+
+def kept(output):
+    """An output that is deleted when nothing needs it any more, unless it is to be kept."""
+    return output if config["keep_gradients"] else temp(output)
 
 
 # How many GPUs a job asks for that can use one.
@@ -162,28 +189,62 @@ def reference_seeds(wildcards):
     return [seed for seed, _ in reference_parts(wildcards)]
 
 
+def hierarchy_of_figure(wildcards):
+    """The same for a figure that is nothing without one."""
+    _refuse_figure(wildcards.experiment, "hierarchy_curves")
+    return hierarchy_path(wildcards)
+
+
+def stage_of_figure(kind):
+    """The one stage that a figure shows, as the experiment's settings give it."""
+
+    def get(wildcards):
+        stage = wildcards.stage if wildcards.stage == "last" else int(wildcards.stage)
+        _refuse_figure(wildcards.experiment, kind, stage)
+        return [
+            stage if stage == "last" else EXPERIMENTS[wildcards.experiment]["stages"][stage - 1]
+        ]
+
+    return get
+
+
+def _refuse_figure(experiment, kind, stage=None):
+    try:
+        check_figure("the command", config, EXPERIMENTS, experiment, kind, stage)
+    except StiffnessError as error:
+        sys.exit(f"error in {error}")
+
+
 def pdf(kind):
-    return f"results/{{experiment}}/figures/{kind}.pdf"
+    name = f"{kind}/stage={{stage}}" if kind in STAGE_KINDS else kind
+    return f"results/{{experiment}}/figures/{name}.pdf"
 
 
 def png(kind):
     """The figure as the report shows it."""
+    labels = {"figure": kind.replace("_", " ")}
     return report(
-        f"results/{{experiment}}/figures/{kind}.png",
+        str(Path(pdf(kind)).with_suffix(".png")),
         caption=f"../report/{kind}.rst",
         category="{experiment}",
-        labels={"figure": kind.replace("_", " ")},
+        labels=labels | ({"stage": "{stage}"} if kind in STAGE_KINDS else {}),
     )
 
 
-def figures_of(experiments, kinds):
-    """Every picture of these kinds for these experiments."""
-    return expand(
-        "results/{experiment}/figures/{kind}.{suffix}",
-        experiment=experiments,
-        kind=kinds,
-        suffix=["pdf", "png"],
-    )
+def figures_of(experiments, kinds, stage="last"):
+    """Every picture of these kinds for these experiments; of one stage where a kind has stages."""
+    return [
+        path.format(experiment=experiment, stage=stage)
+        for experiment in experiments
+        for kind in kinds
+        if kind not in HIERARCHY_KINDS or EXPERIMENTS[experiment]["dataset"] in HIERARCHIES
+        for path in (pdf(kind), str(Path(pdf(kind)).with_suffix(".png")))
+    ]
+
+
+def figures_of_paper(entry):
+    """The pictures of one figure of the paper."""
+    return figures_of(entry["experiments"], [entry["kind"]], entry.get("stage", "last"))
 
 
 def tables_of(experiments):

@@ -7,8 +7,9 @@ rule gradients:
         evaluation=evaluation_path,
         library=library("gradients"),
     output:
-        gradients=directory(f"{RUN}/gradients/{{precision}}/{{segment}}"),
+        cosines=kept(directory(f"{RUN}/gradients/{{precision}}/{{segment}}/cosines")),
         digests=f"{RUN}/gradients/{{precision}}/{{segment}}/digests.json",
+        performance=f"{RUN}/gradients/{{precision}}/{{segment}}/performance.json",
     log:
         "results/logs/gradients/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.log",
     benchmark:

@@ -6,8 +6,10 @@ EXPERIMENT_TABLES = ("runs", "history", "summary", "distance", "critical_length"
 
 rule stiffness:
     input:
+        cosines=rules.gradients.output.cosines,
         digests=rules.gradients.output.digests,
         evaluation=evaluation_path,
+        hierarchy=hierarchy_path,
         library=library("stiffness"),
     output:
         **{
@@ -18,6 +20,8 @@ rule stiffness:
         "results/logs/stiffness/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.log",
     benchmark:
         "results/benchmarks/stiffness/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.tsv"
+    # Before more gradients are computed: their files may go once the tables exist.
+    priority: 10
     conda:
         ENVIRONMENT
     resources:

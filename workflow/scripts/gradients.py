@@ -45,5 +45,5 @@ if __name__ == "__main__":
             precision=wildcards.precision,
             label=f"{wildcards.experiment} lr={wildcards.lr} seed={wildcards.seed}",
             data_dir=snakemake.resources.data_dir,
-            output=snakemake.output.gradients,
+            output=str(Path(snakemake.output.digests).parent),
         )

@@ -17,6 +17,11 @@ from stiffness.errors import StiffnessError
 
 SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
 
+STAGE_KINDS = ("class_matrix", "hierarchy_matrix")
+"""Kinds of figures that show one stage of training, a file a stage."""
+HIERARCHY_KINDS = ("hierarchy_matrix", "hierarchy_curves")
+"""Kinds of figures that exist only where the data set has a hierarchy of classes."""
+
 
 def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the experiments by name, each with the defaults filled in.
@@ -40,7 +45,39 @@ def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for figure, entry in config["paper"].items():
         for name in entry["experiments"]:
             _known(name, experiments, f"paper.{figure}.experiments", "experiment")
+            check_figure(
+                f"paper.{figure}", config, experiments, name, entry["kind"], entry.get("stage")
+            )
     return experiments
+
+
+def check_figure(
+    key: str,
+    config: Mapping[str, Any],
+    experiments: Mapping[str, Any],
+    name: str,
+    kind: str,
+    stage: int | str | None = None,
+) -> None:
+    """Whether a kind of figure, of a stage where one is named, exists for an experiment.
+
+    Raises:
+        StiffnessError: the kind needs a hierarchy that the data set does not have, or shows no
+            single stage, or the experiment has fewer stages.
+    """
+    dataset = experiments[name]["dataset"]
+    if kind in HIERARCHY_KINDS and "hierarchy" not in config["datasets"][dataset]:
+        raise StiffnessError(
+            f"{key}: {kind} needs a hierarchy of classes, which the data set of {name} has not; "
+            f"set datasets.{dataset}.hierarchy"
+        )
+    if stage is not None and kind not in STAGE_KINDS:
+        raise StiffnessError(
+            f"{key}: {kind} has no single stage; the kinds that do: {', '.join(STAGE_KINDS)}"
+        )
+    number = len(experiments[name]["stages"])
+    if isinstance(stage, int) and not 1 <= stage <= number:
+        raise StiffnessError(f"{key}: {name} has no stage {stage}; take 1 to {number}, or last")
 
 
 def _check_experiment(key: str, experiment: Mapping[str, Any], datasets: Mapping[str, Any]) -> None:
@@ -108,6 +145,11 @@ def _described(error: ValidationError) -> str:
         return f"{where}: the key {missing!r} is missing"
     if error.validator == "enum" and isinstance(error.instance, str):
         return f"{where}: unknown {error.instance!r}{_hint(error.instance, error.validator_value)}"
+    if error.validator == "anyOf" and "stage" in where:
+        known = (
+            'an epoch, "last" or {accuracy: 0.35}' if "stages" in where else '1, 2, ... or "last"'
+        )
+        return f"{where}: {error.instance!r} is no stage; give {known}"
     in_list = len(error.schema_path) > 1 and error.schema_path[-2] == "items"
     if in_list and "learning_rates" in where:
         return f'{where}: {error.instance!r} is not a positive number in quotes, such as "1e-3"'

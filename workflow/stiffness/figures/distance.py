@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from stiffness.figures import style
 from stiffness.stiffness.distance import EXTRAPOLATED, NONE
 from stiffness.stiffness.pairs import METRICS
+from stiffness.stiffness.stages import choose_stages
 
 _MOST = 2.0  # no two inputs are farther apart
 
@@ -22,7 +23,7 @@ def draw(
     distance: pd.DataFrame,
     critical_length: pd.DataFrame,
     learning_rate: str,
-    stages: Sequence[float | str],
+    stages: Sequence[Any],
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
@@ -49,12 +50,12 @@ def draw(
             rows = rows[rows["pair_mode"] == options["pair_mode"]]
         return rows
 
-    chosen = style.stage_steps(of_run(history), stages)
+    chosen = choose_stages(of_run(history), stages)
     axes = figure.subplots(len(METRICS), len(chosen), sharex=True, sharey="row", squeeze=False)
     for line, metric in zip(axes, METRICS, strict=True):
         for axis, stage in zip(line, chosen, strict=True):
             at_stage = [
-                rows[(rows["metric"] == metric) & (rows["step"] == stage["step"])]
+                rows[(rows["metric"] == metric) & (rows["step"] == stage.step)]
                 for rows in (of_run(distance), of_run(critical_length))
             ]
             _panel(axis, at_stage[0], at_stage[1].iloc[0], options["color"])

@@ -20,6 +20,7 @@ from stiffness.gradients.gram import gradient_cosines
 from stiffness.inputs import place
 from stiffness.training.models import ModelSpec, build_model, load_weights
 
+COSINES = "cosines"
 DIGESTS = "digests.json"
 PERFORMANCE = "performance.json"
 
@@ -35,10 +36,10 @@ def measure_segment(
     label: str = "",
     data_dir: str | Path = ".",
 ) -> None:
-    """Write ``output``/step=*.safetensors for every checkpoint in the folder ``checkpoints``.
+    """Write ``output``/cosines/step=*.safetensors for every checkpoint in ``checkpoints``.
 
     Each file holds ``cosines`` [N, N], ``log_norms`` [N] and, in its metadata, step, epoch,
-    precision and device. Beside them, digests.json has a SHA-256 of each file's tensors and
+    precision and device. Beside their folder, digests.json has a SHA-256 of each file's tensors and
     performance.json its seconds and peak memory in MiB, which are no results.
 
     Raises:
@@ -50,6 +51,7 @@ def measure_segment(
     digests: dict[str, str] = {}
     performance: dict[str, dict[str, Any]] = {}
     with replacing_directory(output) as folder:
+        (folder / COSINES).mkdir()
         for path in sorted(Path(checkpoints).glob("step=*.safetensors")):
             weights, metadata = read_tensors(path)
             load_weights(model, weights, str(path), str(model_spec))
@@ -71,7 +73,8 @@ def measure_segment(
                 "precision": precision,
                 "device": _device_name(device),
             }
-            write_tensors(folder / path.name, {"cosines": cosines, "log_norms": log_norms}, about)
+            tensors = {"cosines": cosines, "log_norms": log_norms}
+            write_tensors(folder / COSINES / path.name, tensors, about)
             digest = hashlib.sha256(cosines.numpy().tobytes() + log_norms.numpy().tobytes())
             digests[path.name] = digest.hexdigest()
             performance[path.name] = {
