@@ -108,6 +108,22 @@ def hierarchy_path(wildcards):
     return [f"results/data/{dataset}/hierarchy.yaml"] if dataset in HIERARCHIES else []
 
 
+def inner_layers(wildcards):
+    """Layers of the network in which distances are measured."""
+    layers = EXPERIMENTS[wildcards.experiment]["distance_layers"]
+    return [layer for layer in layers if layer != "input"]
+
+
+def first_layer(wildcards):
+    """The space whose distances figures show."""
+    return EXPERIMENTS[wildcards.experiment]["distance_layers"][0]
+
+
+def representations_path(wildcards):
+    """What those layers make of the evaluation subset; nothing where only the input counts."""
+    return [f"{RUN}/representations/{{segment}}"] if inner_layers(wildcards) else []
+
+
 def kept(output):
     """An output that is deleted when nothing needs it any more, unless it is to be kept."""
     return output if config["keep_gradients"] else temp(output)
@@ -118,10 +134,16 @@ GPU = int(config["device"] == "cuda" or (config["device"] == "auto" and gpu_driv
 
 
 def raw_fingerprint(wildcards):
+    """Of the user's own files; other data are fixed, and checked against known checksums."""
     entry = config["datasets"][wildcards.dataset]
-    if entry["source"] != "image_folder":
-        return ""  # fixed data, checked against known checksums
-    return folder_fingerprint(Path(config["data_dir"]) / entry["path"])
+    names = [entry[key] for key in ("path", "tokenizer") if key in entry]
+    return [folder_fingerprint(Path(config["data_dir"]) / name) for name in names]
+
+
+def pretrained_fingerprint(wildcards):
+    """Of a pretrained network's own folder."""
+    path = EXPERIMENTS[wildcards.experiment]["model"]["path"]
+    return folder_fingerprint(Path(config["data_dir"]) / path) if path else ""
 
 
 def previous_segment(wildcards):

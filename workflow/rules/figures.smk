@@ -220,6 +220,7 @@ rule distance:
     params:
         learning_rate=setting("reference_learning_rate"),
         stages=setting("stages"),
+        layer=first_layer,
         options=config["figures"]["distance"],
     message:
         "Drawing stiffness against distance of {wildcards.experiment}"
@@ -247,6 +248,7 @@ rule critical_length:
         runtime=10,
     params:
         learning_rates=setting("learning_rates"),
+        layer=first_layer,
         options=config["figures"]["critical_length"],
     message:
         "Drawing critical lengths of {wildcards.experiment}"

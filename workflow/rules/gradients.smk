@@ -1,4 +1,4 @@
-"""Checkpoints to gradient cosines and log-norms."""
+"""Checkpoints to gradient cosines and log-norms, and to layers' representations."""
 
 
 rule gradients:
@@ -30,3 +30,32 @@ rule gradients:
         "Gradients of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:
         "../scripts/gradients.py"
+
+
+rule representations:
+    input:
+        state=rules.training.output.state,
+        evaluation=evaluation_path,
+        library=library("representations"),
+    output:
+        vectors=kept(directory(f"{RUN}/representations/{{segment}}")),
+    log:
+        "results/logs/representations/{experiment}/lr={lr}/seed={seed}/{segment}.log",
+    benchmark:
+        "results/benchmarks/representations/{experiment}/lr={lr}/seed={seed}/{segment}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=GPU,
+        device=config["device"],
+        data_dir=config["data_dir"],
+    params:
+        model=setting("model"),
+        layers=inner_layers,
+    message:
+        "Representations in {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
+    script:
+        "../scripts/representations.py"

@@ -10,6 +10,7 @@ rule stiffness:
         digests=rules.gradients.output.digests,
         evaluation=evaluation_path,
         hierarchy=hierarchy_path,
+        representations=representations_path,
         library=library("stiffness"),
     output:
         **{
@@ -29,6 +30,7 @@ rule stiffness:
         runtime=60,
     params:
         distance_bins=setting("distance_bins"),
+        layers=setting("distance_layers"),
     message:
         "Stiffness of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:

@@ -36,6 +36,7 @@ rule training:
         data_dir=config["data_dir"],
     params:
         **{key: setting(key) for key in TRAINING_KEYS},
+        pretrained=pretrained_fingerprint,
     message:
         "Training {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:

@@ -12,6 +12,8 @@ def main(
     evaluation: str,
     hierarchy: str | None,
     distance_bins: int,
+    layers: list[str],
+    representations: str | None,
     outputs: dict[str, str],
 ) -> None:
     tables = segment_tables(
@@ -19,6 +21,8 @@ def main(
         Evaluation.load(evaluation),
         distance_bins,
         read_hierarchy(hierarchy) if hierarchy else None,
+        layers,
+        representations,
     )
     for name, path in outputs.items():
         write_table(path, tables[name])
@@ -31,5 +35,7 @@ if __name__ == "__main__":
             evaluation=snakemake.input.evaluation,
             hierarchy=next(iter(snakemake.input.hierarchy), None),
             distance_bins=snakemake.params.distance_bins,
+            layers=snakemake.params.layers,
+            representations=next(iter(snakemake.input.representations), None),
             outputs=dict(snakemake.output.items()),
         )

@@ -37,6 +37,7 @@ def main(
 if __name__ == "__main__":
     with job(snakemake):
         wildcards, settings = snakemake.wildcards, dict(snakemake.params.items())
+        del settings["pretrained"]  # there to rerun the job when the folder changes
         settings["model"] = ModelSpec(**settings["model"])
         settings["optimizer"] = OptimizerSpec(**settings["optimizer"])
         main(

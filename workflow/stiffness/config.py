@@ -82,6 +82,7 @@ def check_figure(
 
 def _check_experiment(key: str, experiment: Mapping[str, Any], datasets: Mapping[str, Any]) -> None:
     _known(experiment["dataset"], datasets, f"{key}.dataset", "data set")
+    _check_inputs(key, experiment, datasets[experiment["dataset"]]["source"] == "text")
     spellings: dict[float, str] = {}
     for rate in experiment["learning_rates"]:
         number = float(rate)
@@ -97,6 +98,27 @@ def _check_experiment(key: str, experiment: Mapping[str, Any], datasets: Mapping
         raise StiffnessError(
             f"{key}.reference_learning_rate: {experiment['reference_learning_rate']!r} is not one "
             f"of learning_rates ({', '.join(experiment['learning_rates'])})"
+        )
+
+
+def _check_inputs(key: str, experiment: Mapping[str, Any], text: bool) -> None:
+    """Tokens and images take different networks and different options."""
+    name = experiment["model"]["name"]
+    if text != (name == "transformer"):
+        fit = "transformer" if text else "fc, cnn or resnet20v1"
+        kind = "texts" if text else "images"
+        raise StiffnessError(f"{key}.model.name: {name!r} does not take {kind}; take {fit}")
+    if text and not experiment["model"]["path"]:
+        raise StiffnessError(
+            f"{key}.model.path: a transformer needs one: a folder below data_dir, or a name on the "
+            "Hugging Face hub"
+        )
+    if text and experiment["augmentation"] != "none":
+        raise StiffnessError(f"{key}.augmentation: is for images; set it to none")
+    if text and "input" in experiment["distance_layers"]:
+        raise StiffnessError(
+            f"{key}.distance_layers: tokens have no distance; name layers of the network, such as "
+            "[bert.embeddings]"
         )
 
 

@@ -74,6 +74,7 @@ def tables(statuses: dict[tuple[str, int], str] = RUNS, **changes: Any) -> dict[
     return (
         {name: pd.DataFrame(rows) for name, rows in made.items()}
         | {"learning_rate": REFERENCE, "learning_rates": [OTHER, REFERENCE], "stages": STAGES}
+        | {"space": "input"}
         | changes
     )
 

@@ -24,6 +24,7 @@ def draw(
     critical_length: pd.DataFrame,
     learning_rate: str,
     stages: Sequence[Any],
+    space: str,
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
@@ -31,6 +32,7 @@ def draw(
 
     Args:
         runs, history, distance, critical_length: an experiment's tables.
+        space: where distances were measured: "input", or a layer.
         options: width, height (inches), color, pair_mode.
     """
     seed, status = style.reference_run(runs, learning_rate)
@@ -63,7 +65,7 @@ def draw(
     for axis, stage in zip(axes[0], chosen, strict=True):
         axis.set_title(style.stage_name(stage))
     for axis in axes[-1]:
-        axis.set_xlabel("input distance")
+        axis.set_xlabel(style.distance_name(space))
     axes[0, 0].set_xlim(0, _MOST)
     for line in axes:
         low, high = line[0].get_ylim()

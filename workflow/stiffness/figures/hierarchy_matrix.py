@@ -102,7 +102,12 @@ def _brackets(axis: Axes, name: str, start: float, end: float, number: int) -> N
     near, far = _GAP, _GAP + _ARM
     shrunk = 0.25 / number  # neighbours do not touch
     low, high = (start + 0.5) / number + shrunk, (end + 0.5) / number - shrunk
-    style_of: dict[str, Any] = {"transform": axis.transAxes, "color": "black", "lw": 0.9, "clip_on": False}
+    style_of: dict[str, Any] = {
+        "transform": axis.transAxes,
+        "color": "black",
+        "lw": 0.9,
+        "clip_on": False,
+    }
     axis.plot([low, low, high, high], [1 + near, 1 + far, 1 + far, 1 + near], **style_of)
     axis.plot(
         [1 + near, 1 + far, 1 + far, 1 + near], [1 - low, 1 - low, 1 - high, 1 - high], **style_of

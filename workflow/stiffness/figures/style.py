@@ -46,6 +46,11 @@ plt.rcParams.update(
 )
 
 
+def distance_name(space: str) -> str:
+    """For an axis: distance in the input, or in a layer."""
+    return "input distance" if space == "input" else f"distance in {space}"
+
+
 def colors(palette: str, number: int) -> list[Any]:
     """``number`` colours of a seaborn palette; a sequential one without its palest end.
 
