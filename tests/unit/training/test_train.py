@@ -727,3 +727,18 @@ def test_a_history_on_some_examples(few_digits, whole, tmp_path):
     more = replace(FC, history_examples=10**6)
     every = segment(few_digits, more, 0, 1, None, tmp_path / "every")
     assert (history(every)["train_loss"] == all_examples["train_loss"][: len(history(every))]).all()
+
+
+def test_a_later_segment_reports_before_its_first_checkpoint(few_digits, tmp_path, capsys):
+    spec = replace(FC, checkpoint_interval=2)
+    first = segment(few_digits, spec, 0, 1, None, tmp_path / "first")
+    capsys.readouterr()
+    second = segment(few_digits, spec, 1, 4, first, tmp_path / "second", "run")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"run epoch {n}/4" for n in (2, 3, 4)]
+    assert list(history(second)["epoch"]) == [2, 4]
+    assert "(at epoch 2)" in lines[1]
+    other = replace(spec, checkpoint_interval=3)
+    third = segment(few_digits, other, 1, 3, first, tmp_path / "third", "run")
+    assert "no checkpoint yet" in capsys.readouterr().err
+    assert list(history(third)["epoch"]) == [3]

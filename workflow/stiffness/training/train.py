@@ -436,12 +436,19 @@ def _code_digest() -> str:
 
 
 def _report(label: str, run: _Run, end: int, seconds_left: float) -> None:
-    row: dict[str, Any] = run.history[-1]
     minutes, seconds = divmod(round(seconds_left), 60)
+    scores = "no checkpoint yet"
+    if run.history:
+        row: dict[str, Any] = run.history[-1]
+        scores = (
+            f"loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}, "
+            f"validation loss {row['validation_loss']:.4f} "
+            f"accuracy {row['validation_accuracy']:.4f}"
+        )
+        if row["step"] != run.step:
+            scores += f" (at epoch {row['epoch']:g})"
     print(
-        f"{label} epoch {run.epoch}/{end}: loss {row['train_loss']:.4f} "
-        f"accuracy {row['train_accuracy']:.4f}, validation loss {row['validation_loss']:.4f} "
-        f"accuracy {row['validation_accuracy']:.4f}, {minutes}:{seconds:02d} left",
+        f"{label} epoch {run.epoch}/{end}: {scores}, {minutes}:{seconds:02d} left",
         file=sys.stderr,
         flush=True,
     )
