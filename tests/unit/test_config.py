@@ -95,7 +95,7 @@ def test_positive_rates_pass(config, rate):
         ("defaults.batchsize", 3, "defaults", "batch_size"),
         ("experiments.digits_fc.model.paddin", "same", "experiments.digits_fc.model", "padding"),
         ("figures.distance.colour", "red", "figures.distance", "color"),
-        ("figures.class_matrix", {}, "figures", "class_matrices"),
+        ("figures.class_matrixes", {}, "figures", "class_matrices"),
         ("paper.fig3.experiment", [], "paper.fig3", "experiments"),
     ],
 )
@@ -303,7 +303,10 @@ def test_keys_of_another_source(config, key, value):
         ("experiments.digits_fc.early_checkpoints", -1),
         ("experiments.digits_fc.seeds", []),
         ("experiments.digits_fc.seeds", [0, 0]),
-        ("experiments.digits_fc.stages", [0, 1, "last"]),
+        ("keep_gradients", "no"),
+        ("experiments.digits_fc.stages", []),
+        ("datasets.cifar100.hierarchy", ""),
+        ("paper.fig6.stage", 0),
         ("experiments.digits_fc.augmentation", "flip"),
         ("figures.distance.width", 0),
     ],
@@ -316,3 +319,78 @@ def test_a_value_out_of_range_names_its_key(config, key, value):
 @pytest.mark.parametrize("config", [None, [], "text"], ids=repr)
 def test_a_file_that_is_not_a_mapping(config):
     assert complaint(config).startswith("config: ")
+
+
+# --- stages and hierarchies ----------------------------------------------------------------------
+
+STAGES = [0, 0.5, "last", {"accuracy": 0.35}]
+
+
+@pytest.mark.parametrize("stages", [STAGES, [{"accuracy": 1}], ["last"]], ids=str)
+def test_stages_by_epoch_and_by_accuracy(config, stages):
+    put(config, "experiments.digits_fc.stages", stages)
+    assert check_config(config)["digits_fc"]["stages"] == stages
+
+
+@pytest.mark.parametrize(
+    "stage", [-1, "first", {"accuracy": 0}, {"accuracy": 1.1}, {"accuracy": "0.5"}, {}], ids=repr
+)
+def test_what_is_no_stage(config, stage):
+    put(config, "experiments.digits_fc.stages", [0, stage])
+    message = complaint(config)
+    assert message.startswith("experiments.digits_fc.stages.1")
+    assert "accuracy" in message or "epoch" in message
+
+
+def figure(kind: str, experiment: str, **keys) -> dict:
+    return {"kind": kind, "experiments": [experiment], **keys}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        figure("class_matrix", "digits_fc"),
+        figure("class_matrix", "digits_fc", stage="last"),
+        figure("class_matrix", "digits_fc", stage=4),
+        figure("hierarchy_matrix", "cifar100_resnet", stage=2),
+        figure("hierarchy_curves", "cifar100_cnn"),
+    ],
+    ids=str,
+)
+def test_figures_that_exist(config, entry):
+    put(config, "paper.fig1", entry)
+    check_config(config)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            figure("hierarchy_curves", "digits_fc"),
+            "hierarchy_curves needs a hierarchy of classes, which the data set of digits_fc has "
+            "not; set datasets.digits.hierarchy",
+        ),
+        (
+            figure("hierarchy_matrix", "digits_cnn", stage=1),
+            "hierarchy_matrix needs a hierarchy of classes, which the data set of digits_cnn has "
+            "not; set datasets.digits.hierarchy",
+        ),
+        (
+            figure("distance", "digits_fc", stage=1),
+            "distance has no single stage; the kinds that do: class_matrix, hierarchy_matrix",
+        ),
+        (
+            figure("class_matrix", "digits_fc", stage=5),
+            "digits_fc has no stage 5; take 1 to 4, or last",
+        ),
+    ],
+    ids=str,
+)
+def test_figures_that_do_not_exist(config, entry, message):
+    put(config, "paper.fig1", entry)
+    assert complaint(config) == f"paper.fig1: {message}"
+
+
+def test_a_stage_of_a_figure_is_a_number_or_last(config):
+    put(config, "paper.fig6.stage", "first")
+    assert complaint(config) == "paper.fig6.stage: 'first' is no stage; give 1, 2, ... or \"last\""

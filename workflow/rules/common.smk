@@ -212,7 +212,7 @@ def reference_seeds(wildcards):
 
 
 def hierarchy_of_figure(wildcards):
-    """The same for a figure that is nothing without one."""
+    """The hierarchy that a figure needs; an error in one line where there is none."""
     _refuse_figure(wildcards.experiment, "hierarchy_curves")
     return hierarchy_path(wildcards)
 
