@@ -97,7 +97,8 @@ def assert_same(ours: dict, theirs: dict) -> None:
 def test_it_learns(whole):
     table = read_table(whole / HISTORY)
     assert table["step"].tolist() == checkpoint_steps(0, 3, STEPS, 1, 0.25)
-    assert table["train_loss"].iloc[-1] < 0.8 * table["train_loss"].iloc[0]
+    assert table["train_loss"].iloc[0] > table["chance_loss"].iloc[0]
+    assert table["train_loss"].iloc[-1] < 0.95 * table["chance_loss"].iloc[0]
 
 
 def test_a_chain_equals_one_run(run, whole, tmp_path):
@@ -229,14 +230,14 @@ def test_epochs_differ(batches):
     assert not sets(0) & sets(1)
 
 
-def test_texts_of_like_length_lie_together(texts, tiny_language, batches):
+def test_texts_of_like_length_lie_together(texts, batches):
     lengths = texts.train_inputs["attention_mask"].sum(1)
 
     def padding(drawn: list[torch.Tensor]) -> int:
         return sum(int((lengths[batch].max() - lengths[batch]).sum()) for batch in drawn)
 
     order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
-    assert padding(batches(0)) < 0.6 * padding(list(order.split(8)))
+    assert padding(batches(0, replace(SPEC, batch_size=2))) < 0.4 * padding(list(order.split(2)))
 
 
 def test_short_batches_are_not_padded_to_the_longest_text(run, texts, tmp_path, monkeypatch):

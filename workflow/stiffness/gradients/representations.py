@@ -45,10 +45,10 @@ def representations(
             is not a tensor with a row an example, or a network in training mode.
     """
     refuse_training_mode(model)
-    modules = dict(model.named_modules())
+    modules = {name: module for name, module in model.named_modules() if name}
     for layer in layers:
-        if layer not in modules or not layer:
-            near = difflib.get_close_matches(layer, modules, n=3) or list(modules)[1:4]
+        if layer not in modules:
+            near = difflib.get_close_matches(layer, modules, n=3) or list(modules)[:3]
             raise StiffnessError(
                 f"distance_layers: the network has no layer {layer!r}; close: {', '.join(near)}"
             )
