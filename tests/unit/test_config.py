@@ -414,7 +414,9 @@ def test_a_value_that_texts_cannot_have(config, key, value):
 
 def test_class_names_that_yaml_reads_as_something_else_than_text(config):
     put(config, "datasets.mnli.class_names", [False, True])
-    assert complaint(config).startswith("datasets.mnli.class_names.0: False is not of type 'string'")
+    assert complaint(config).startswith(
+        "datasets.mnli.class_names.0: False is not of type 'string'"
+    )
 
 
 def test_images_have_no_tokenizer(config):

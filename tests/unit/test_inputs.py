@@ -71,9 +71,7 @@ def test_padding_that_all_examples_share_is_trimmed():
         "attention_mask": (3, 4),
     }
     assert torch.equal(trimmed(TOKENS)["input_ids"], TOKENS["input_ids"][:, :4])
-    assert torch.equal(
-        trimmed(take(TOKENS, slice(2, 3)))["input_ids"], torch.tensor([[2, 3]])
-    )
+    assert torch.equal(trimmed(take(TOKENS, slice(2, 3)))["input_ids"], torch.tensor([[2, 3]]))
 
 
 def test_nothing_else_is_trimmed():

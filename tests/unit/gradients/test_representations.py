@@ -101,7 +101,9 @@ def test_a_vector_an_example_is_taken_as_it_is(bert, subset):
 def test_a_whole_encoder_and_an_attention(bert, subset):
     """They return a mapping and a tuple."""
     found = representations(
-        bert, subset.inputs, ["bert.encoder", "bert.encoder.layer.1", "bert.encoder.layer.0.attention"]
+        bert,
+        subset.inputs,
+        ["bert.encoder", "bert.encoder.layer.1", "bert.encoder.layer.0.attention"],
     )
     assert torch.equal(found["bert.encoder"], found["bert.encoder.layer.1"])
     assert found["bert.encoder.layer.0.attention"].shape == (15, 16)
@@ -206,9 +208,7 @@ def test_a_segment_of_checkpoints(tiny_language, subset, tmp_path):
         file = tmp_path / "checkpoints" / f"step={step:08d}.safetensors"
         write_tensors(file, weights, {"step": step, "epoch": step / 7})
     output, cpu = tmp_path / "out" / "segment", torch.device("cpu")
-    represent_segment(
-        tmp_path / "checkpoints", subset, BERT, LAYERS, output, cpu, tiny_language
-    )
+    represent_segment(tmp_path / "checkpoints", subset, BERT, LAYERS, output, cpu, tiny_language)
     assert json.loads((output / "steps.json").read_text()) == [0, 7]
     names = {path.name for path in output.iterdir()}
     assert names == {"steps.json", "step=00000000.safetensors", "step=00000007.safetensors"}

@@ -68,7 +68,7 @@ def test_every_layer_agrees_with_a_direct_computation(tables, evaluation, layer,
         same_class_pairs(distances, classes, NUM_TRAIN, one).distances.max() for one in PAIR_MODES
     )
     pairs = same_class_pairs(distances, classes, NUM_TRAIN, mode)
-    values = np.array([gradients[i] @ gradients[j] for i, j in zip(pairs.first, pairs.second)])
+    values = (gradients[pairs.first] * gradients[pairs.second]).sum(1)
     bins = binned(pairs, values, np.linspace(0, farthest + 1e-7, BINS + 1))
     fit = critical_length(pairs, values)
 

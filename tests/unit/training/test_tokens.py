@@ -369,7 +369,9 @@ def test_tokens_beyond_the_vocabulary(run, tmp_path, make_transformer):
 @pytest.mark.parametrize(
     ("kind", "positions", "room"), [("Bert", 12, 12), ("Roberta", 12, 11), ("DistilBert", 12, 12)]
 )
-def test_texts_longer_than_the_positions(run, tmp_path, texts, make_transformer, kind, positions, room):
+def test_texts_longer_than_the_positions(
+    run, tmp_path, texts, make_transformer, kind, positions, room
+):
     folder = make_transformer(tmp_path / "short", kind, max_position_embeddings=positions)
     longest = texts.train_inputs["input_ids"].shape[1]
     assert refusal(run, tmp_path, folder) == (

@@ -1,4 +1,4 @@
-"""Noticing that raw data have changed: many images by their sizes, a few files by their contents."""
+"""Noticing that raw data have changed: images by their sizes, a few files by their contents."""
 
 import hashlib
 import os

@@ -14,7 +14,7 @@ from stiffness.hub import import_transformers, load_pretrained, reason
 
 SPLITS = ("train", "validation")
 # Nothing but an empty cell is missing: "None" and "n/a" are texts, and MNLI has both.
-_READERS: dict[str, Callable[..., pd.DataFrame]] = {
+_READERS: dict[str, Callable[..., Any]] = {
     ".jsonl": partial(pd.read_json, lines=True, dtype=False),
     ".json": partial(pd.read_json, orient="records", dtype=False),
     ".csv": partial(pd.read_csv, keep_default_na=False, na_values=[""], low_memory=False),
@@ -130,9 +130,9 @@ def _labelled(
         if column not in table.columns:
             known = ", ".join(map(str, table.columns))
             raise StiffnessError(f"{source}: no column {column!r}; there are: {known}")
-    targets: dict[Hashable, int] = {}
-    for number, name in enumerate(class_names):
-        targets |= {number: number, str(number): number}
+    count = range(len(class_names))
+    targets: dict[Hashable, int] = {str(number): number for number in count}
+    targets |= {number: number for number in count}
     targets |= {name: number for number, name in enumerate(class_names)}
     unlabelled = {value for value in _NO_LABEL if value not in targets}
     rows, numbers = [], []

@@ -24,7 +24,7 @@ class ModelSpec:
 
     Attributes:
         name: "fc", "cnn", "resnet20v1", or "transformer" (a pretrained one of ``transformers``
-            with a new classification head).
+            with a new classification head, unless it has one for as many classes).
         path: of the transformer: a local folder, or a name on the Hugging Face hub.
         initialization: "glorot_uniform" (Keras's default) or "pytorch".
         padding: of the CNN's convolutions, "valid" (Keras's default) or "same".
