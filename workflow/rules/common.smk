@@ -1,8 +1,11 @@
 """Names, paths and lookups that the rule files share."""
 
 import os
+import re
 import sys
 from pathlib import Path
+
+from humanfriendly import parse_size
 
 WORKFLOW = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(WORKFLOW))
@@ -13,6 +16,7 @@ from stiffness.errors import StiffnessError
 from stiffness.host import gpu_driver_present
 from stiffness.hub import local_or_hub
 from stiffness.imports import library_modules, share_with_jobs
+from stiffness.resources import gradients_request, stiffness_request, training_request
 from stiffness.training.schedule import finished_segments, plan_segments
 
 share_with_jobs(WORKFLOW)
@@ -132,6 +136,60 @@ def kept(output):
 
 # How many GPUs a job asks for that can use one.
 GPU = int(config["device"] == "cuda" or (config["device"] == "auto" and gpu_driver_present()))
+
+
+def training_needs(name):
+    """The memory or the time that a segment of a training asks for."""
+
+    def get(wildcards, input, attempt):
+        start, end = map(int, re.findall(r"\d+", wildcards.segment))
+        return training_request(
+            setting("model", "name")(wildcards),
+            os.path.getsize(input.arrays) / 1e6,
+            end - start,
+            bool(GPU),
+            attempt,
+        )[name]
+
+    return get
+
+
+def gradients_needs(name):
+    """The same of the gradients of a segment's checkpoints."""
+
+    def get(wildcards, attempt):
+        return gradients_request(
+            setting("model", "name")(wildcards),
+            _examples(wildcards),
+            _checkpoints(wildcards),
+            parse_size(config["memory_budget"]),
+            bool(GPU),
+            attempt,
+        )[name]
+
+    return get
+
+
+def stiffness_needs(name):
+    """The same of the tables made of them."""
+
+    def get(wildcards, attempt):
+        return stiffness_request(_examples(wildcards), _checkpoints(wildcards), attempt)[name]
+
+    return get
+
+
+def _examples(wildcards):
+    subset = EXPERIMENTS[wildcards.experiment]["evaluation"]
+    return subset["train"] + subset["validation"]
+
+
+def _checkpoints(wildcards):
+    """How many a segment has, at most."""
+    entry = EXPERIMENTS[wildcards.experiment]
+    start, end = map(int, re.findall(r"\d+", wildcards.segment))
+    early = 0 if start else 2 + entry["early_checkpoints"]
+    return early + 1 + round((end - start) / entry["checkpoint_interval"])
 
 
 def raw_fingerprint(wildcards):
