@@ -1,21 +1,35 @@
 """Names, paths and lookups that the rule files share."""
 
+import os
+import re
 import sys
 from pathlib import Path
 
+from humanfriendly import parse_size
+
 WORKFLOW = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(WORKFLOW))
-from stiffness.config import check_config
-from stiffness.data.fingerprint import folder_fingerprint
+from stiffness.config import HIERARCHY_KINDS, STAGE_KINDS, check_config, check_figure
+from stiffness.data.fingerprint import content_fingerprint, folder_fingerprint
+from stiffness.data.hierarchy import read_hierarchy
 from stiffness.errors import StiffnessError
 from stiffness.host import gpu_driver_present
+from stiffness.hub import local_or_hub
 from stiffness.imports import library_modules, share_with_jobs
+from stiffness.resources import gradients_request, stiffness_request, training_request
 from stiffness.training.schedule import finished_segments, plan_segments
 
 share_with_jobs(WORKFLOW)
 
+# Hierarchies by data set, as given: relative to the project, wherever it is run.
+HIERARCHIES = {}
+
 try:
     EXPERIMENTS = check_config(config)
+    for name, entry in config["datasets"].items():
+        if "hierarchy" in entry:
+            HIERARCHIES[name] = os.path.relpath(Path(workflow.basedir) / entry["hierarchy"])
+            read_hierarchy(HIERARCHIES[name])
 except StiffnessError as error:
     sys.exit(f"error in the configuration: {error}")
 
@@ -30,6 +44,7 @@ wildcard_constraints:
     seed=r"\d+",
     segment=r"epochs=\d+-\d+",
     precision="exact|plain",
+    stage=r"\d+|last",
 
 
 def library(script):
@@ -86,15 +101,117 @@ def arrays_path(wildcards):
     return f"results/data/{EXPERIMENTS[wildcards.experiment]['dataset']}/arrays.safetensors"
 
 
+def dataset_options(wildcards):
+    """What decides a data set's arrays; groups of its classes do not."""
+    entry = config["datasets"][wildcards.dataset]
+    return {key: value for key, value in entry.items() if key != "hierarchy"}
+
+
+def hierarchy_path(wildcards):
+    """The hierarchy of an experiment's classes, checked against them; nothing where it has none."""
+    dataset = EXPERIMENTS[wildcards.experiment]["dataset"]
+    return [f"results/data/{dataset}/hierarchy.yaml"] if dataset in HIERARCHIES else []
+
+
+def inner_layers(wildcards):
+    """Layers of the network in which distances are measured."""
+    layers = EXPERIMENTS[wildcards.experiment]["distance_layers"]
+    return [layer for layer in layers if layer != "input"]
+
+
+def first_layer(wildcards):
+    """The space whose distances figures show."""
+    return EXPERIMENTS[wildcards.experiment]["distance_layers"][0]
+
+
+def representations_path(wildcards):
+    """What those layers make of the evaluation subset; nothing where only the input counts."""
+    return [f"{RUN}/representations/{{segment}}"] if inner_layers(wildcards) else []
+
+
+def kept(output):
+    """An output that is deleted when nothing needs it any more, unless it is to be kept."""
+    return output if config["keep_gradients"] else temp(output)
+
+
 # How many GPUs a job asks for that can use one.
 GPU = int(config["device"] == "cuda" or (config["device"] == "auto" and gpu_driver_present()))
 
 
+def training_needs(name):
+    """The memory or the time that a segment of a training asks for."""
+
+    def get(wildcards, input, attempt):
+        start, end = map(int, re.findall(r"\d+", wildcards.segment))
+        return training_request(
+            setting("model", "name")(wildcards),
+            os.path.getsize(input.arrays) / 1e6,
+            end - start,
+            bool(GPU),
+            attempt,
+        )[name]
+
+    return get
+
+
+def gradients_needs(name):
+    """The same of the gradients of a segment's checkpoints."""
+
+    def get(wildcards, attempt):
+        return gradients_request(
+            setting("model", "name")(wildcards),
+            _examples(wildcards),
+            _checkpoints(wildcards),
+            parse_size(config["memory_budget"]),
+            bool(GPU),
+            attempt,
+        )[name]
+
+    return get
+
+
+def stiffness_needs(name):
+    """The same of the tables made of them."""
+
+    def get(wildcards, attempt):
+        return stiffness_request(_examples(wildcards), _checkpoints(wildcards), attempt)[name]
+
+    return get
+
+
+def _examples(wildcards):
+    subset = EXPERIMENTS[wildcards.experiment]["evaluation"]
+    return subset["train"] + subset["validation"]
+
+
+def _checkpoints(wildcards):
+    """How many a segment has, at most."""
+    entry = EXPERIMENTS[wildcards.experiment]
+    start, end = map(int, re.findall(r"\d+", wildcards.segment))
+    early = 0 if start else 2 + entry["early_checkpoints"]
+    return early + 1 + round((end - start) / entry["checkpoint_interval"])
+
+
 def raw_fingerprint(wildcards):
-    entry = config["datasets"][wildcards.dataset]
-    if entry["source"] != "image_folder":
-        return ""  # fixed data, checked against known checksums
-    return folder_fingerprint(Path(config["data_dir"]) / entry["path"])
+    """Of the user's own files; other data are fixed, and checked against known checksums."""
+    entry, data_dir = config["datasets"][wildcards.dataset], Path(config["data_dir"])
+    if entry["source"] != "text":
+        return folder_fingerprint(data_dir / entry["path"]) if "path" in entry else ""
+    tokenizer = local_or_hub(entry["tokenizer"], data_dir)
+    fingerprints = [content_fingerprint(tokenizer, ("*.json", "*.txt", "*.model"))]
+    if "path" in entry:
+        texts = content_fingerprint(data_dir / entry["path"], ("train.*", "validation.*"))
+        fingerprints.append(texts)
+    return fingerprints
+
+
+def pretrained_fingerprint(wildcards):
+    """Of a pretrained network's own folder."""
+    path = EXPERIMENTS[wildcards.experiment]["model"]["path"]
+    if not path:
+        return ""
+    folder = local_or_hub(path, config["data_dir"])
+    return content_fingerprint(folder, ("config.json", "*.safetensors"))
 
 
 def previous_segment(wildcards):
@@ -162,28 +279,62 @@ def reference_seeds(wildcards):
     return [seed for seed, _ in reference_parts(wildcards)]
 
 
+def hierarchy_of_figure(wildcards):
+    """The hierarchy that a figure needs; an error in one line where there is none."""
+    _refuse_figure(wildcards.experiment, "hierarchy_curves")
+    return hierarchy_path(wildcards)
+
+
+def stage_of_figure(kind):
+    """The one stage that a figure shows, as the experiment's settings give it."""
+
+    def get(wildcards):
+        stage = wildcards.stage if wildcards.stage == "last" else int(wildcards.stage)
+        _refuse_figure(wildcards.experiment, kind, stage)
+        return [
+            stage if stage == "last" else EXPERIMENTS[wildcards.experiment]["stages"][stage - 1]
+        ]
+
+    return get
+
+
+def _refuse_figure(experiment, kind, stage=None):
+    try:
+        check_figure("the command", config, EXPERIMENTS, experiment, kind, stage)
+    except StiffnessError as error:
+        sys.exit(f"error in {error}")
+
+
 def pdf(kind):
-    return f"results/{{experiment}}/figures/{kind}.pdf"
+    name = f"{kind}/stage={{stage}}" if kind in STAGE_KINDS else kind
+    return f"results/{{experiment}}/figures/{name}.pdf"
 
 
 def png(kind):
     """The figure as the report shows it."""
+    labels = {"figure": kind.replace("_", " ")}
     return report(
-        f"results/{{experiment}}/figures/{kind}.png",
+        str(Path(pdf(kind)).with_suffix(".png")),
         caption=f"../report/{kind}.rst",
         category="{experiment}",
-        labels={"figure": kind.replace("_", " ")},
+        labels=labels | ({"stage": "{stage}"} if kind in STAGE_KINDS else {}),
     )
 
 
-def figures_of(experiments, kinds):
-    """Every picture of these kinds for these experiments."""
-    return expand(
-        "results/{experiment}/figures/{kind}.{suffix}",
-        experiment=experiments,
-        kind=kinds,
-        suffix=["pdf", "png"],
-    )
+def figures_of(experiments, kinds, stage="last"):
+    """Every picture of these kinds for these experiments; of one stage where a kind has stages."""
+    return [
+        path.format(experiment=experiment, stage=stage)
+        for experiment in experiments
+        for kind in kinds
+        if kind not in HIERARCHY_KINDS or EXPERIMENTS[experiment]["dataset"] in HIERARCHIES
+        for path in (pdf(kind), str(Path(pdf(kind)).with_suffix(".png")))
+    ]
+
+
+def figures_of_paper(entry):
+    """The pictures of one figure of the paper."""
+    return figures_of(entry["experiments"], [entry["kind"]], entry.get("stage", "last"))
 
 
 def tables_of(experiments):

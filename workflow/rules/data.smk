@@ -10,6 +10,8 @@ rule arrays:
         "results/logs/arrays/{dataset}.log",
     benchmark:
         "results/benchmarks/arrays/{dataset}.tsv"
+    # Light, and on a cluster the nodes that jobs run on often have no network to download from.
+    localrule: True
     conda:
         ENVIRONMENT
     resources:
@@ -17,7 +19,7 @@ rule arrays:
         runtime=60,
         data_dir=config["data_dir"],
     params:
-        dataset=lambda wildcards: config["datasets"][wildcards.dataset],
+        dataset=dataset_options,
         raw=raw_fingerprint,
     message:
         "Reading the raw data of {wildcards.dataset}"
@@ -39,6 +41,7 @@ rule evaluation:
         train=r"\d+",
         validation=r"\d+",
         subset_seed=r"\d+",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:
@@ -52,3 +55,28 @@ rule evaluation:
         "Drawing {wildcards.train} + {wildcards.validation} evaluation examples of {wildcards.dataset}"
     script:
         "../scripts/evaluation.py"
+
+
+rule hierarchy:
+    input:
+        hierarchy=lambda wildcards: HIERARCHIES[wildcards.dataset],
+        arrays=rules.arrays.output.arrays,
+        library=library("hierarchy"),
+    output:
+        hierarchy="results/data/{dataset}/hierarchy.yaml",
+    log:
+        "results/logs/hierarchy/{dataset}.log",
+    benchmark:
+        "results/benchmarks/hierarchy/{dataset}.tsv"
+    # Before a long training, not after it, it comes out that a class is missing.
+    priority: 20
+    localrule: True
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    message:
+        "Checking the groups of the classes of {wildcards.dataset}"
+    script:
+        "../scripts/hierarchy.py"

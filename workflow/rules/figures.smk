@@ -57,6 +57,121 @@ rule class_matrices:
         "../scripts/class_matrices.py"
 
 
+rule class_matrix:
+    input:
+        runs=table("runs"),
+        history=table("history"),
+        classes=reference_classes,
+        library=library("class_matrix"),
+    output:
+        pdf=pdf("class_matrix"),
+        png=png("class_matrix"),
+    log:
+        "results/logs/class_matrix/{experiment}/stage={stage}.log",
+    benchmark:
+        "results/benchmarks/class_matrix/{experiment}/stage={stage}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        learning_rate=setting("reference_learning_rate"),
+        stages=stage_of_figure("class_matrix"),
+        seeds=reference_seeds,
+        options=config["figures"]["class_matrix"],
+    message:
+        "Drawing the class stiffness matrix of {wildcards.experiment}, stage {wildcards.stage}"
+    script:
+        "../scripts/class_matrix.py"
+
+
+rule class_matrix_stages:
+    input:
+        runs=table("runs"),
+        history=table("history"),
+        classes=reference_classes,
+        library=library("class_matrix"),
+    output:
+        pdf=pdf("class_matrix_stages"),
+        png=png("class_matrix_stages"),
+    log:
+        "results/logs/class_matrix_stages/{experiment}.log",
+    benchmark:
+        "results/benchmarks/class_matrix_stages/{experiment}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        learning_rate=setting("reference_learning_rate"),
+        stages=setting("stages"),
+        seeds=reference_seeds,
+        options=config["figures"]["class_matrix_stages"],
+    message:
+        "Drawing the class stiffness matrix of {wildcards.experiment} by stage"
+    script:
+        "../scripts/class_matrix.py"
+
+
+rule hierarchy_matrix:
+    input:
+        runs=table("runs"),
+        history=table("history"),
+        classes=reference_classes,
+        hierarchy=hierarchy_of_figure,
+        library=library("hierarchy_matrix"),
+    output:
+        pdf=pdf("hierarchy_matrix"),
+        png=png("hierarchy_matrix"),
+    log:
+        "results/logs/hierarchy_matrix/{experiment}/stage={stage}.log",
+    benchmark:
+        "results/benchmarks/hierarchy_matrix/{experiment}/stage={stage}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        learning_rate=setting("reference_learning_rate"),
+        stages=stage_of_figure("hierarchy_matrix"),
+        seeds=reference_seeds,
+        options=config["figures"]["hierarchy_matrix"],
+    message:
+        "Drawing the sorted class stiffness matrix of {wildcards.experiment}, stage {wildcards.stage}"
+    script:
+        "../scripts/hierarchy_matrix.py"
+
+
+rule hierarchy_curves:
+    input:
+        runs=table("runs"),
+        summary=table("summary"),
+        hierarchy=hierarchy_of_figure,
+        library=library("hierarchy_curves"),
+    output:
+        pdf=pdf("hierarchy_curves"),
+        png=png("hierarchy_curves"),
+    log:
+        "results/logs/hierarchy_curves/{experiment}.log",
+    benchmark:
+        "results/benchmarks/hierarchy_curves/{experiment}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        learning_rate=setting("reference_learning_rate"),
+        options=config["figures"]["hierarchy_curves"],
+    message:
+        "Drawing stiffness within groups of classes of {wildcards.experiment}"
+    script:
+        "../scripts/hierarchy_curves.py"
+
+
 rule stiffness_curves:
     input:
         runs=table("runs"),
@@ -105,6 +220,7 @@ rule distance:
     params:
         learning_rate=setting("reference_learning_rate"),
         stages=setting("stages"),
+        layer=first_layer,
         options=config["figures"]["distance"],
     message:
         "Drawing stiffness against distance of {wildcards.experiment}"
@@ -132,6 +248,7 @@ rule critical_length:
         runtime=10,
     params:
         learning_rates=setting("learning_rates"),
+        layer=first_layer,
         options=config["figures"]["critical_length"],
     message:
         "Drawing critical lengths of {wildcards.experiment}"
@@ -145,13 +262,13 @@ for name, entry in config["paper"].items():
         name:
             name
         input:
-            figures_of(entry["experiments"], [entry["kind"]]),
+            figures_of_paper(entry),
         localrule: True
 
 
 rule paper:
     input:
-        [figures_of(entry["experiments"], [entry["kind"]]) for entry in config["paper"].values()],
+        [figures_of_paper(entry) for entry in config["paper"].values()],
     localrule: True
 
 

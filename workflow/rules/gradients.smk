@@ -1,4 +1,4 @@
-"""Checkpoints to gradient cosines and log-norms."""
+"""Checkpoints to gradient cosines and log-norms, and to layers' representations."""
 
 
 rule gradients:
@@ -7,8 +7,9 @@ rule gradients:
         evaluation=evaluation_path,
         library=library("gradients"),
     output:
-        gradients=directory(f"{RUN}/gradients/{{precision}}/{{segment}}"),
+        cosines=kept(directory(f"{RUN}/gradients/{{precision}}/{{segment}}/cosines")),
         digests=f"{RUN}/gradients/{{precision}}/{{segment}}/digests.json",
+        performance=f"{RUN}/gradients/{{precision}}/{{segment}}/performance.json",
     log:
         "results/logs/gradients/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.log",
     benchmark:
@@ -17,14 +18,46 @@ rule gradients:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=gradients_needs("mem_mb"),
+        runtime=gradients_needs("runtime"),
         gpu=GPU,
         device=config["device"],
+        jobs_per_gpu=config["jobs_per_gpu"],
         memory_budget=config["memory_budget"],
+        data_dir=config["data_dir"],
     params:
         model=setting("model"),
     message:
         "Gradients of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:
         "../scripts/gradients.py"
+
+
+rule representations:
+    input:
+        state=rules.training.output.state,
+        evaluation=evaluation_path,
+        library=library("representations"),
+    output:
+        vectors=kept(directory(f"{RUN}/representations/{{segment}}")),
+    log:
+        "results/logs/representations/{experiment}/lr={lr}/seed={seed}/{segment}.log",
+    benchmark:
+        "results/benchmarks/representations/{experiment}/lr={lr}/seed={seed}/{segment}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+        gpu=GPU,
+        device=config["device"],
+        jobs_per_gpu=config["jobs_per_gpu"],
+        data_dir=config["data_dir"],
+    params:
+        model=setting("model"),
+        layers=inner_layers,
+    message:
+        "Representations in {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
+    script:
+        "../scripts/representations.py"

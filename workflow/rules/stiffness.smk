@@ -6,8 +6,12 @@ EXPERIMENT_TABLES = ("runs", "history", "summary", "distance", "critical_length"
 
 rule stiffness:
     input:
+        # A folder has no checksum; the digests say whether what is in it has changed.
+        cosines=ancient(rules.gradients.output.cosines),
         digests=rules.gradients.output.digests,
         evaluation=evaluation_path,
+        hierarchy=hierarchy_path,
+        representations=representations_path,
         library=library("stiffness"),
     output:
         **{
@@ -18,13 +22,16 @@ rule stiffness:
         "results/logs/stiffness/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.log",
     benchmark:
         "results/benchmarks/stiffness/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.tsv"
+    # Before more gradients are computed: their files may go once the tables exist.
+    priority: 10
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=stiffness_needs("mem_mb"),
+        runtime=stiffness_needs("runtime"),
     params:
         distance_bins=setting("distance_bins"),
+        layers=setting("distance_layers"),
     message:
         "Stiffness of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:

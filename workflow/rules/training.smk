@@ -1,5 +1,16 @@
 """Arrays to checkpoints: a training is a chain of segments, each going on from the one before."""
 
+TRAINING_KEYS = (
+    "model",
+    "batch_size",
+    "early_checkpoints",
+    "checkpoint_interval",
+    "augmentation",
+    "optimizer",
+    "mixed_precision",
+    "history_examples",
+)
+
 
 rule training:
     input:
@@ -18,15 +29,15 @@ rule training:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=training_needs("mem_mb"),
+        runtime=training_needs("runtime"),
         gpu=GPU,
         device=config["device"],
+        jobs_per_gpu=config["jobs_per_gpu"],
+        data_dir=config["data_dir"],
     params:
-        model=setting("model"),
-        batch_size=setting("batch_size"),
-        early_checkpoints=setting("early_checkpoints"),
-        augmentation=setting("augmentation"),
+        **{key: setting(key) for key in TRAINING_KEYS},
+        pretrained=pretrained_fingerprint,
     message:
         "Training {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:

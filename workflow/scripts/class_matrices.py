@@ -1,26 +1,27 @@
-"""Draw class stiffness matrices at four stages (figure 4)."""
-
-import pandas as pd
+"""Draw class stiffness matrices by stage, pair mode and metric (figure 4)."""
 
 from stiffness.figures.class_matrices import draw
 from stiffness.files import read_table
 from stiffness.job import job
-from stiffness.stiffness.runs import concatenated
-
-
-def read_classes(files: list[str], seeds: list[int]) -> pd.DataFrame:
-    named = zip(files, seeds, strict=True)
-    return concatenated([read_table(file).assign(seed=seed) for file, seed in named])
-
+from stiffness.stiffness.stages import read_matrices, reference_stages
 
 if __name__ == "__main__":
     with job(snakemake):
+        runs, history = read_table(snakemake.input.runs), read_table(snakemake.input.history)
+        rate, stages = snakemake.params.learning_rate, snakemake.params.stages
+        options = snakemake.params.options
         draw(
-            runs=read_table(snakemake.input.runs),
-            history=read_table(snakemake.input.history),
-            classes=read_classes(snakemake.input.classes, snakemake.params.seeds),
-            learning_rate=snakemake.params.learning_rate,
-            stages=snakemake.params.stages,
-            options=snakemake.params.options,
+            runs=runs,
+            history=history,
+            classes=read_matrices(
+                snakemake.input.classes,
+                snakemake.params.seeds,
+                reference_stages(runs, history, rate, stages),
+                options["metrics"],
+                options["pair_modes"],
+            ),
+            learning_rate=rate,
+            stages=stages,
+            options=options,
             outputs=list(snakemake.output),
         )

@@ -3,14 +3,17 @@
 from stiffness.figures.critical_length import draw
 from stiffness.files import read_table
 from stiffness.job import job
+from stiffness.stiffness.runs import in_layer
 
 if __name__ == "__main__":
     with job(snakemake):
+        layer = snakemake.params.layer
         draw(
             runs=read_table(snakemake.input.runs),
             history=read_table(snakemake.input.history),
-            critical_length=read_table(snakemake.input.critical_length),
+            critical_length=in_layer(read_table(snakemake.input.critical_length), layer),
             learning_rates=snakemake.params.learning_rates,
+            space=layer,
             options=snakemake.params.options,
             outputs=list(snakemake.output),
         )

@@ -3,16 +3,19 @@
 from stiffness.figures.distance import draw
 from stiffness.files import read_table
 from stiffness.job import job
+from stiffness.stiffness.runs import in_layer
 
 if __name__ == "__main__":
     with job(snakemake):
+        layer = snakemake.params.layer
         draw(
             runs=read_table(snakemake.input.runs),
             history=read_table(snakemake.input.history),
-            distance=read_table(snakemake.input.distance),
-            critical_length=read_table(snakemake.input.critical_length),
+            distance=in_layer(read_table(snakemake.input.distance), layer),
+            critical_length=in_layer(read_table(snakemake.input.critical_length), layer),
             learning_rate=snakemake.params.learning_rate,
             stages=snakemake.params.stages,
+            space=layer,
             options=snakemake.params.options,
             outputs=list(snakemake.output),
         )

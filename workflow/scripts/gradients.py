@@ -14,9 +14,11 @@ def main(
     evaluation: str,
     model: dict,
     device: str,
+    jobs_per_gpu: int,
     memory_budget: str,
     precision: str,
     label: str,
+    data_dir: str,
     output: str,
 ) -> None:
     measure_segment(
@@ -24,10 +26,11 @@ def main(
         Evaluation.load(evaluation),
         ModelSpec(**model),
         output,
-        choose_device(device),
+        choose_device(device, jobs_per_gpu),
         memory_budget,
         precision,
         label,
+        data_dir,
     )
 
 
@@ -39,8 +42,10 @@ if __name__ == "__main__":
             evaluation=snakemake.input.evaluation,
             model=snakemake.params.model,
             device=snakemake.resources.device,
+            jobs_per_gpu=snakemake.resources.jobs_per_gpu,
             memory_budget=snakemake.resources.memory_budget,
             precision=wildcards.precision,
             label=f"{wildcards.experiment} lr={wildcards.lr} seed={wildcards.seed}",
-            output=snakemake.output.gradients,
+            data_dir=snakemake.resources.data_dir,
+            output=str(Path(snakemake.output.digests).parent),
         )

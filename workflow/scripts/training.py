@@ -7,7 +7,7 @@ from stiffness.data.arrays import Arrays
 from stiffness.device import choose_device
 from stiffness.job import job
 from stiffness.training.models import ModelSpec
-from stiffness.training.train import TrainingSpec, train_segment
+from stiffness.training.train import OptimizerSpec, TrainingSpec, train_segment
 
 
 def main(
@@ -16,31 +16,39 @@ def main(
     spec: TrainingSpec,
     segment: str,
     device: str,
+    jobs_per_gpu: int,
     label: str,
+    data_dir: str,
     output: str,
 ) -> None:
     start, end = map(int, re.findall(r"\d+", segment))
     train_segment(
-        Arrays.load(arrays), spec, start, end, previous, output, choose_device(device), label
+        Arrays.load(arrays),
+        spec,
+        start,
+        end,
+        previous,
+        output,
+        choose_device(device, jobs_per_gpu),
+        label,
+        data_dir,
     )
 
 
 if __name__ == "__main__":
     with job(snakemake):
-        wildcards = snakemake.wildcards
+        wildcards, settings = snakemake.wildcards, dict(snakemake.params.items())
+        del settings["pretrained"]  # there to rerun the job when the folder changes
+        settings["model"] = ModelSpec(**settings["model"])
+        settings["optimizer"] = OptimizerSpec(**settings["optimizer"])
         main(
             arrays=snakemake.input.arrays,
             previous=next((str(Path(file).parent) for file in snakemake.input.previous), None),
-            spec=TrainingSpec(
-                model=ModelSpec(**snakemake.params.model),
-                learning_rate=wildcards.lr,
-                seed=int(wildcards.seed),
-                batch_size=snakemake.params.batch_size,
-                early_checkpoints=snakemake.params.early_checkpoints,
-                augmentation=snakemake.params.augmentation,
-            ),
+            spec=TrainingSpec(learning_rate=wildcards.lr, seed=int(wildcards.seed), **settings),
             segment=wildcards.segment,
             device=snakemake.resources.device,
+            jobs_per_gpu=snakemake.resources.jobs_per_gpu,
             label=f"{wildcards.experiment} lr={wildcards.lr} seed={wildcards.seed}",
+            data_dir=snakemake.resources.data_dir,
             output=snakemake.output.checkpoints,
         )

@@ -17,6 +17,11 @@ from stiffness.errors import StiffnessError
 
 SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
 
+STAGE_KINDS = ("class_matrix", "hierarchy_matrix")
+"""Kinds of figures that show one stage of training, a file a stage."""
+HIERARCHY_KINDS = ("hierarchy_matrix", "hierarchy_curves")
+"""Kinds of figures that exist only where the data set has a hierarchy of classes."""
+
 
 def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the experiments by name, each with the defaults filled in.
@@ -31,7 +36,7 @@ def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for name, given in config["experiments"].items():
         merged = _merged(config["defaults"], given)
         _require(merged, keys, f"experiments.{name}")
-        for part in ("model", "evaluation"):
+        for part in ("model", "optimizer", "evaluation"):
             _require(merged[part], keys[part]["properties"], f"experiments.{name}.{part}")
         _check_experiment(f"experiments.{name}", merged, config["datasets"])
         experiments[name] = merged
@@ -40,11 +45,44 @@ def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for figure, entry in config["paper"].items():
         for name in entry["experiments"]:
             _known(name, experiments, f"paper.{figure}.experiments", "experiment")
+            check_figure(
+                f"paper.{figure}", config, experiments, name, entry["kind"], entry.get("stage")
+            )
     return experiments
+
+
+def check_figure(
+    key: str,
+    config: Mapping[str, Any],
+    experiments: Mapping[str, Any],
+    name: str,
+    kind: str,
+    stage: int | str | None = None,
+) -> None:
+    """Whether a kind of figure, of a stage where one is named, exists for an experiment.
+
+    Raises:
+        StiffnessError: the kind needs a hierarchy that the data set does not have, or shows no
+            single stage, or the experiment has fewer stages.
+    """
+    dataset = experiments[name]["dataset"]
+    if kind in HIERARCHY_KINDS and "hierarchy" not in config["datasets"][dataset]:
+        raise StiffnessError(
+            f"{key}: {kind} needs a hierarchy of classes, which the data set of {name} has not; "
+            f"set datasets.{dataset}.hierarchy"
+        )
+    if stage is not None and kind not in STAGE_KINDS:
+        raise StiffnessError(
+            f"{key}: {kind} has no single stage; the kinds that do: {', '.join(STAGE_KINDS)}"
+        )
+    number = len(experiments[name]["stages"])
+    if isinstance(stage, int) and not 1 <= stage <= number:
+        raise StiffnessError(f"{key}: {name} has no stage {stage}; take 1 to {number}, or last")
 
 
 def _check_experiment(key: str, experiment: Mapping[str, Any], datasets: Mapping[str, Any]) -> None:
     _known(experiment["dataset"], datasets, f"{key}.dataset", "data set")
+    _check_inputs(key, experiment, datasets[experiment["dataset"]]["source"] == "text")
     spellings: dict[float, str] = {}
     for rate in experiment["learning_rates"]:
         number = float(rate)
@@ -60,6 +98,27 @@ def _check_experiment(key: str, experiment: Mapping[str, Any], datasets: Mapping
         raise StiffnessError(
             f"{key}.reference_learning_rate: {experiment['reference_learning_rate']!r} is not one "
             f"of learning_rates ({', '.join(experiment['learning_rates'])})"
+        )
+
+
+def _check_inputs(key: str, experiment: Mapping[str, Any], text: bool) -> None:
+    """Tokens and images take different networks and different options."""
+    name = experiment["model"]["name"]
+    if text != (name == "transformer"):
+        fit = "transformer" if text else "fc, cnn or resnet20v1"
+        kind = "texts" if text else "images"
+        raise StiffnessError(f"{key}.model.name: {name!r} does not take {kind}; take {fit}")
+    if text and not experiment["model"]["path"]:
+        raise StiffnessError(
+            f"{key}.model.path: a transformer needs one: a folder below data_dir, or a name on the "
+            "Hugging Face hub"
+        )
+    if text and experiment["augmentation"] != "none":
+        raise StiffnessError(f"{key}.augmentation: is for images; set it to none")
+    if text and "input" in experiment["distance_layers"]:
+        raise StiffnessError(
+            f"{key}.distance_layers: tokens have no distance; name layers of the network, such as "
+            "[bert.embeddings]"
         )
 
 
@@ -106,8 +165,15 @@ def _described(error: ValidationError) -> str:
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
         return f"{where}: the key {missing!r} is missing"
+    if error.validator == "anyOf" and where.startswith("datasets."):
+        return f"{where}: set path, a folder below data_dir, or hub, a name on the Hugging Face hub"
     if error.validator == "enum" and isinstance(error.instance, str):
         return f"{where}: unknown {error.instance!r}{_hint(error.instance, error.validator_value)}"
+    if error.validator == "anyOf" and "stage" in where:
+        known = (
+            'an epoch, "last" or {accuracy: 0.35}' if "stages" in where else '1, 2, ... or "last"'
+        )
+        return f"{where}: {error.instance!r} is no stage; give {known}"
     in_list = len(error.schema_path) > 1 and error.schema_path[-2] == "items"
     if in_list and "learning_rates" in where:
         return f'{where}: {error.instance!r} is not a positive number in quotes, such as "1e-3"'

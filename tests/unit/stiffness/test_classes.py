@@ -6,10 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from stiffness.data.hierarchy import Hierarchy
 from stiffness.stiffness.classes import ClassStiffness, class_stiffness
 from stiffness.stiffness.pairs import PAIR_MODES, Z95, select_pairs
 
 SIZES_TRAIN, SIZES_VALIDATION = (3, 5, 4), (4, 3, 6)
+
+
+def groups_of(num_classes: int) -> dict[str, np.ndarray]:
+    """Classes 0 and 1 are one super-class, 2 another of the same half, 3 and 4 the other half."""
+    tree = {"ab": ["0", "1"], "c": ["2"], "de": ["3", "4"]}
+    names = [str(number) for number in range(num_classes)]
+    tree = {group: [name for name in members if name in names] for group, members in tree.items()}
+    return Hierarchy(tree, {"left": ["ab", "c"], "right": ["de"]}).cells(names)
 
 
 @dataclass
@@ -26,7 +35,7 @@ class Sample:
         pairs = select_pairs(
             self.cosines, self.log_norms, self.classes, self.num_train, mode, metric
         )
-        return class_stiffness(pairs, self.num_classes)
+        return class_stiffness(pairs, self.num_classes, groups_of(self.num_classes))
 
     def examples(self, mode: str) -> tuple[list[int], list[int]]:
         train = list(range(self.num_train))
@@ -104,6 +113,7 @@ SAMPLES = {
     "an empty class": lambda: make_sample(5, (4, 0, 5), (3, 0, 4)),
     "a class in one set only": lambda: make_sample(6, (4, 0, 5), (3, 4, 4)),
     "a class with two examples": lambda: make_sample(7, (4, 2, 5), (3, 2, 4)),
+    "five classes": lambda: make_sample(8, (2, 3, 3, 2, 3), (3, 2, 3, 3, 2)),
 }
 
 
@@ -128,9 +138,10 @@ def test_means_over_pairs(sample, mode, metric):
     np.testing.assert_allclose(stiffness.matrix, matrix, rtol=1e-12, atol=1e-14)
     cells = sample.cells(mode, metric)
     # (i, j) and (j, i) are one pair of one class
-    once = [1 if mode == "train-val" or a != b else 0.5 for a in range(3) for b in range(3)]
-    counts = np.array([[len(cells[a, b]) for b in range(3)] for a in range(3)])
-    counts = counts * np.reshape(once, (3, 3))
+    labels = range(sample.num_classes)
+    counts = np.array([[len(cells[a, b]) for b in labels] for a in labels])
+    if mode != "train-val":
+        counts = np.where(np.eye(len(labels), dtype=bool), counts / 2, counts)
     np.testing.assert_array_equal(stiffness.num_pairs, counts)
 
 
@@ -138,13 +149,14 @@ def test_means_over_pairs(sample, mode, metric):
 @both_metrics
 def test_within_and_between_are_means_over_cells(sample, mode, metric):
     stiffness, matrix = sample.stiffness(mode, metric), sample.matrix(mode, metric)
-    diagonal = [matrix[a, a] for a in range(3)]
-    others = [matrix[a, b] for a in range(3) for b in range(3) if a != b]
+    labels = range(sample.num_classes)
+    diagonal = [matrix[a, a] for a in labels]
+    others = [matrix[a, b] for a in labels for b in labels if a != b]
     assert stiffness.within.value == pytest.approx(np.nanmean(diagonal), rel=1e-12)
     assert stiffness.between.value == pytest.approx(np.nanmean(others), rel=1e-12)
     cells = sample.cells(mode, metric)
     ordered = 1 if mode == "train-val" else 2
-    assert stiffness.within.num_pairs * ordered == sum(len(cells[a, a]) for a in range(3))
+    assert stiffness.within.num_pairs * ordered == sum(len(cells[a, a]) for a in labels)
     between = sum(len(cells[c]) for c in cells if c[0] != c[1])
     assert stiffness.between.num_pairs * ordered == between
 
@@ -153,13 +165,50 @@ def test_within_and_between_are_means_over_cells(sample, mode, metric):
 @both_metrics
 def test_errors_are_those_of_a_literal_jackknife(sample, mode, metric):
     stiffness, matrix = sample.stiffness(mode, metric), sample.matrix(mode, metric)
-    defined, diagonal = np.isfinite(matrix), np.eye(3, dtype=bool)
+    defined, diagonal = np.isfinite(matrix), np.eye(sample.num_classes, dtype=bool)
     within = sample.jackknife(mode, metric, over(defined & diagonal))
     between = sample.jackknife(mode, metric, over(defined & ~diagonal))
     cells = sample.jackknife(mode, metric, lambda matrix: matrix)
     np.testing.assert_allclose(stiffness.error, cells, rtol=1e-9, atol=1e-12)
     assert stiffness.within.error == pytest.approx(within, rel=1e-9, nan_ok=True)
     assert stiffness.between.error == pytest.approx(between, rel=1e-9, nan_ok=True)
+
+
+# Cells (a, b) of two classes of one super-class, and of two super-classes of one half.
+SUPER = {(0, 1), (1, 0), (3, 4), (4, 3)}
+SUPER_SUPER = {(0, 2), (1, 2), (2, 0), (2, 1)}
+
+
+@all_modes
+@both_metrics
+@pytest.mark.parametrize(
+    ("name", "members"), [("super_class", SUPER), ("super_super_class", SUPER_SUPER)]
+)
+def test_groups_are_means_of_their_cells_with_a_literal_jackknife(
+    sample, mode, metric, name, members
+):
+    estimate, matrix = sample.stiffness(mode, metric).groups[name], sample.matrix(mode, metric)
+    cells = np.zeros(matrix.shape, bool)
+    for cell in members:
+        if max(cell) < sample.num_classes:
+            cells[cell] = np.isfinite(matrix[cell])
+    expected = matrix[cells].mean() if cells.any() else np.nan
+    assert estimate.value == pytest.approx(expected, rel=1e-12, nan_ok=True)
+    error = sample.jackknife(mode, metric, over(cells))
+    assert estimate.error == pytest.approx(error, rel=1e-9, nan_ok=True)
+    pairs = sum(
+        len(sample.cells(mode, metric)[cell]) for cell in zip(*np.nonzero(cells), strict=True)
+    )
+    assert estimate.num_pairs == (pairs if mode == "train-val" else pairs / 2)
+
+
+@all_modes
+def test_groups_of_five_classes_are_defined_and_differ(mode):
+    groups = SAMPLES["five classes"]().stiffness(mode).groups
+    assert set(groups) == {"super_class", "super_super_class"}
+    values = [estimate.value for estimate in groups.values()]
+    assert abs(values[0] - values[1]) > 1e-3
+    assert all(estimate.error > 0 for estimate in groups.values())
 
 
 def test_the_literal_errors_are_defined():

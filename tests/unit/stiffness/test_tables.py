@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from stiffness.data.evaluation import Evaluation
+from stiffness.data.hierarchy import Hierarchy
 from stiffness.errors import StiffnessError
 from stiffness.files import write_tensors
 from stiffness.stiffness.classes import class_stiffness
@@ -17,6 +18,7 @@ NAMES = ["zebra", "ant", "bee"]
 NUM_TRAIN = 10
 STEPS = {0: 0.0, 5: 0.05, 100: 1.0}
 BINS = 4
+HIERARCHY = Hierarchy({"insects": ["ant", "bee"], "others": ["zebra"]}, {})
 ZERO = (3, 12)  # at the last step, one training and one validation example
 
 
@@ -53,7 +55,7 @@ def tables(evaluation, tmp_path_factory) -> dict[str, pd.DataFrame]:
     folder = tmp_path_factory.mktemp("gradients")
     for step in reversed(STEPS):
         write(folder, step, len(evaluation.targets))
-    return segment_tables(folder, evaluation, BINS)
+    return segment_tables(folder, evaluation, BINS, HIERARCHY)
 
 
 @pytest.fixture(
@@ -118,7 +120,7 @@ def test_columns(tables):
 @pytest.mark.parametrize(
     ("name", "extra", "rows_a_key"),
     [
-        ("summary", ["quantity"], 2),
+        ("summary", ["quantity"], 3),
         ("classes", ["class_a", "class_b"], 9),
         ("critical_length", [], 1),
         ("distance", ["distance"], None),
@@ -143,16 +145,24 @@ def test_checkpoints_in_order(tables):
 
 
 def test_summary_agrees_with_a_direct_call(tables, evaluation, key):
-    stiffness = class_stiffness(selected(evaluation, key), 3)
+    insects = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0]], bool)
+    stiffness = class_stiffness(selected(evaluation, key), 3, {"super_class": insects})
     rows = at(tables["summary"], key).set_index("quantity")
-    assert list(rows.index) == ["within", "between"]
-    for quantity in rows.index:
-        row, estimate = rows.loc[quantity], getattr(stiffness, quantity)
+    assert list(rows.index) == ["within", "between", "super_class"]
+    estimates = {"within": stiffness.within, "between": stiffness.between} | stiffness.groups
+    for quantity, estimate in estimates.items():
+        row = rows.loc[quantity]
         expected = [estimate.value, *interval(estimate.value, estimate.error)]
         np.testing.assert_array_equal(
             row[["value", "low", "high"]].astype(float), np.array(expected)
         )
         assert row["n_pairs"] == estimate.num_pairs
+
+
+def test_without_a_hierarchy_there_are_two_quantities(evaluation, tmp_path):
+    write(tmp_path, 0, len(evaluation.targets))
+    summary = segment_tables(tmp_path, evaluation, BINS)["summary"]
+    assert set(summary["quantity"]) == {"within", "between"}
 
 
 def test_classes_agree_with_a_direct_call(tables, evaluation, key):

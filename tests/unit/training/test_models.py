@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from stiffness.errors import StiffnessError
-from stiffness.training.models import ModelSpec, build_model, load_weights
+from stiffness.training.models import BasicBlock, ModelSpec, build_model, load_weights
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 
@@ -213,3 +213,28 @@ def test_weights_of_another_model(other, shape, classes, difference):
     assert message.startswith("run/step=00000005.safetensors: a checkpoint of another model than")
     assert message.endswith(difference)
     assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
+
+
+# --- the ResNet without batch normalisation ------------------------------------------------------
+
+
+def test_unit_variance_multiplies_the_input_by_the_root_of_its_size():
+    inputs = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for name in ("fc", "cnn", "resnet20v1"):
+        plain = build_model(ModelSpec(name), (3, 32, 32), 10, 0)
+        scaled = build_model(ModelSpec(name, input_scale="unit_variance"), (3, 32, 32), 10, 0)
+        torch.testing.assert_close(scaled(inputs), plain(inputs * 3072**0.5))
+
+
+def test_zero_residual_branches_leave_the_shortcuts():
+    spec = ModelSpec("resnet20v1", zero_init_residual=True)
+    model = build_model(spec, (3, 32, 32), 10, 0)
+    blocks = [module for module in model.modules() if isinstance(module, BasicBlock)]
+    assert len(blocks) == 9
+    inputs = torch.rand(2, 16, 8, 8)
+    assert torch.equal(blocks[0](inputs), inputs)
+    assert all(
+        (block.body(torch.rand(2, block.body[0].in_channels, 8, 8)) == 0).all() for block in blocks
+    )
+    other = build_model(ModelSpec("resnet20v1"), (3, 32, 32), 10, 0)
+    assert not torch.equal(other[2](inputs), inputs)

@@ -53,6 +53,28 @@ def test_segments_together_keep_what_one_would():
     assert checkpoint_steps(0, 2, 38, 5) + checkpoint_steps(2, 5, 38, 5) == whole
 
 
+def test_fractions_of_an_epoch():
+    assert checkpoint_steps(1, 3, 100, 8, 0.25) == [125, 150, 175, 200, 225, 250, 275, 300]
+    first = [0, 1, 25, 50, 75, 100]
+    assert checkpoint_steps(0, 3, 100, 0, 0.25) == first + checkpoint_steps(1, 3, 100, 0, 0.25)
+    assert checkpoint_steps(3, 4, 309, 0, 0.1)[:3] == [958, 989, 1020]
+
+
+def test_several_epochs_apart_and_the_end_of_every_job():
+    assert checkpoint_steps(3, 10, 10, 8, 2) == [40, 60, 80, 100]
+    assert checkpoint_steps(4, 9, 10, 8, 2) == [60, 80, 90]
+    assert checkpoint_steps(4, 9, 10, 8, 100) == [90]
+
+
+@pytest.mark.parametrize("interval", [0.5, 0.3, 0.01])
+def test_more_fractions_than_steps_keep_every_step_once(interval):
+    steps = checkpoint_steps(2, 4, 3, 0, interval)
+    assert steps == sorted(set(steps))
+    assert set(steps) <= set(range(7, 13))
+    assert steps[-1] == 12
+    assert checkpoint_steps(0, 2, 3, 0, interval) + steps == checkpoint_steps(0, 4, 3, 0, interval)
+
+
 @pytest.mark.parametrize("steps_per_epoch", [1, 2, 3, 5, 38])
 @pytest.mark.parametrize("early_checkpoints", [0, 1, 5, 50])
 def test_short_epochs(steps_per_epoch, early_checkpoints):

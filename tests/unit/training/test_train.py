@@ -23,6 +23,7 @@ from stiffness.training.train import (
     HISTORY,
     HISTORY_COLUMNS,
     STATE,
+    OptimizerSpec,
     TrainingSpec,
     checkpoint_name,
     crop_flip,
@@ -250,7 +251,7 @@ def test_looking_does_not_change_the_training(few_digits, tmp_path, monkeypatch)
     """Batch normalisation would show a training that goes on in evaluation mode."""
     looked = segment(few_digits, NORM, 0, 1, None, tmp_path / "looked")
     assert len(checkpoints(looked)) > 3
-    monkeypatch.setattr(train, "checkpoint_steps", lambda start, end, steps, early: [end * steps])
+    monkeypatch.setattr(train, "checkpoint_steps", lambda start, end, steps, *_: [end * steps])
     unseen = segment(few_digits, NORM, 0, 1, None, tmp_path / "unseen")
     assert len(checkpoints(unseen)) == 2
     assert_same_tensors(looked / STATE, unseen / STATE)
@@ -645,3 +646,99 @@ def test_crop_flip_reaches_every_shift_and_both_flips():
     assert rows.unique().tolist() == list(range(1, 10))
     # 4 moves to 0..8; flipped, to 2..10.
     assert columns.unique().tolist() == list(range(11))
+
+
+# --- optimisers, warm-up, mixed precision --------------------------------------------------------
+
+OPTIMIZERS = {
+    "adamw": OptimizerSpec("adamw", weight_decay=0.1),
+    "sgd": OptimizerSpec("sgd", momentum=0.9, weight_decay=0.01),
+    "plain_sgd": OptimizerSpec("sgd"),
+    "warm_up": OptimizerSpec("adam", warmup_epochs=1.5),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimiser_is_cut_without_a_trace(few_digits, tmp_path, name):
+    spec = replace(FC, optimizer=OPTIMIZERS[name], learning_rate="1e-2")
+    whole = segment(few_digits, spec, 0, 2, None, tmp_path / "whole")
+    first = segment(few_digits, spec, 0, 1, None, tmp_path / "first")
+    second = segment(few_digits, spec, 1, 2, first, tmp_path / "second")
+    assert_same_run([whole], [first, second])
+    losses = history(whole)["train_loss"]
+    assert losses.iloc[-1] < losses.iloc[0]
+
+
+def first_update(few_digits, folder, spec) -> torch.Tensor:
+    output = segment(few_digits, spec, 0, 1, None, folder)
+    before, after = (
+        read_tensors(output / checkpoint_name(step))[0]["1.weight"].double() for step in (0, 1)
+    )
+    return after - before
+
+
+def test_a_warm_up_of_ten_steps_takes_a_tenth_of_the_first_step(few_digits, tmp_path):
+    full = replace(FC, optimizer=OptimizerSpec("sgd"), learning_rate="1e-1")
+    slow = replace(full, optimizer=OptimizerSpec("sgd", warmup_epochs=10 / STEPS))
+    ratio = first_update(few_digits, tmp_path / "slow", slow).norm() / (
+        first_update(few_digits, tmp_path / "full", full).norm()
+    )
+    assert float(ratio) == pytest.approx(0.1, rel=1e-3)
+
+
+def test_sgd_steps_along_the_gradient_and_decay_adds_the_weights(few_digits, tmp_path):
+    plain = replace(FC, optimizer=OptimizerSpec("sgd"), learning_rate="1e-1")
+    decayed = replace(plain, optimizer=OptimizerSpec("sgd", weight_decay=0.5))
+    weights = build_model(FC.model, (1, 8, 8), 10, 0).state_dict()["1.weight"].double()
+    difference = first_update(few_digits, tmp_path / "decayed", decayed) - (
+        first_update(few_digits, tmp_path / "plain", plain)
+    )
+    torch.testing.assert_close(difference, -0.1 * 0.5 * weights, rtol=1e-3, atol=1e-7)
+
+
+def test_an_unknown_optimiser_is_named(few_digits, tmp_path):
+    spec = replace(FC, optimizer=OptimizerSpec("lion"))
+    with pytest.raises(StiffnessError, match=r"optimizer: unknown 'lion'; known: adam, adamw, sgd"):
+        segment(few_digits, spec, 0, 1, None, tmp_path / "out")
+
+
+def test_mixed_precision_trains_other_weights_to_a_similar_loss(few_digits, whole, tmp_path):
+    spec = replace(FC, mixed_precision=True)
+    mixed = segment(few_digits, spec, 0, 3, None, tmp_path / "mixed")
+    losses, full = history(mixed)["train_loss"], history(whole)["train_loss"]
+    assert losses.iloc[0] == full.iloc[0]  # measured in float32
+    assert losses.iloc[-1] != full.iloc[-1]
+    assert losses.iloc[-1] == pytest.approx(full.iloc[-1], rel=0.05)
+    weights = read_tensors(mixed / checkpoint_name(3 * STEPS))[0]["1.weight"]
+    assert weights.dtype == torch.float32
+    assert not torch.equal(weights, weights.bfloat16().float())
+
+
+def test_a_history_on_some_examples(few_digits, whole, tmp_path):
+    spec = replace(FC, history_examples=60)
+    some = segment(few_digits, spec, 0, 3, None, tmp_path / "some")
+    assert_same_tensors(some / checkpoint_name(3 * STEPS), whole / checkpoint_name(3 * STEPS))
+    ours, all_examples = history(some), history(whole)
+    assert (ours["train_loss"] != all_examples["train_loss"]).all()
+    np.testing.assert_allclose(ours["train_loss"], all_examples["train_loss"], rtol=0.2)
+    # Accuracies are multiples of 1/60.
+    hits = ours["validation_accuracy"] * 60
+    np.testing.assert_allclose(hits, np.round(hits), atol=1e-9)
+    more = replace(FC, history_examples=10**6)
+    every = segment(few_digits, more, 0, 1, None, tmp_path / "every")
+    assert (history(every)["train_loss"] == all_examples["train_loss"][: len(history(every))]).all()
+
+
+def test_a_later_segment_reports_before_its_first_checkpoint(few_digits, tmp_path, capsys):
+    spec = replace(FC, checkpoint_interval=2)
+    first = segment(few_digits, spec, 0, 1, None, tmp_path / "first")
+    capsys.readouterr()
+    second = segment(few_digits, spec, 1, 4, first, tmp_path / "second", "run")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"run epoch {n}/4" for n in (2, 3, 4)]
+    assert list(history(second)["epoch"]) == [2, 4]
+    assert "(at epoch 2)" in lines[1]
+    other = replace(spec, checkpoint_interval=3)
+    third = segment(few_digits, other, 1, 3, first, tmp_path / "third", "run")
+    assert "no checkpoint yet" in capsys.readouterr().err
+    assert list(history(third)["epoch"]) == [3]

@@ -1,4 +1,7 @@
-"""The arrays every later room reads: stored as bytes, preprocessed on the way in (section 3.1)."""
+"""The arrays every later room reads: images or tokens, and their labels (section 3.1).
+
+Images are stored as bytes and preprocessed on the way in.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +10,7 @@ import torch
 
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, write_tensors
+from stiffness.inputs import Inputs, length, named, unnamed
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,20 @@ class Normalization:
 
 @dataclass(frozen=True)
 class Arrays:
-    """One data set: uint8 [N, C, H, W] inputs, int64 [N] targets, and how to preprocess."""
+    """One data set: inputs, int64 [N] targets, and how to preprocess.
 
-    train_inputs: torch.Tensor
+    Attributes:
+        train_inputs, validation_inputs: images uint8 [N, C, H, W], or tokens: integers [N, T] by
+            the name that the network knows them by.
+        normalization: of images; None for tokens.
+    """
+
+    train_inputs: Inputs
     train_targets: torch.Tensor
-    validation_inputs: torch.Tensor
+    validation_inputs: Inputs
     validation_targets: torch.Tensor
     class_names: list[str]
-    normalization: Normalization
+    normalization: Normalization | None
 
     @classmethod
     def of(
@@ -61,21 +71,15 @@ class Arrays:
         validation_targets: torch.Tensor,
         class_names: list[str],
     ) -> "Arrays":
-        """Check the parts against each other and measure the normalisation on the training set.
+        """Images: check the parts against each other and measure the normalisation.
 
         Raises:
             StiffnessError: lengths, shapes or labels do not fit, or every pixel is the same.
         """
-        for name, inputs, targets in (
-            ("training", train_inputs, train_targets),
-            ("validation", validation_inputs, validation_targets),
-        ):
-            if len(inputs) != len(targets) or not len(inputs):
-                raise StiffnessError(f"{name} set: {len(inputs)} inputs but {len(targets)} labels")
-            if inputs.shape[1:] != train_inputs.shape[1:]:
-                raise StiffnessError(f"{name} set: images of another shape than the training set's")
-            if targets.min() < 0 or targets.max() >= len(class_names):
-                raise StiffnessError(f"{name} set: a label outside 0..{len(class_names) - 1}")
+        if validation_inputs.shape[1:] != train_inputs.shape[1:]:
+            raise StiffnessError("validation set: images of another shape than the training set's")
+        _check_targets("training", len(train_inputs), train_targets, class_names)
+        _check_targets("validation", len(validation_inputs), validation_targets, class_names)
         normalization = Normalization.of(train_inputs)
         if not (normalization.std > 0).all():
             raise StiffnessError(
@@ -90,16 +94,63 @@ class Arrays:
             normalization,
         )
 
+    @classmethod
+    def of_tokens(
+        cls,
+        train_inputs: dict[str, torch.Tensor],
+        train_targets: torch.Tensor,
+        validation_inputs: dict[str, torch.Tensor],
+        validation_targets: torch.Tensor,
+        class_names: list[str],
+    ) -> "Arrays":
+        """Tokens, padded: tensors [N, T] by name, of one T.
+
+        Raises:
+            StiffnessError: names, lengths or labels do not fit.
+        """
+        ours, theirs = (
+            {name: value.shape[1:] for name, value in inputs.items()}
+            for inputs in (train_inputs, validation_inputs)
+        )
+        if ours != theirs:
+            raise StiffnessError("validation set: tokens of other names or widths than training's")
+        for name, inputs, targets in (
+            ("training", train_inputs, train_targets),
+            ("validation", validation_inputs, validation_targets),
+        ):
+            _check_targets(name, length(inputs), targets, class_names)
+        return cls(
+            train_inputs,
+            train_targets.long(),
+            validation_inputs,
+            validation_targets.long(),
+            class_names,
+            None,
+        )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image (C, H, W); () for tokens, whose number varies."""
+        inputs = self.train_inputs
+        return tuple(inputs.shape[1:]) if isinstance(inputs, torch.Tensor) else ()
+
+    def prepared(self, inputs: Inputs) -> Inputs:
+        """Inputs as the network gets them: images preprocessed, tokens as they are."""
+        if self.normalization is None:
+            return inputs
+        assert isinstance(inputs, torch.Tensor)
+        return self.normalization(inputs)
+
     def save(self, path: str | Path) -> None:
         """Write to one safetensors file."""
         tensors = {
-            "train_inputs": self.train_inputs,
+            **named(self.train_inputs, "train_inputs"),
             "train_targets": self.train_targets,
-            "validation_inputs": self.validation_inputs,
+            **named(self.validation_inputs, "validation_inputs"),
             "validation_targets": self.validation_targets,
-            "mean": self.normalization.mean,
-            "std": self.normalization.std,
         }
+        if self.normalization is not None:
+            tensors |= {"mean": self.normalization.mean, "std": self.normalization.std}
         write_tensors(path, tensors, {"class_names": self.class_names})
 
     @classmethod
@@ -107,8 +158,21 @@ class Arrays:
         """Read what ``save`` wrote; raises ``StiffnessError`` as ``read_tensors`` does."""
         tensors, metadata = read_tensors(path)
         try:
-            normalization = Normalization(tensors.pop("mean"), tensors.pop("std"))
-            names = metadata["class_names"]
-            return cls(**tensors, class_names=names, normalization=normalization)
-        except (KeyError, TypeError):
+            images = "train_inputs" in tensors
+            return cls(
+                unnamed(tensors, "train_inputs"),
+                tensors["train_targets"],
+                unnamed(tensors, "validation_inputs"),
+                tensors["validation_targets"],
+                metadata["class_names"],
+                Normalization(tensors["mean"], tensors["std"]) if images else None,
+            )
+        except KeyError:
             raise StiffnessError(f"{path}: not a file of data arrays") from None
+
+
+def _check_targets(name: str, number: int, targets: torch.Tensor, class_names: list[str]) -> None:
+    if number != len(targets) or not number:
+        raise StiffnessError(f"{name} set: {number} inputs but {len(targets)} labels")
+    if targets.min() < 0 or targets.max() >= len(class_names):
+        raise StiffnessError(f"{name} set: a label outside 0..{len(class_names) - 1}")

@@ -8,6 +8,7 @@ import torch
 from stiffness.data.arrays import Arrays
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, write_tensors
+from stiffness.inputs import Inputs, joined, named, take, trimmed, unnamed
 
 
 @dataclass(frozen=True)
@@ -15,14 +16,15 @@ class Evaluation:
     """[training subset ; validation subset], each sorted by class.
 
     Attributes:
-        inputs: float32 [N, C, H, W], preprocessed, |X| = 1.
+        inputs: images float32 [N, C, H, W], preprocessed, |X| = 1; or tokens, integers [N, T] by
+            name.
         targets: int64 [N].
         indices: int64 [N], positions in the training (first ``num_train``) or validation set.
         num_train: how many of the N come from the training set.
         class_names: one name a class.
     """
 
-    inputs: torch.Tensor
+    inputs: Inputs
     targets: torch.Tensor
     indices: torch.Tensor
     num_train: int
@@ -30,7 +32,11 @@ class Evaluation:
 
     def save(self, path: str | Path) -> None:
         """Write to one safetensors file."""
-        tensors = {"inputs": self.inputs, "targets": self.targets, "indices": self.indices}
+        tensors = {
+            **named(self.inputs, "inputs"),
+            "targets": self.targets,
+            "indices": self.indices,
+        }
         metadata = {"num_train": self.num_train, "class_names": self.class_names}
         write_tensors(path, tensors, metadata)
 
@@ -40,7 +46,7 @@ class Evaluation:
         tensors, metadata = read_tensors(path)
         try:
             return cls(
-                inputs=tensors["inputs"],
+                inputs=unnamed(tensors, "inputs"),
                 targets=tensors["targets"],
                 indices=tensors["indices"],
                 num_train=metadata["num_train"],
@@ -49,10 +55,30 @@ class Evaluation:
         except KeyError:
             raise StiffnessError(f"{path}: not an evaluation subset") from None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image (C, H, W); () for tokens."""
+        return tuple(self.inputs.shape[1:]) if isinstance(self.inputs, torch.Tensor) else ()
+
     def distances(self) -> torch.Tensor:
-        """float32 [N, N]: 1 - cos(X_i, X_j) of the preprocessed inputs, in [0, 2] (eq. 8)."""
-        flat = self.inputs.flatten(1).double()
-        return (1 - flat @ flat.T).clamp(0, 2).float()
+        """float32 [N, N]: 1 - cos(X_i, X_j) of the preprocessed images, in [0, 2] (eq. 8).
+
+        Raises:
+            StiffnessError: the inputs are tokens, which are no vectors.
+        """
+        if not isinstance(self.inputs, torch.Tensor):
+            raise StiffnessError(
+                "distance_layers: token inputs have no distance; name layers of the network"
+            )
+        return cosine_distances(self.inputs)
+
+
+def cosine_distances(vectors: torch.Tensor) -> torch.Tensor:
+    """float32 [N, N]: 1 - cos(X_i, X_j), in [0, 2], of [N, ...]; 1 where one is 0 (eq. 8)."""
+    flat = vectors.flatten(1).double()
+    largest = flat.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    flat = torch.nn.functional.normalize(flat / largest, dim=1)
+    return (1 - flat @ flat.T).clamp(0, 2).float()
 
 
 def draw_evaluation(arrays: Arrays, train: int, validation: int, seed: int) -> Evaluation:
@@ -71,10 +97,10 @@ def draw_evaluation(arrays: Arrays, train: int, validation: int, seed: int) -> E
             arrays.validation_targets, validation, arrays.class_names, "validation", generator
         ),
     ]
-    inputs = torch.cat([arrays.train_inputs[chosen[0]], arrays.validation_inputs[chosen[1]]])
+    inputs = joined(take(arrays.train_inputs, chosen[0]), take(arrays.validation_inputs, chosen[1]))
     targets = torch.cat([arrays.train_targets[chosen[0]], arrays.validation_targets[chosen[1]]])
-    normalized = arrays.normalization(inputs)
-    return Evaluation(normalized, targets, torch.cat(chosen), train, arrays.class_names)
+    prepared = trimmed(arrays.prepared(inputs))
+    return Evaluation(prepared, targets, torch.cat(chosen), train, arrays.class_names)
 
 
 def _stratified(

@@ -1,4 +1,4 @@
-"""Where raw data come from: scikit-learn's digits, torchvision, or any image folder."""
+"""Where raw data come from: scikit-learn's digits, torchvision, an image folder, or texts."""
 
 import hashlib
 from collections.abc import Callable
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from stiffness.data.arrays import Arrays
+from stiffness.data.text import load_text
 from stiffness.errors import StiffnessError
 from stiffness.vision import import_torchvision
 
@@ -163,6 +164,7 @@ LOADERS: dict[str, Callable[..., Arrays]] = {
     "digits": load_digits,
     "torchvision": load_torchvision,
     "image_folder": load_image_folder,
+    "text": load_text,
 }
 
 
@@ -170,7 +172,7 @@ def load(source: str, options: dict[str, Any], data_dir: str | Path) -> Arrays:
     """Load a data set as config.yaml describes it: ``source`` and that source's ``options``."""
     if source not in LOADERS:
         raise StiffnessError(f"datasets: unknown source {source!r}; known: {', '.join(LOADERS)}")
-    if source == "torchvision":
+    if source in ("torchvision", "text"):
         options = {**options, "data_dir": data_dir}
     if source == "image_folder":
         options = {**options, "path": Path(data_dir) / options["path"]}

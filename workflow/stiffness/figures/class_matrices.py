@@ -1,4 +1,4 @@
-"""Class stiffness matrices at four stages, three pair modes, two metrics (figures 4, S1, S2)."""
+"""Class stiffness matrices by stage, pair mode and metric (figures 4, S1, S2)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from stiffness.figures import style
+from stiffness.stiffness.stages import choose_stages
 
 _MOST_NAMED = 20  # more classes than this have no room for their names
 
@@ -20,7 +21,7 @@ def draw(
     history: pd.DataFrame,
     classes: pd.DataFrame,
     learning_rate: str,
-    stages: Sequence[float | str],
+    stages: Sequence[Any],
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
@@ -40,7 +41,7 @@ def draw(
         style.save(figure, outputs)
         return
     run = history[(history["lr"] == learning_rate) & (history["seed"] == seed)]
-    chosen = style.stage_steps(run, stages)
+    chosen = choose_stages(run, stages)
     classes = classes[classes["seed"] == seed]
     names = list(classes["class_a"].drop_duplicates())
     metrics, modes = options["metrics"], options["pair_modes"]
@@ -48,12 +49,12 @@ def draw(
     colormap = plt.get_cmap(options["colormap"]).with_extremes(bad="0.75")
     for number, metric in enumerate(metrics):
         rows = classes[(classes["metric"] == metric)]
-        shown = rows[rows["step"].isin([stage["step"] for stage in chosen])]
+        shown = rows[rows["step"].isin([stage.step for stage in chosen])]
         limit = 1.0 if metric == "sign" else float(np.ceil(shown["value"].abs().max() * 10) / 10)
         block = axes[number * len(modes) : (number + 1) * len(modes)]
         for line, mode in zip(block, modes, strict=True):
             for axis, stage in zip(line, chosen, strict=True):
-                cells = rows[(rows["pair_mode"] == mode) & (rows["step"] == stage["step"])]
+                cells = rows[(rows["pair_mode"] == mode) & (rows["step"] == stage.step)]
                 matrix = cells.pivot(index="class_a", columns="class_b", values="value")
                 image = axis.imshow(
                     matrix.loc[names, names], cmap=colormap, vmin=-limit, vmax=limit

@@ -27,6 +27,7 @@ def draw(
     history: pd.DataFrame,
     critical_length: pd.DataFrame,
     learning_rates: Sequence[str],
+    space: str,
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
@@ -34,6 +35,7 @@ def draw(
 
     Args:
         runs, history, critical_length: an experiment's tables.
+        space: where distances were measured: "input", or a layer.
         options: width, height (inches), palette, pair_mode.
     """
     figure, axes = plt.subplots(
@@ -69,7 +71,7 @@ def draw(
         axis.set_yticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
         axis.yaxis.set_minor_locator(NullLocator())
     for axis in axes[:, 0]:
-        axis.set_ylabel(r"critical length $\xi$ (input distance)")
+        axis.set_ylabel(rf"critical length $\xi$ ({style.distance_name(space)})")
     handles: list[Artist] = [
         Line2D([], [], color=color, marker="o", ms=3, label=rate)
         for rate, color in zip(rates, shades, strict=True)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from stiffness.figures import style
 from stiffness.stiffness.distance import EXTRAPOLATED, NONE
 from stiffness.stiffness.pairs import METRICS
+from stiffness.stiffness.stages import choose_stages
 
 _MOST = 2.0  # no two inputs are farther apart
 
@@ -22,7 +23,8 @@ def draw(
     distance: pd.DataFrame,
     critical_length: pd.DataFrame,
     learning_rate: str,
-    stages: Sequence[float | str],
+    stages: Sequence[Any],
+    space: str,
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
@@ -30,6 +32,7 @@ def draw(
 
     Args:
         runs, history, distance, critical_length: an experiment's tables.
+        space: where distances were measured: "input", or a layer.
         options: width, height (inches), color, pair_mode.
     """
     seed, status = style.reference_run(runs, learning_rate)
@@ -49,12 +52,12 @@ def draw(
             rows = rows[rows["pair_mode"] == options["pair_mode"]]
         return rows
 
-    chosen = style.stage_steps(of_run(history), stages)
+    chosen = choose_stages(of_run(history), stages)
     axes = figure.subplots(len(METRICS), len(chosen), sharex=True, sharey="row", squeeze=False)
     for line, metric in zip(axes, METRICS, strict=True):
         for axis, stage in zip(line, chosen, strict=True):
             at_stage = [
-                rows[(rows["metric"] == metric) & (rows["step"] == stage["step"])]
+                rows[(rows["metric"] == metric) & (rows["step"] == stage.step)]
                 for rows in (of_run(distance), of_run(critical_length))
             ]
             _panel(axis, at_stage[0], at_stage[1].iloc[0], options["color"])
@@ -62,7 +65,7 @@ def draw(
     for axis, stage in zip(axes[0], chosen, strict=True):
         axis.set_title(style.stage_name(stage))
     for axis in axes[-1]:
-        axis.set_xlabel("input distance")
+        axis.set_xlabel(style.distance_name(space))
     axes[0, 0].set_xlim(0, _MOST)
     for line in axes:
         low, high = line[0].get_ylim()

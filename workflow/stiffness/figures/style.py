@@ -21,6 +21,8 @@ from stiffness.errors import StiffnessError
 from stiffness.files import replacing
 from stiffness.stiffness.pairs import Z95
 from stiffness.stiffness.runs import OK
+from stiffness.stiffness.stages import Stage
+from stiffness.stiffness.stages import reference_run as reference_run
 
 MODE_NAMES = {"train-train": "train–train", "train-val": "train–val", "val-val": "val–val"}
 METRIC_NAMES = {"sign": "sign stiffness", "cosine": "cosine stiffness"}
@@ -42,6 +44,11 @@ plt.rcParams.update(
         "svg.hashsalt": "stiffness",
     }
 )
+
+
+def distance_name(space: str) -> str:
+    """For an axis: distance in the input, or in a layer."""
+    return "input distance" if space == "input" else f"distance in {space}"
 
 
 def colors(palette: str, number: int) -> list[Any]:
@@ -120,14 +127,6 @@ def dead_runs(runs: pd.DataFrame) -> str:
     return textwrap.fill("not drawn, learning rate " + "; ".join(named), 110)
 
 
-def reference_run(runs: pd.DataFrame, learning_rate: str) -> tuple[int, str]:
-    """The first seed of the reference learning rate that is alive, else the first; its status."""
-    rows = runs[runs["lr"] == learning_rate].sort_values("seed")
-    alive = rows[rows["status"] == OK]
-    row = (alive if len(alive) else rows).iloc[0]
-    return int(row["seed"]), str(row["status"])
-
-
 def refuse_dead(figure: Figure, what: str, status: str) -> None:
     """Say in place of a picture that its run died."""
     figure.text(
@@ -139,21 +138,21 @@ def refuse_dead(figure: Figure, what: str, status: str) -> None:
     )
 
 
-def stage_steps(history: pd.DataFrame, stages: Sequence[float | str]) -> list[pd.Series]:
-    """The checkpoint nearest to each stage: an epoch, or "last". Rows of one run's history."""
-    rows = []
-    for stage in stages:
-        if stage == "last":
-            rows.append(history.iloc[-1])
-        else:
-            nearest = int((history["epoch"] - float(stage)).abs().to_numpy().argmin())
-            rows.append(history.iloc[nearest])
-    return rows
+def stage_name(stage: Stage) -> str:
+    """ "initialisation" or the epoch; in lines for narrow panels where an accuracy was asked for.
 
-
-def stage_name(row: pd.Series) -> str:
-    """ "initialisation", or the epoch."""
-    epoch = float(row["epoch"])
-    if epoch == 0:
-        return "initialisation"
-    return f"epoch {epoch:.2g}" if epoch < 1 else f"epoch {round(epoch, 1):g}"
+    Accuracies are those of the validation set.
+    """
+    if stage.epoch == 0:
+        epoch = "initialisation"
+    elif stage.epoch < 1:
+        epoch = f"epoch {stage.epoch:.2g}"
+    else:
+        epoch = f"epoch {round(stage.epoch, 1):g}"
+    if stage.wanted_accuracy is None:
+        return epoch
+    if stage.reached:
+        return f"accuracy {stage.accuracy:.3f},\n{epoch}"
+    wanted = f"{stage.wanted_accuracy:.2f}"
+    wanted = wanted if float(wanted) == stage.wanted_accuracy else f"{stage.wanted_accuracy:g}"
+    return f"accuracy {wanted} not\nreached; best {stage.accuracy:.3f},\n{epoch}"

@@ -17,8 +17,10 @@ from stiffness.data.evaluation import Evaluation
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, replacing_directory, write_json, write_tensors
 from stiffness.gradients.gram import gradient_cosines
+from stiffness.inputs import place
 from stiffness.training.models import ModelSpec, build_model, load_weights
 
+COSINES = "cosines"
 DIGESTS = "digests.json"
 PERFORMANCE = "performance.json"
 
@@ -32,22 +34,24 @@ def measure_segment(
     memory_budget: str,
     precision: str,
     label: str = "",
+    data_dir: str | Path = ".",
 ) -> None:
-    """Write ``output``/step=*.safetensors for every checkpoint in the folder ``checkpoints``.
+    """Write ``output``/cosines/step=*.safetensors for every checkpoint in ``checkpoints``.
 
     Each file holds ``cosines`` [N, N], ``log_norms`` [N] and, in its metadata, step, epoch,
-    precision and device. Beside them, digests.json has a SHA-256 of each file's tensors and
+    precision and device. Beside their folder, digests.json has a SHA-256 of each file's tensors and
     performance.json its seconds and peak memory in MiB, which are no results.
 
     Raises:
         StiffnessError: a checkpoint is unreadable or belongs to another model.
     """
-    shape = tuple(evaluation.inputs.shape[1:])
-    model = build_model(model_spec, shape, len(evaluation.class_names), seed=0).to(device)  # type: ignore[arg-type]
-    inputs, targets = evaluation.inputs.to(device), evaluation.targets.to(device)
+    classes = len(evaluation.class_names)
+    model = build_model(model_spec, evaluation.shape, classes, 0, data_dir).to(device)
+    inputs, targets = place(evaluation.inputs, device), evaluation.targets.to(device)
     digests: dict[str, str] = {}
     performance: dict[str, dict[str, Any]] = {}
     with replacing_directory(output) as folder:
+        (folder / COSINES).mkdir()
         for path in sorted(Path(checkpoints).glob("step=*.safetensors")):
             weights, metadata = read_tensors(path)
             load_weights(model, weights, str(path), str(model_spec))
@@ -69,7 +73,8 @@ def measure_segment(
                 "precision": precision,
                 "device": _device_name(device),
             }
-            write_tensors(folder / path.name, {"cosines": cosines, "log_norms": log_norms}, about)
+            tensors = {"cosines": cosines, "log_norms": log_norms}
+            write_tensors(folder / COSINES / path.name, tensors, about)
             digest = hashlib.sha256(cosines.numpy().tobytes() + log_norms.numpy().tobytes())
             digests[path.name] = digest.hexdigest()
             performance[path.name] = {

@@ -1,58 +1,11 @@
-"""Calling any model on a batch: tensors or dicts of tensors in, one tensor of outputs out."""
+"""Which models have per-example gradients at all."""
 
-from collections.abc import Mapping
-from typing import Any
-
-import torch
 from torch import nn
 
 from stiffness.errors import StiffnessError
+from stiffness.inputs import Inputs, call, length, place, take
 
-Inputs = torch.Tensor | Mapping[str, torch.Tensor]
-
-
-def length(inputs: Inputs) -> int:
-    """Number of examples.
-
-    Raises:
-        StiffnessError: the tensors of a dict disagree.
-    """
-    tensors = inputs if isinstance(inputs, Mapping) else {"": inputs}
-    lengths = {name: len(value) for name, value in tensors.items()}
-    if len(set(lengths.values())) > 1:
-        raise StiffnessError(f"inputs: of different lengths: {lengths}")
-    return next(iter(lengths.values()), 0)
-
-
-def take(inputs: Inputs, rows: slice | torch.Tensor) -> Inputs:
-    """The examples in ``rows``: a slice, or their numbers."""
-    if isinstance(inputs, Mapping):
-        return {name: value[rows] for name, value in inputs.items()}
-    return inputs[rows]
-
-
-def place(inputs: Inputs, device: torch.device) -> Inputs:
-    """The same inputs on ``device``."""
-    if isinstance(inputs, Mapping):
-        return {name: value.to(device) for name, value in inputs.items()}
-    return inputs.to(device)
-
-
-def call(
-    model: nn.Module, inputs: Inputs, parameters: Mapping[str, torch.Tensor] | None = None
-) -> torch.Tensor:
-    """The outputs of ``model``; a dict is passed by keyword, and ``.logits`` taken where there are.
-
-    Args:
-        parameters: used in place of the model's own, by name.
-    """
-    args, keywords = ((), dict(inputs)) if isinstance(inputs, Mapping) else ((inputs,), {})
-    outputs: Any
-    if parameters is None:
-        outputs = model(*args, **keywords)
-    else:
-        outputs = torch.func.functional_call(model, dict(parameters), args, keywords)
-    return outputs.logits if hasattr(outputs, "logits") else outputs
+__all__ = ["Inputs", "call", "length", "place", "refuse_training_mode", "take"]
 
 
 def refuse_training_mode(model: nn.Module) -> None:

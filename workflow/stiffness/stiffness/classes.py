@@ -1,15 +1,16 @@
-"""The class stiffness matrix and its two summaries, with standard errors (eq. 6 and 7).
+"""The class stiffness matrix and its summaries, with standard errors (eq. 6, 7; section 4.2).
 
 Pairs that share an example are not independent. Errors are delete-one-example jackknife errors,
 stratified by class as the subset was drawn; every quantity here is a mean of means over pairs, for
 which the jackknife has the closed form used below.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from stiffness.stiffness.pairs import Floats, Ints, Pairs
+from stiffness.stiffness.pairs import Bools, Floats, Ints, Pairs
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class ClassStiffness:
         num_pairs: [C, C]; different pairs, so that (i, j) and (j, i) of one class count once.
         within: mean of the diagonal, over the classes where it is defined.
         between: mean of the off-diagonal entries, likewise (eq. 7).
+        groups: mean of the off-diagonal entries of each group of cells, likewise (section 4.2).
     """
 
     matrix: Floats
@@ -38,10 +40,18 @@ class ClassStiffness:
     num_pairs: Ints
     within: Estimate
     between: Estimate
+    groups: dict[str, Estimate]
 
 
-def class_stiffness(pairs: Pairs, num_classes: int) -> ClassStiffness:
-    """Means over the pairs of every two classes; O(n m C) time."""
+def class_stiffness(
+    pairs: Pairs, num_classes: int, groups: Mapping[str, Bools] | None = None
+) -> ClassStiffness:
+    """Means over the pairs of every two classes; O(n m C) time.
+
+    Args:
+        groups: symmetric [C, C] masks, such as those of a hierarchy of classes; their diagonals
+            do not count.
+    """
     rows = _one_hot(pairs.row_classes, pairs.row_defined, num_classes)
     columns = _one_hot(pairs.column_classes, pairs.column_defined, num_classes)
     row_sums = rows.sum(1, keepdims=True) * (pairs.values @ columns)  # [n, C]
@@ -66,13 +76,22 @@ def class_stiffness(pairs: Pairs, num_classes: int) -> ClassStiffness:
     if pairs.same_set:
         np.fill_diagonal(variance, _within_variance(row_means, rows))
     within = _mean_of_cells(matrix, pair_counts, ~off_diagonal, np.sqrt(variance))
-    between = _mean_of_cells(
+
+    def between(cells: Bools) -> Estimate:
+        cells = cells & off_diagonal & np.isfinite(matrix)
+        error = _sum_error(row_means, rows, column_means, column_hot, pairs.same_set, cells)
+        # In one set the cells (a, b) and (b, a) hold the same pairs.
+        once = pair_counts / 2 if pairs.same_set else pair_counts
+        return _mean_of_cells(matrix, once, cells, error)
+
+    return ClassStiffness(
         matrix,
-        pair_counts / 2 if pairs.same_set else pair_counts,  # cells (a, b) and (b, a) are the same
-        off_diagonal,
-        _between_errors(row_means, rows, column_means, column_hot, pairs.same_set, matrix),
+        np.sqrt(variance),
+        pair_counts.astype(np.int64),
+        within,
+        between(off_diagonal),
+        {name: between(cells) for name, cells in (groups or {}).items()},
     )
-    return ClassStiffness(matrix, np.sqrt(variance), pair_counts.astype(np.int64), within, between)
 
 
 def _one_hot(classes: Ints, defined: np.ndarray, num_classes: int) -> Floats:
@@ -114,35 +133,34 @@ def _within_variance(means: Floats, hot: Floats) -> Floats:
         return np.where(sizes > 2, 4 * simple * ((sizes - 1) / (sizes - 2)) ** 2, np.nan)
 
 
-def _between_errors(
+def _sum_error(
     row_means: Floats,
     rows: Floats,
     column_means: Floats,
     columns: Floats,
     same_set: bool,
-    matrix: Floats,
+    cells: Bools,
 ) -> float:
-    """Standard error of the sum of the defined off-diagonal cells.
+    """Standard error of the sum of ``cells``: defined, off the diagonal, symmetric in one set.
 
     An example of class a takes part in every C(a, b) and, in the same set, C(b, a): what it adds
     to their sum varies over the members of a.
     """
-    defined = np.isfinite(matrix) & ~np.eye(len(matrix), dtype=bool)
     total = 0.0
     if same_set:
-        total += _stratum_sum(2 * row_means, rows, defined)
+        total += _stratum_sum(2 * row_means, rows, cells)
     else:
-        total += _stratum_sum(row_means, rows, defined)
-        total += _stratum_sum(column_means, columns, defined.T)
+        total += _stratum_sum(row_means, rows, cells)
+        total += _stratum_sum(column_means, columns, cells.T)
     return float(np.sqrt(total))
 
 
-def _stratum_sum(means: Floats, hot: Floats, defined: np.ndarray) -> float:
-    """Sum over classes a of s^2 / n of sum_b means[i, b], i in a, over the defined cells (a, b)."""
-    taken = hot @ defined  # [n, C]: 1 where example i's class a and b are a defined cell
+def _stratum_sum(means: Floats, hot: Floats, cells: Bools) -> float:
+    """Sum over classes a of s^2 / n of sum_b means[i, b], i in a, over the cells (a, b)."""
+    taken = hot @ cells  # [n, C]: 1 where example i's class a and b are one of the cells
     influence = np.where(taken > 0, np.nan_to_num(means), 0).sum(1, keepdims=True)
     variance = _sample_variance_of_mean(influence, hot)[:, 0]
-    return float(variance[defined.any(1)].sum())
+    return float(variance[cells.any(1)].sum())
 
 
 def _mean_of_cells(

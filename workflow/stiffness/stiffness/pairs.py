@@ -60,9 +60,12 @@ def select_pairs(
     train, validation = slice(0, num_train), slice(num_train, None)
     rows = validation if mode == "val-val" else train
     columns = train if mode == "train-train" else validation
-    block = np.nan_to_num(cosines[rows, columns].astype(np.float64), nan=0.0)
+    # One float64 copy of the block, changed in place: 72 MB of 3,000 x 3,000.
+    values = cosines[rows, columns].astype(np.float64)
+    values[np.isnan(values)] = 0
+    if metric == "sign":
+        np.sign(values, out=values)
     defined = np.isfinite(log_norms) if metric == "cosine" else np.ones(len(log_norms), bool)
-    values = np.sign(block) if metric == "sign" else block
     same_set = mode != "train-val"
     if same_set:
         np.fill_diagonal(values, 0)

@@ -106,6 +106,11 @@ def concatenated(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled or frames[:1], ignore_index=True)
 
 
+def in_layer(table: pd.DataFrame, layer: str) -> pd.DataFrame:
+    """The rows whose distances were measured in ``layer``."""
+    return table[table["layer"] == layer].drop(columns="layer")
+
+
 def _keyed(table: pd.DataFrame, key: Mapping[str, Any]) -> pd.DataFrame:
     keyed = table.copy()
     for position, (name, value) in enumerate(key.items()):

@@ -1,18 +1,21 @@
-"""The paper's vision networks (section 3.1) and their initialisation.
+"""The paper's networks (section 3.1) and their initialisation.
 
 The paper names Keras for its networks but neither initialisation nor padding; Keras's defaults
 (Glorot uniform with zero biases, "valid" padding) are ours, PyTorch's are options.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from stiffness.errors import StiffnessError
+from stiffness.hub import load_pretrained, reason
+from stiffness.inputs import MASK, call, take, trimmed
 
 
 @dataclass(frozen=True)
@@ -20,19 +23,40 @@ class ModelSpec:
     """A network as config.yaml describes it.
 
     Attributes:
-        name: "fc", "cnn" or "resnet20v1".
+        name: "fc", "cnn", "resnet20v1", or "transformer" (a pretrained one of ``transformers``
+            with a new classification head, unless it has one for as many classes).
+        path: of the transformer: a local folder, or a name on the Hugging Face hub.
         initialization: "glorot_uniform" (Keras's default) or "pytorch".
         padding: of the CNN's convolutions, "valid" (Keras's default) or "same".
         batch_norm: for the ResNet; the paper uses none.
+        input_scale: "unit_norm" (|X| = 1, section 3.1) or "unit_variance": the network's first act
+            is to multiply X by the square root of its number of values. A deep network without
+            batch normalisation needs it: its signal would be 55 times too small on 32 x 32 x 3.
+        zero_init_residual: the last convolution of every residual branch starts at 0, so that the
+            ResNet starts shallow; without batch normalisation it learns much faster.
     """
 
     name: str
     initialization: str = "glorot_uniform"
     padding: str = "valid"
     batch_norm: bool = False
+    input_scale: str = "unit_norm"
+    zero_init_residual: bool = False
+    path: str = ""
 
 
-def build_fc(input_shape: tuple[int, int, int], num_classes: int, spec: ModelSpec) -> nn.Module:
+class Scale(nn.Module):
+    """Multiplication by a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs * self.factor
+
+
+def build_fc(input_shape: tuple[int, int, int], num_classes: int, spec: ModelSpec) -> nn.Sequential:
     """X -> 500 -> 300 -> 100 -> y with ReLU."""
     del spec
     widths = [math.prod(input_shape), 500, 300, 100, num_classes]
@@ -42,7 +66,9 @@ def build_fc(input_shape: tuple[int, int, int], num_classes: int, spec: ModelSpe
     return nn.Sequential(*layers[:-1])
 
 
-def build_cnn(input_shape: tuple[int, int, int], num_classes: int, spec: ModelSpec) -> nn.Module:
+def build_cnn(
+    input_shape: tuple[int, int, int], num_classes: int, spec: ModelSpec
+) -> nn.Sequential:
     """Three 3x3 convolutions (16, 32, 32), each followed by 2x2 max pooling, then one linear layer.
 
     ReLU comes after the pooling: max(relu(x)) = relu(max(x)), on a quarter of the values.
@@ -91,7 +117,7 @@ class BasicBlock(nn.Module):
 
 def build_resnet20v1(
     input_shape: tuple[int, int, int], num_classes: int, spec: ModelSpec
-) -> nn.Module:
+) -> nn.Sequential:
     """ResNet20v1 as in the Keras example: 3 stages of 3 blocks, 16/32/64 channels."""
     layers: list[nn.Module] = [nn.Conv2d(input_shape[0], 16, 3, padding=1)]
     layers += [nn.BatchNorm2d(16)] if spec.batch_norm else []
@@ -106,7 +132,7 @@ def build_resnet20v1(
     return nn.Sequential(*layers, pool, nn.Flatten(), nn.Linear(width, num_classes))
 
 
-_BUILDERS: dict[str, Callable[[tuple[int, int, int], int, ModelSpec], nn.Module]] = {
+_BUILDERS: dict[str, Callable[[tuple[int, int, int], int, ModelSpec], nn.Sequential]] = {
     "fc": build_fc,
     "cnn": build_cnn,
     "resnet20v1": build_resnet20v1,
@@ -114,19 +140,32 @@ _BUILDERS: dict[str, Callable[[tuple[int, int, int], int, ModelSpec], nn.Module]
 
 
 def build_model(
-    spec: ModelSpec, input_shape: tuple[int, int, int], num_classes: int, seed: int
+    spec: ModelSpec,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    seed: int,
+    data_dir: str | Path = ".",
 ) -> nn.Module:
     """Build and initialise a network, in evaluation mode, on the CPU.
 
     Args:
-        input_shape: (channels, height, width).
+        input_shape: (channels, height, width) of images; () of tokens.
         seed: of the initialisation; torch's global generator is left as it was.
+        data_dir: where a transformer's folder is looked for.
 
     Raises:
-        StiffnessError: unknown name or initialisation, or an image too small.
+        StiffnessError: unknown name or initialisation, an image too small, inputs of the wrong
+            kind, or a transformer that cannot be had.
     """
+    if (spec.name == "transformer") != (not input_shape):
+        given = "tokens" if not input_shape else "images"
+        raise StiffnessError(f"model: {spec.name!r} does not take {given}")
+    if spec.name == "transformer":
+        return _build_transformer(spec, num_classes, seed, data_dir)
+    assert len(input_shape) == 3
     if spec.name not in _BUILDERS:
-        raise StiffnessError(f"model: unknown {spec.name!r}; known: {', '.join(_BUILDERS)}")
+        known = ", ".join([*_BUILDERS, "transformer"])
+        raise StiffnessError(f"model: unknown {spec.name!r}; known: {known}")
     if spec.initialization not in ("glorot_uniform", "pytorch"):
         raise StiffnessError(
             f"model: unknown initialization {spec.initialization!r}; known: glorot_uniform, pytorch"
@@ -134,13 +173,94 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _BUILDERS[spec.name](input_shape, num_classes, spec)
+        if spec.input_scale == "unit_variance":
+            model = nn.Sequential(Scale(math.sqrt(math.prod(input_shape))), *model)
         if spec.initialization == "glorot_uniform":
             for module in model.modules():
                 if isinstance(module, nn.Linear | nn.Conv2d):
                     nn.init.xavier_uniform_(module.weight)
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
+        if spec.zero_init_residual:
+            for module in model.modules():
+                if isinstance(module, BasicBlock):
+                    nn.init.zeros_(module.body[3].weight)  # type: ignore[arg-type]
     return model.eval()
+
+
+def _build_transformer(
+    spec: ModelSpec, num_classes: int, seed: int, data_dir: str | Path
+) -> nn.Module:
+    """Pretrained but for the head, which ``transformers`` initialises from torch's generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, loaded = load_pretrained(
+            "AutoModelForSequenceClassification",
+            "model.path",
+            spec.path,
+            data_dir,
+            num_labels=num_classes,
+            ignore_mismatched_sizes=True,  # a head for another number of classes is replaced
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    # transformers draws whatever the file lacks. Of a head and a pooler that is meant.
+    drawn = {*loaded["missing_keys"], *(entry[0] for entry in loaded["mismatched_keys"])}
+    encoder = {f"{model.base_model_prefix}.{name}" for name in model.base_model.state_dict()}
+    lacking = sorted(name for name in drawn & encoder if "pooler" not in name)
+    if lacking:
+        raise StiffnessError(
+            f"model.path: {spec.path!r}: the weights there lack {len(lacking)} of the network's "
+            f"tensors, such as {lacking[0]}, or have them in another shape; take a network whose "
+            "config.json fits its weights"
+        )
+    built: nn.Module = model
+    return built.eval()
+
+
+def check_tokens(model: nn.Module, inputs: Mapping[str, torch.Tensor], path: str) -> None:
+    """Whether a transformer takes these tokens, [N, T] by name, at all.
+
+    Args:
+        path: of the network, for messages.
+
+    Raises:
+        StiffnessError: tokens beyond its vocabulary, texts longer than its positions, or anything
+            else that it refuses.
+    """
+    known = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    largest = int(inputs["input_ids"].max())
+    if largest >= known:
+        raise StiffnessError(
+            f"tokenizer: gives token number {largest}, but the network {path!r} knows {known} "
+            "tokens; take the network's own tokenizer"
+        )
+    lengths = inputs[MASK].sum(1)
+    longest, room = int(lengths.max()), _positions(model)
+    if room is not None and longest > room:
+        raise StiffnessError(
+            f"max_length: there are texts of {longest} tokens, but the network {path!r} has room "
+            f"for {room}; set max_length to {room} or less"
+        )
+    try:
+        with torch.inference_mode():
+            call(model, trimmed(take(inputs, lengths.argsort(descending=True)[:2])))
+    except Exception as error:  # whatever a network's own code raises
+        raise StiffnessError(
+            f"model.path: the network {path!r} does not take the tokenizer's tokens "
+            f"({', '.join(inputs)}): {reason(error)}; take the network's own tokenizer"
+        ) from None
+
+
+def _positions(model: nn.Module) -> int | None:
+    """How many tokens a text may have; None where that is not limited, or not said."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa counts from the number after the padding's.
+            first = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - first
+    return getattr(model.config, "max_position_embeddings", None)
 
 
 def load_weights(

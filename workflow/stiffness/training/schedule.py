@@ -1,25 +1,34 @@
 """Which steps get a checkpoint, and how epochs are grouped into jobs. No torch here."""
 
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 
 def checkpoint_steps(
-    start: int, end: int, steps_per_epoch: int, early_checkpoints: int
+    start: int,
+    end: int,
+    steps_per_epoch: int,
+    early_checkpoints: int,
+    checkpoint_interval: float = 1,
 ) -> list[int]:
     """Steps to keep in epochs ``start`` to ``end``.
 
-    The end of every epoch; for ``start == 0`` also the initialisation, the first step and up to
-    ``early_checkpoints`` log-spaced steps between it and the end of the first epoch (section 4.1:
-    initialisation, very early, ...). Where the epoch is short, some of them fall together.
+    Every ``checkpoint_interval`` epochs, which may be a fraction, and at ``end``; for
+    ``start == 0`` also the initialisation, the first step and up to ``early_checkpoints``
+    log-spaced steps between it and the end of the first epoch (section 4.1: initialisation, very
+    early, ...). Where steps are few, some of them fall together.
     """
-    steps = [epoch * steps_per_epoch for epoch in range(start + 1, end + 1)]
-    if start > 0:
-        return steps
-    ratio = steps_per_epoch ** (1 / (early_checkpoints + 1))
-    early = {round(ratio**power) for power in range(early_checkpoints + 1)}
-    return sorted({0, *steps} | {step for step in early if step < steps_per_epoch})
+    first, last = start * steps_per_epoch, end * steps_per_epoch
+    between = checkpoint_interval * steps_per_epoch
+    numbers = range(math.floor(first / between), math.ceil(last / between) + 1)
+    steps = {last} | {step for step in (round(k * between) for k in numbers) if first < step < last}
+    if start == 0:
+        ratio = steps_per_epoch ** (1 / (early_checkpoints + 1))
+        early = {round(ratio**power) for power in range(early_checkpoints + 1)}
+        steps |= {0} | {step for step in early if step < steps_per_epoch}
+    return sorted(steps)
 
 
 def segment_name(start: int, end: int) -> str:

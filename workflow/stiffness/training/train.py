@@ -1,4 +1,6 @@
-"""Adam on cross-entropy at a constant rate, with checkpoints (sections 3.1 and 3.2).
+"""Gradient descent on cross-entropy, with checkpoints (sections 3.1 and 3.2).
+
+The paper's optimiser is Adam at a constant rate; others, and a linear warm-up, are options.
 
 A run is a chain of segments. A segment starts from the state the one before it left and writes
 one folder: a checkpoint a kept step, a table of losses and accuracies, and the state to go on
@@ -13,6 +15,7 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +34,8 @@ from stiffness.files import (
     write_table,
     write_tensors,
 )
-from stiffness.training.models import ModelSpec, build_model, load_weights
+from stiffness.inputs import MASK, Inputs, call, named, place, take, trimmed
+from stiffness.training.models import ModelSpec, build_model, check_tokens, load_weights
 from stiffness.training.schedule import checkpoint_steps
 
 STATE = "state.safetensors"
@@ -47,6 +51,45 @@ HISTORY_COLUMNS = [
     "chance_accuracy",
 ]
 _EVALUATION_BATCH = 250
+_POOL = 50  # batches whose texts are sorted by length
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """How a gradient becomes an update.
+
+    Attributes:
+        name: "adam", "adamw" or "sgd".
+        momentum: of SGD.
+        weight_decay: of all parameters; an L2 penalty with Adam and SGD, decoupled with AdamW.
+        warmup_epochs: over which the rate rises linearly from 0; constant after them.
+    """
+
+    name: str = "adam"
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    warmup_epochs: float = 0.0
+
+    def build(self, parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
+        """The optimiser; its rate is set again at every step of a warm-up.
+
+        Raises:
+            StiffnessError: unknown name.
+        """
+        if self.name == "sgd":
+            return torch.optim.SGD(
+                parameters,
+                learning_rate,
+                momentum=self.momentum,
+                weight_decay=self.weight_decay,
+                fused=True,
+            )
+        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        if self.name not in kinds:
+            raise StiffnessError(f"optimizer: unknown {self.name!r}; known: adam, adamw, sgd")
+        return kinds[self.name](
+            parameters, learning_rate, weight_decay=self.weight_decay, fused=True
+        )
 
 
 @dataclass(frozen=True)
@@ -54,7 +97,10 @@ class TrainingSpec:
     """Everything that decides a run's weights, apart from the data and the number of epochs.
 
     Attributes:
+        early_checkpoints, checkpoint_interval: see ``checkpoint_steps``.
         augmentation: "none" or "crop_flip" (4 pixels of padding, random crop, random flip).
+        mixed_precision: bfloat16 products in training; losses, accuracies and weights stay float32.
+        history_examples: at most this many examples of each set give losses and accuracies; 0: all.
     """
 
     model: ModelSpec
@@ -62,7 +108,11 @@ class TrainingSpec:
     seed: int
     batch_size: int
     early_checkpoints: int
+    checkpoint_interval: float = 1
     augmentation: str = "none"
+    optimizer: OptimizerSpec = OptimizerSpec()
+    mixed_precision: bool = False
+    history_examples: int = 0
 
 
 def checkpoint_name(step: int) -> str:
@@ -79,12 +129,14 @@ def train_segment(
     output: str | Path,
     device: torch.device,
     label: str = "",
+    data_dir: str | Path = ".",
 ) -> None:
     """Train epochs ``start + 1`` to ``end`` and write the folder ``output``.
 
     Args:
         previous: the folder of the segment that ends at ``start``; None for ``start == 0``.
         label: leads the progress lines, which go to standard error once an epoch.
+        data_dir: where a pretrained model's folder is looked for.
 
     A loss that is not finite ends the run: it is recorded in the history and no weights are kept
     from there on.
@@ -95,8 +147,8 @@ def train_segment(
     output = Path(output)
     work = output.parent / f".{output.name}.unfinished"
     with full_float32():
-        run = _Run(arrays, spec, device)
-        run.start(start, previous)
+        run = _Run(arrays, spec, device, data_dir)
+        run.start(start, end, previous)
         run.resume(work, start, previous)
         began, first = time.perf_counter(), run.epoch
         while run.epoch < end and not run.diverged:
@@ -117,17 +169,20 @@ def train_segment(
 class _Run:
     """Model, optimiser, data on the device, and the history so far."""
 
-    def __init__(self, arrays: Arrays, spec: TrainingSpec, device: torch.device) -> None:
-        self.spec, self.device = spec, device
-        shape = tuple(arrays.train_inputs.shape[1:])
+    def __init__(
+        self, arrays: Arrays, spec: TrainingSpec, device: torch.device, data_dir: str | Path
+    ) -> None:
+        self.spec, self.device, self.arrays = spec, device, arrays
         self.num_classes = len(arrays.class_names)
-        self.model = build_model(spec.model, shape, self.num_classes, spec.seed).to(device)  # type: ignore[arg-type]
+        model = build_model(spec.model, arrays.shape, self.num_classes, spec.seed, data_dir)
+        for inputs in (arrays.train_inputs, arrays.validation_inputs):
+            if isinstance(inputs, Mapping):
+                check_tokens(model, inputs, spec.model.path)
+        self.initial_digest = _digest(model.state_dict().values())
         # Pooling and convolutions on the CPU are several times faster in this layout.
-        self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=float(spec.learning_rate), fused=True
-        )
-        self.normalization = arrays.normalization
+        self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.learning_rate = float(spec.learning_rate)
+        self.optimizer = spec.optimizer.build(list(self.model.parameters()), self.learning_rate)
         self.inputs = {
             "train": self._place(arrays.train_inputs),
             "validation": self._place(arrays.validation_inputs),
@@ -136,13 +191,15 @@ class _Run:
             "train": arrays.train_targets.to(device),
             "validation": arrays.validation_targets.to(device),
         }
-        self.raw = arrays.train_inputs.to(device) if spec.augmentation == "crop_flip" else None
+        self.judged = {split: self._judged(split) for split in self.inputs}
+        self.raw = self._raw()
         self.steps_per_epoch = math.ceil(len(arrays.train_targets) / spec.batch_size)
         counts = torch.bincount(arrays.train_targets, minlength=self.num_classes).double()
         shares = counts / counts.sum()
         self.chance_loss = float(-torch.special.xlogy(shares, shares).sum())
         self.chance_accuracy = float(shares.max())
-        self.data_digest = _digest(arrays)
+        self.data_digest = _digest(_tensors(arrays))
+        self.keep: frozenset[int] = frozenset()
         self.step = 0
         self.history: list[dict[Any, Any]] = []
         self.diverged = False
@@ -151,12 +208,41 @@ class _Run:
     def epoch(self) -> int:
         return self.step // self.steps_per_epoch
 
-    def _place(self, inputs: torch.Tensor) -> torch.Tensor:
-        placed = self.normalization(inputs.to(self.device))
-        return placed.contiguous(memory_format=torch.channels_last)
+    def _place(self, inputs: Inputs) -> Inputs:
+        placed = self.arrays.prepared(place(inputs, self.device))
+        if isinstance(placed, torch.Tensor):
+            return placed.contiguous(memory_format=torch.channels_last)
+        return placed
 
-    def start(self, start: int, previous: str | Path | None) -> None:
-        """Load the state the previous segment left."""
+    def _raw(self) -> torch.Tensor | None:
+        """The images that augmentation starts from."""
+        if self.spec.augmentation != "crop_flip":
+            return None
+        if not isinstance(self.arrays.train_inputs, torch.Tensor):
+            raise StiffnessError("augmentation: crop_flip is for images; set augmentation: none")
+        return self.arrays.train_inputs.to(self.device)
+
+    def _judged(self, split: str) -> tuple[Inputs, torch.Tensor]:
+        """Inputs and targets that losses and accuracies are measured on: all, or a fixed draw."""
+        inputs, targets = self.inputs[split], self.targets[split]
+        chosen = torch.arange(len(targets))
+        if 0 < self.spec.history_examples < len(targets):
+            generator = torch.Generator().manual_seed(_mix(self.spec.seed, -1))
+            chosen = torch.randperm(len(targets), generator=generator)
+            chosen = chosen[: self.spec.history_examples]
+        elif isinstance(inputs, torch.Tensor):
+            return inputs, targets
+        chosen = chosen.to(self.device)
+        if not isinstance(inputs, torch.Tensor) and MASK in inputs:
+            # Neighbours of one length need little padding.
+            chosen = chosen[inputs[MASK][chosen].sum(1).argsort(stable=True)]
+        return take(inputs, chosen), targets[chosen]
+
+    def start(self, start: int, end: int, previous: str | Path | None) -> None:
+        """Choose the steps to keep, and load the state the previous segment left."""
+        early, interval = self.spec.early_checkpoints, self.spec.checkpoint_interval
+        steps = checkpoint_steps(start, end, self.steps_per_epoch, early, interval)
+        self.keep = frozenset(steps)
         if previous is None:
             return
         self._load(Path(previous), keep_history=False)
@@ -167,7 +253,12 @@ class _Run:
 
     def resume(self, work: Path, start: int, previous: str | Path | None) -> None:
         """Go on from an interrupted attempt at this same segment, if there is one."""
-        origin = read_metadata(Path(previous) / STATE)["fingerprint"] if previous else ""
+        # A pretrained network's folder may have changed since the attempt.
+        origin = (
+            read_metadata(Path(previous) / STATE)["fingerprint"]
+            if previous
+            else self.initial_digest
+        )
         described = json.dumps([asdict(self.spec), start, self.data_digest, origin, _code_digest()])
         self.fingerprint = hashlib.sha256(described.encode()).hexdigest()
         try:
@@ -225,38 +316,61 @@ class _Run:
         with torch.random.fork_rng(devices=[] if self.device.type == "cpu" else [self.device]):
             torch.manual_seed(_mix(self.spec.seed, self.epoch))
             order = torch.randperm(len(self.targets["train"]), generator=generator)
-            keep = set(
-                checkpoint_steps(
-                    self.epoch, self.epoch + 1, self.steps_per_epoch, self.spec.early_checkpoints
-                )
-            )
             self.model.train()
-            for batch in order.to(self.device).split(self.spec.batch_size):
+            for batch in self._batches(order, generator):
                 inputs = self._augmented(batch, generator)
-                outputs = self.model(inputs)
-                loss = nn.functional.cross_entropy(outputs, self.targets["train"][batch])
+                with torch.autocast(
+                    self.device.type, torch.bfloat16, enabled=self.spec.mixed_precision
+                ):
+                    outputs = call(self.model, inputs)
+                loss = nn.functional.cross_entropy(outputs.float(), self.targets["train"][batch])
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
+                self._warm_up()
                 self.optimizer.step()
                 self.step += 1
-                if self.step in keep:
+                if self.step in self.keep:
                     self._record(work)
                     if self.diverged:
                         return
                     self.model.train()
 
-    def _augmented(self, batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def _batches(self, order: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
+        """``order`` cut into batches; texts of like length together, so that little is padding."""
+        inputs, size = self.arrays.train_inputs, self.spec.batch_size
+        if isinstance(inputs, torch.Tensor) or MASK not in inputs:
+            return list(order.to(self.device).split(size))
+        lengths = inputs[MASK].sum(1)
+        # At least four pools: sorted as a whole, a small set would fall into the same batches.
+        pools = order.split(max(1, min(_POOL, len(order) // (4 * size))) * size)
+        batches = [
+            batch
+            for pool in pools
+            for batch in pool[lengths[pool].argsort(stable=True)].split(size)
+        ]
+        shuffled = torch.randperm(len(batches), generator=generator).tolist()
+        return [batches[number].to(self.device) for number in shuffled]
+
+    def _warm_up(self) -> None:
+        """Set the rate of the next update, which is number ``step + 1``."""
+        steps = self.spec.optimizer.warmup_epochs * self.steps_per_epoch
+        share = min(1.0, (self.step + 1) / steps) if steps > 0 else 1.0
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * share
+
+    def _augmented(self, batch: torch.Tensor, generator: torch.Generator) -> Inputs:
         if self.raw is None:
-            return self.inputs["train"][batch]
+            return trimmed(take(self.inputs["train"], batch))
+        assert self.arrays.normalization is not None
         # Augment the bytes and preprocess after it, so that |X| = 1 holds for what is trained on.
-        return crop_flip(self.raw[batch], self.normalization, generator)
+        return crop_flip(self.raw[batch], self.arrays.normalization, generator)
 
     def _record(self, work: Path) -> None:
-        """Append losses and accuracies on the whole training and validation set; keep weights."""
+        """Append losses and accuracies on the training and the validation set; keep weights."""
         self.model.eval()
         row: dict[str, float] = {"step": self.step, "epoch": self.step / self.steps_per_epoch}
         for split in ("train", "validation"):
-            loss, accuracy = _evaluate(self.model, self.inputs[split], self.targets[split])
+            loss, accuracy = _evaluate(self.model, *self.judged[split])
             row |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
         row |= {"chance_loss": self.chance_loss, "chance_accuracy": self.chance_accuracy}
         self.history.append(row)
@@ -296,13 +410,13 @@ def crop_flip(
 
 
 @torch.inference_mode()
-def _evaluate(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[float, float]:
+def _evaluate(model: nn.Module, inputs: Inputs, targets: torch.Tensor) -> tuple[float, float]:
     """Mean cross-entropy and accuracy."""
     loss = torch.zeros((), dtype=torch.float64, device=targets.device)
     correct = torch.zeros((), dtype=torch.int64, device=targets.device)
-    batches = zip(inputs.split(_EVALUATION_BATCH), targets.split(_EVALUATION_BATCH), strict=True)
-    for batch, labels in batches:
-        outputs = model(batch)
+    for begin in range(0, len(targets), _EVALUATION_BATCH):
+        rows = slice(begin, begin + _EVALUATION_BATCH)
+        outputs, labels = call(model, trimmed(take(inputs, rows))), targets[rows]
         loss += nn.functional.cross_entropy(outputs.double(), labels, reduction="sum")
         correct += (outputs.argmax(1) == labels).sum()
     return float(loss) / len(targets), int(correct) / len(targets)
@@ -314,14 +428,18 @@ def _mix(seed: int, epoch: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _digest(arrays: Arrays) -> str:
-    digest = hashlib.sha256()
-    for tensor in (
-        arrays.train_inputs,
+def _tensors(arrays: Arrays) -> list[torch.Tensor]:
+    return [
+        *named(arrays.train_inputs, "").values(),
         arrays.train_targets,
-        arrays.validation_inputs,
+        *named(arrays.validation_inputs, "").values(),
         arrays.validation_targets,
-    ):
+    ]
+
+
+def _digest(tensors: Iterable[torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
@@ -334,12 +452,19 @@ def _code_digest() -> str:
 
 
 def _report(label: str, run: _Run, end: int, seconds_left: float) -> None:
-    row: dict[str, Any] = run.history[-1]
     minutes, seconds = divmod(round(seconds_left), 60)
+    scores = "no checkpoint yet"
+    if run.history:
+        row: dict[str, Any] = run.history[-1]
+        scores = (
+            f"loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}, "
+            f"validation loss {row['validation_loss']:.4f} "
+            f"accuracy {row['validation_accuracy']:.4f}"
+        )
+        if row["step"] != run.step:
+            scores += f" (at epoch {row['epoch']:g})"
     print(
-        f"{label} epoch {run.epoch}/{end}: loss {row['train_loss']:.4f} "
-        f"accuracy {row['train_accuracy']:.4f}, validation loss {row['validation_loss']:.4f} "
-        f"accuracy {row['validation_accuracy']:.4f}, {minutes}:{seconds:02d} left",
+        f"{label} epoch {run.epoch}/{end}: {scores}, {minutes}:{seconds:02d} left",
         file=sys.stderr,
         flush=True,
     )

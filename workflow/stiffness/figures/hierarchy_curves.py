@@ -1,0 +1,67 @@
+"""Stiffness within classes, super-classes and super-super-classes against epoch (figure 9)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from stiffness.figures import style
+from stiffness.stiffness.pairs import METRICS
+
+# Quantities of the summary table by what the paper calls them (section 4.2).
+_NAMES = {
+    "within": "same class",
+    "super_class": "same super-class, different classes",
+    "super_super_class": "same super-super-class,\ndifferent super-classes",
+    "between": "any two different classes\n(baseline)",
+}
+
+
+def draw(
+    runs: pd.DataFrame,
+    summary: pd.DataFrame,
+    learning_rate: str,
+    options: Mapping[str, Any],
+    outputs: Sequence[str | Path],
+) -> None:
+    """A panel a metric, a curve an average, for the mean of the reference learning rate's seeds.
+
+    Args:
+        runs, summary: an experiment's tables; its data set has a hierarchy.
+        options: width, height (inches), colors (an average each), pair_mode.
+    """
+    _, status = style.reference_run(runs, learning_rate)
+    layout = ConstrainedLayoutEngine(w_pad=0.1)
+    figure = plt.figure(figsize=(options["width"], options["height"]), layout=layout)
+    mode = style.MODE_NAMES[options["pair_mode"]]
+    title = (
+        f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}, {mode} pairs, 95 % intervals"
+    )
+    if status != style.OK:
+        style.refuse_dead(figure, title, status)
+        style.save(figure, outputs)
+        return
+    rows = summary[
+        (summary["lr"] == learning_rate)
+        & (summary["status"] == style.OK)
+        & (summary["pair_mode"] == options["pair_mode"])
+    ]
+    axes = figure.subplots(1, len(METRICS), sharex=True)
+    for axis, metric in zip(axes, METRICS, strict=True):
+        for (quantity, name), color in zip(_NAMES.items(), options["colors"], strict=True):
+            one = rows[(rows["metric"] == metric) & (rows["quantity"] == quantity)]
+            if len(one):
+                dashes = "--" if quantity == "between" else "-"
+                mean = style.seed_mean(one, ["epoch"])
+                style.curve(axis, mean, "epoch", color, name, ls=dashes)
+        axis.axhline(0, color="0.6", lw=0.6, zorder=0)
+        axis.set_ylabel(style.METRIC_NAMES[metric])
+        axis.set_xlabel("epoch")
+    style.epoch_axis(axes[0], rows["epoch"])
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=len(labels), loc="outside lower center")
+    figure.suptitle(title, fontsize=8)
+    style.save(figure, outputs)

@@ -1,0 +1,127 @@
+"""What layers of a network make of its inputs, for distances between examples (first version of
+the paper: distance in a layer's activations instead of the input)."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stiffness.data.evaluation import Evaluation
+from stiffness.device import full_float32
+from stiffness.errors import StiffnessError
+from stiffness.files import read_tensors, replacing_directory, write_json, write_tensors
+from stiffness.gradients.models import (
+    Inputs,
+    call,
+    length,
+    place,
+    refuse_training_mode,
+    take,
+)
+from stiffness.inputs import MASK, trimmed
+from stiffness.training.models import ModelSpec, build_model, load_weights
+
+_CHUNK = 100
+
+
+@torch.inference_mode()
+def representations(
+    model: nn.Module, inputs: Inputs, layers: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    """float32 [N, D] a layer: its output, flattened.
+
+    Tokens' outputs [N, T, D] are averaged over the tokens that are not padding, so that padding
+    changes nothing. Of a layer that is called several times, the last call counts.
+
+    Args:
+        model: in evaluation mode.
+        layers: names as in ``model.named_modules()``.
+
+    Raises:
+        StiffnessError: no such layer, one that is never called (a list of layers), one whose output
+            is not a tensor with a row an example, or a network in training mode.
+    """
+    refuse_training_mode(model)
+    modules = {name: module for name, module in model.named_modules() if name}
+    for layer in layers:
+        if layer not in modules:
+            near = difflib.get_close_matches(layer, modules, n=3) or list(modules)[:3]
+            raise StiffnessError(
+                f"distance_layers: the network has no layer {layer!r}; close: {', '.join(near)}"
+            )
+    found: dict[str, list[torch.Tensor]] = {layer: [] for layer in layers}
+    last: dict[str, Any] = {}
+    handles = [
+        modules[layer].register_forward_hook(
+            lambda _, __, output, layer=layer: last.__setitem__(layer, output)
+        )
+        for layer in layers
+    ]
+    try:
+        with full_float32():
+            for begin in range(0, length(inputs), _CHUNK):
+                batch = trimmed(take(inputs, slice(begin, begin + _CHUNK)))
+                last.clear()
+                call(model, batch)
+                for layer in layers:
+                    found[layer].append(_flat(last.get(layer), batch, layer))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {layer: torch.cat(parts) for layer, parts in found.items()}
+
+
+def _flat(output: Any, batch: Inputs, layer: str) -> torch.Tensor:
+    # Layers of transformers return tuples and mappings, activations first.
+    if isinstance(output, Mapping):
+        output = next(iter(output.values()), None)
+    elif isinstance(output, tuple | list):
+        output = output[0] if output else None
+    if not isinstance(output, torch.Tensor) or output.ndim < 2 or len(output) != length(batch):
+        raise StiffnessError(
+            f"distance_layers: layer {layer!r} gives no tensor with a row an example; name a layer "
+            "within it, or around it"
+        )
+    if isinstance(batch, Mapping) and MASK in batch and output.ndim > 2:
+        mask = batch[MASK].to(output.dtype)[:, :, None]
+        if output.ndim != 3 or mask.shape[1] != output.shape[1]:
+            raise StiffnessError(
+                f"distance_layers: the output of layer {layer!r}, {list(output.shape)}, does not "
+                "have a vector a token; name another"
+            )
+        output = (output * mask).sum(1) / mask.sum(1)
+    return output.flatten(1).float().cpu()
+
+
+def represent_segment(
+    checkpoints: str | Path,
+    evaluation: Evaluation,
+    model_spec: ModelSpec,
+    layers: Sequence[str],
+    output: str | Path,
+    device: torch.device,
+    data_dir: str | Path = ".",
+) -> None:
+    """Write ``output``/step=*.safetensors, a tensor [N, D] a layer, for every checkpoint.
+
+    Raises:
+        StiffnessError: a checkpoint is unreadable or belongs to another model, or no such layer.
+    """
+    classes = len(evaluation.class_names)
+    model = build_model(model_spec, evaluation.shape, classes, 0, data_dir).to(device)
+    inputs = place(evaluation.inputs, device)
+    steps = []
+    with replacing_directory(output) as folder:
+        for path in sorted(Path(checkpoints).glob("step=*.safetensors")):
+            weights, metadata = read_tensors(path)
+            load_weights(model, weights, str(path), str(model_spec))
+            write_tensors(
+                folder / path.name,
+                representations(model, inputs, layers),
+                {"step": metadata["step"]},
+            )
+            steps.append(metadata["step"])
+        write_json(folder / "steps.json", steps)

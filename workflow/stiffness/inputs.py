@@ -1,0 +1,96 @@
+"""What a network is given (a tensor of images, or named tensors of tokens), and calling it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from stiffness.errors import StiffnessError
+
+Inputs = torch.Tensor | Mapping[str, torch.Tensor]
+
+MASK = "attention_mask"
+
+
+def length(inputs: Inputs) -> int:
+    """Number of examples.
+
+    Raises:
+        StiffnessError: the tensors of a dict disagree.
+    """
+    tensors = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    lengths = {name: len(value) for name, value in tensors.items()}
+    if len(set(lengths.values())) > 1:
+        raise StiffnessError(f"inputs: of different lengths: {lengths}")
+    return next(iter(lengths.values()), 0)
+
+
+def take(inputs: Inputs, rows: slice | torch.Tensor) -> Inputs:
+    """The examples in ``rows``: a slice, or their numbers."""
+    if isinstance(inputs, Mapping):
+        return {name: value[rows] for name, value in inputs.items()}
+    return inputs[rows]
+
+
+def place(inputs: Inputs, device: torch.device) -> Inputs:
+    """The same inputs on ``device``."""
+    if isinstance(inputs, Mapping):
+        return {name: value.to(device) for name, value in inputs.items()}
+    return inputs.to(device)
+
+
+def call(
+    model: nn.Module, inputs: Inputs, parameters: Mapping[str, torch.Tensor] | None = None
+) -> torch.Tensor:
+    """The outputs of ``model``; a dict is passed by keyword, and ``.logits`` taken where there are.
+
+    Args:
+        parameters: used in place of the model's own, by name.
+    """
+    args, keywords = ((), dict(inputs)) if isinstance(inputs, Mapping) else ((inputs,), {})
+    outputs: Any
+    if parameters is None:
+        outputs = model(*args, **keywords)
+    else:
+        outputs = torch.func.functional_call(model, dict(parameters), args, keywords)
+    return outputs.logits if hasattr(outputs, "logits") else outputs
+
+
+def joined(first: Inputs, second: Inputs) -> Inputs:
+    """The examples of ``first``, then those of ``second``, which has the same names."""
+    if isinstance(first, Mapping):
+        assert isinstance(second, Mapping)
+        return {name: torch.cat([value, second[name]]) for name, value in first.items()}
+    assert isinstance(second, torch.Tensor)
+    return torch.cat([first, second])
+
+
+def trimmed(inputs: Inputs) -> Inputs:
+    """Tokens [N, T] without the padding that all N examples share; images as they are."""
+    if not isinstance(inputs, Mapping) or MASK not in inputs:
+        return inputs
+    used = inputs[MASK].any(0).nonzero()
+    longest = int(used.max()) + 1 if len(used) else 1
+    return {name: value[:, :longest] for name, value in inputs.items()}
+
+
+def named(inputs: Inputs, prefix: str) -> dict[str, torch.Tensor]:
+    """As tensors to write to a file: ``prefix``, or ``prefix``/name for every name."""
+    if isinstance(inputs, Mapping):
+        return {f"{prefix}/{name}": value for name, value in inputs.items()}
+    return {prefix: inputs}
+
+
+def unnamed(tensors: Mapping[str, torch.Tensor], prefix: str) -> Inputs:
+    """What ``named`` was given.
+
+    Raises:
+        KeyError: there is neither.
+    """
+    inner = {
+        name[len(prefix) + 1 :]: value
+        for name, value in tensors.items()
+        if name.startswith(f"{prefix}/")
+    }
+    return inner or tensors[prefix]
