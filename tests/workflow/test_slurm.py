@@ -15,7 +15,12 @@ import pytest
 from conftest import Outcome, Project, of_tiny
 from slurm_cluster import NODES, cluster, reason_not_to
 
-pytestmark = pytest.mark.slurm
+WHY_NOT = (
+    reason_not_to()
+    if importlib.util.find_spec("snakemake_executor_plugin_slurm")
+    else "no Slurm plugin of Snakemake: pip install -r envs/requirements-slurm.txt"
+)
+pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
 
 PROFILE = ("--profile", "profiles/slurm", "--configfile", "tiny.yaml")
 # A user's overrides: here files appear at once, and jobs are short.
@@ -49,10 +54,6 @@ class Run:
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[dict[str, str]]:
     """The environment of a running cluster."""
-    if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
-        pytest.skip("no Slurm plugin of Snakemake: pip install -r envs/requirements-slurm.txt")
-    if reason := reason_not_to():
-        pytest.skip(reason)
     with cluster() as environment:
         yield {key: value for key, value in environment.items() if key != "PYTHONPATH"}
 
