@@ -75,8 +75,8 @@ class Fallback:
         how = "torch.func.vmap" if self.vmapped else "one backward pass an example"
         warnings.warn(
             f"{type(self.model).__name__}: no fast path for {listed} ({numbers:,} of "
-            f"{everything:,} trainable parameters): their gradients come from {how}, exact but slower, and take "
-            f"{sum(self.sizes.values()) / 2**20:.3g} MiB an example",
+            f"{everything:,} trainable parameters): their gradients come from {how}, exact but "
+            f"slower, and take {sum(self.sizes.values()) / 2**20:.3g} MiB an example",
             StiffnessWarning,
             stacklevel=2,
         )
