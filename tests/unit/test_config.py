@@ -62,6 +62,7 @@ def test_defaults_are_filled_in_key_by_key(config):
         "train": 3000,
         "validation": 3000,
         "seed": 0,
+        "all": "none",
     }
     assert experiments["mnist_cnn"]["model"]["padding"] == "valid"
 

@@ -153,3 +153,21 @@ def test_a_dead_run_is_named_and_its_figures_are_still_drawn(built):
     for kind in KINDS:
         assert (folder / f"figures/{PICTURES[kind]}.png").stat().st_size > 0
         assert (folder / f"figures/{PICTURES[kind]}.pdf").stat().st_size > 0
+
+
+def test_the_whole_training_set_is_measured_where_asked_for(built):
+    figure = "results/tiny/figures/whole_set.png"
+    assert "evaluation.all" in built.run(figure).errors[0]
+    built.configure({"experiments": {"tiny": {"evaluation": {"all": "stages"}}}})
+    assert built.plan(figure) == {"whole_set": 2, "whole_set_figure": 1}
+    built.build(figure)
+    run = built.folder / "results/tiny/lr=1e-3/seed=0"
+    parts = [read_table(run / f"whole_set/{segment}.parquet") for segment in SEGMENTS]
+    table = pd.concat(parts, ignore_index=True)
+    assert set(table["step"]) == {0, 1, 38, 76}  # the checkpoints nearest to the stages
+    assert set(table["n_examples"]) == {1200}
+    assert len(table) == 4 * 10 * 10
+    assert (built.folder / figure).stat().st_size > 0
+    # A stage fewer reruns what is measured at stages, not what is measured at every checkpoint.
+    built.configure({"experiments": {"tiny": {"evaluation": {"all": "checkpoints"}}}})
+    assert built.plan(figure) == {"whole_set": 2, "whole_set_figure": 1}

@@ -274,6 +274,32 @@ def reference_classes(wildcards):
     ]
 
 
+def run_histories(wildcards):
+    """Histories of all segments of a run that decide which checkpoints stand for its stages."""
+    if not whole_set_stages(wildcards):
+        return []
+    chain = segments(wildcards.experiment, wildcards.lr, wildcards.seed)
+    return [f"{RUN}/checkpoints/{segment}/history.parquet" for segment in chain]
+
+
+def whole_set_stages(wildcards):
+    """Stages at which the whole training set is measured; nothing for every checkpoint."""
+    entry = EXPERIMENTS[wildcards.experiment]
+    return entry["stages"] if entry["evaluation"]["all"] == "stages" else []
+
+
+def reference_whole_set(wildcards):
+    """Class stiffness over the whole training set, of the reference learning rate."""
+    _refuse_figure(wildcards.experiment, "whole_set")
+    rate = EXPERIMENTS[wildcards.experiment]["reference_learning_rate"]
+    return [
+        f"{RUN}/whole_set/{{segment}}.parquet".format(
+            experiment=wildcards.experiment, lr=rate, seed=seed, segment=segment
+        )
+        for seed, segment in reference_parts(wildcards)
+    ]
+
+
 def reference_seeds(wildcards):
     """The seed of each of those files."""
     return [seed for seed, _ in reference_parts(wildcards)]
@@ -328,6 +354,7 @@ def figures_of(experiments, kinds, stage="last"):
         for experiment in experiments
         for kind in kinds
         if kind not in HIERARCHY_KINDS or EXPERIMENTS[experiment]["dataset"] in HIERARCHIES
+        if kind != "whole_set" or EXPERIMENTS[experiment]["evaluation"]["all"] != "none"
         for path in (pdf(kind), str(Path(pdf(kind)).with_suffix(".png")))
     ]
 

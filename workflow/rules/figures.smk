@@ -256,6 +256,37 @@ rule critical_length:
         "../scripts/critical_length.py"
 
 
+rule whole_set_figure:
+    input:
+        runs=table("runs"),
+        history=table("history"),
+        summary=table("summary"),
+        classes=reference_classes,
+        whole_set=reference_whole_set,
+        library=library("whole_set_figure"),
+    output:
+        pdf=pdf("whole_set"),
+        png=png("whole_set"),
+    log:
+        "results/logs/whole_set_figure/{experiment}.log",
+    benchmark:
+        "results/benchmarks/whole_set_figure/{experiment}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        learning_rate=setting("reference_learning_rate"),
+        stages=setting("stages"),
+        seeds=reference_seeds,
+        options=config["figures"]["whole_set"],
+    message:
+        "Drawing the subset's stiffness of {wildcards.experiment} against the whole training set's"
+    script:
+        "../scripts/whole_set_figure.py"
+
+
 for name, entry in config["paper"].items():
 
     rule:

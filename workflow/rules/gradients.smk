@@ -61,3 +61,36 @@ rule representations:
         "Representations in {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:
         "../scripts/representations.py"
+
+
+rule whole_set:
+    input:
+        state=rules.training.output.state,
+        histories=run_histories,
+        arrays=arrays_path,
+        library=library("whole_set"),
+    output:
+        table=f"{RUN}/whole_set/{{segment}}.parquet",
+    log:
+        "results/logs/whole_set/{experiment}/lr={lr}/seed={seed}/{segment}.log",
+    benchmark:
+        "results/benchmarks/whole_set/{experiment}/lr={lr}/seed={seed}/{segment}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 12000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+        gpu=GPU,
+        device=config["device"],
+        jobs_per_gpu=config["jobs_per_gpu"],
+        memory_budget=config["memory_budget"],
+        data_dir=config["data_dir"],
+    params:
+        model=setting("model"),
+        epochs=setting("epochs"),
+        stages=whole_set_stages,
+    message:
+        "Stiffness over the whole training set of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
+    script:
+        "../scripts/whole_set.py"

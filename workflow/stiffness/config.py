@@ -62,14 +62,19 @@ def check_figure(
     """Whether a kind of figure, of a stage where one is named, exists for an experiment.
 
     Raises:
-        StiffnessError: the kind needs a hierarchy that the data set does not have, or shows no
-            single stage, or the experiment has fewer stages.
+        StiffnessError: the kind needs a hierarchy that the data set does not have, or a whole set
+            that is not measured, or shows no single stage, or the experiment has fewer stages.
     """
     dataset = experiments[name]["dataset"]
     if kind in HIERARCHY_KINDS and "hierarchy" not in config["datasets"][dataset]:
         raise StiffnessError(
             f"{key}: {kind} needs a hierarchy of classes, which the data set of {name} has not; "
             f"set datasets.{dataset}.hierarchy"
+        )
+    if kind == "whole_set" and experiments[name]["evaluation"]["all"] == "none":
+        raise StiffnessError(
+            f"{key}: {kind} needs the whole training set, which {name} does not measure; "
+            f"set experiments.{name}.evaluation.all to stages"
         )
     if stage is not None and kind not in STAGE_KINDS:
         raise StiffnessError(

@@ -76,8 +76,7 @@ class Fallback:
         warnings.warn(
             f"{type(self.model).__name__}: no fast path for {listed} ({numbers:,} of "
             f"{everything:,} trainable parameters): their gradients come from {how}, exact but "
-            f"slower, and take "
-            f"{sum(self.sizes.values()) / 2**20:.3g} MiB an example",
+            f"slower, and take {sum(self.sizes.values()) / 2**20:.3g} MiB an example",
             StiffnessWarning,
             stacklevel=2,
         )

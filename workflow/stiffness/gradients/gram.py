@@ -125,7 +125,8 @@ def class_mean_cosine(
 
     The mean cosine between two classes is the inner product of their mean unit gradients, and a
     sum of unit gradients is one backward pass of the losses, each divided by its gradient's norm.
-    No N x N matrix is formed.
+    No N x N matrix is formed. Where the sums of all classes do not fit the budget, groups of
+    parameters take turns.
 
     Args:
         targets: class indices [N]; they say both the loss's target and the example's class.
@@ -137,6 +138,18 @@ def class_mean_cosine(
         float64 [classes, classes] on the CPU. An example is no pair with itself; examples whose
         gradient is 0 are left out; an entry without a pair is NaN.
     """
+    return whole_set_cosines(model, inputs, targets, loss, num_classes, memory_budget)[0]
+
+
+def whole_set_cosines(
+    model: nn.Module,
+    inputs: Inputs,
+    targets: torch.Tensor,
+    loss: Loss = "cross_entropy",
+    num_classes: int | None = None,
+    memory_budget: str | int = "4GiB",
+) -> tuple[torch.Tensor, int]:
+    """``class_mean_cosine``, and how many examples it left out for want of a gradient."""
     if targets.ndim != 1 or targets.is_floating_point():
         raise StiffnessError(f"targets: class indices [N] are needed, got {list(targets.shape)}")
     placed, seeds = _seeded(model, inputs, targets, loss, "exact")
@@ -156,7 +169,8 @@ def class_mean_cosine(
     pairs = torch.outer(sizes, sizes)
     products.diagonal().sub_(sizes)
     pairs.diagonal().sub_(sizes)
-    return (products / torch.where(pairs > 0, pairs, torch.nan)).cpu()
+    matrix = (products / torch.where(pairs > 0, pairs, torch.nan)).cpu()
+    return matrix, int((~defined).sum())
 
 
 def _packed_parameters(model: nn.Module, classes: int, room: int) -> list[list[nn.Parameter]]:

@@ -1,0 +1,38 @@
+"""Cosine class stiffness of the whole training set, at a segment's checkpoints or its stages."""
+
+from pathlib import Path
+
+from stiffness.data.arrays import Arrays
+from stiffness.device import choose_device
+from stiffness.files import read_table, write_table
+from stiffness.gradients.whole_set import measure_whole_set
+from stiffness.job import job
+from stiffness.stiffness.runs import concatenated
+from stiffness.stiffness.stages import choose_stages
+from stiffness.training.models import ModelSpec
+
+
+def stage_steps(histories: list[str], epochs: int, stages: list) -> set[int]:
+    """The checkpoints that stand for a run's stages, of those that belong to the experiment."""
+    history = concatenated([read_table(file) for file in histories])
+    history = history[history["epoch"] <= epochs].sort_values("step")
+    return {stage.step for stage in choose_stages(history, stages)}
+
+
+if __name__ == "__main__":
+    with job(snakemake):
+        params, resources = snakemake.params, snakemake.resources
+        wildcards = snakemake.wildcards
+        table = measure_whole_set(
+            checkpoints=Path(snakemake.input.state).parent,
+            arrays=Arrays.load(snakemake.input.arrays),
+            model_spec=ModelSpec(**params.model),
+            device=choose_device(resources.device, resources.jobs_per_gpu),
+            memory_budget=resources.memory_budget,
+            steps=stage_steps(snakemake.input.histories, params.epochs, params.stages)
+            if params.stages
+            else None,
+            label=f"{wildcards.experiment} lr={wildcards.lr} seed={wildcards.seed}",
+            data_dir=resources.data_dir,
+        )
+        write_table(snakemake.output.table, table)

@@ -1,0 +1,35 @@
+"""Draw the subset's stiffness against the whole training set's (section 3.2)."""
+
+from stiffness.figures.whole_set import METRIC, PAIR_MODE, draw
+from stiffness.files import read_table
+from stiffness.job import job
+from stiffness.stiffness.runs import concatenated
+from stiffness.stiffness.stages import read_matrices, reference_stages
+
+if __name__ == "__main__":
+    with job(snakemake):
+        runs, history = read_table(snakemake.input.runs), read_table(snakemake.input.history)
+        rate, stages = snakemake.params.learning_rate, snakemake.params.stages
+        seeds = snakemake.params.seeds
+        draw(
+            runs=runs,
+            history=history,
+            summary=read_table(snakemake.input.summary),
+            classes=read_matrices(
+                snakemake.input.classes,
+                seeds,
+                reference_stages(runs, history, rate, stages),
+                [METRIC],
+                [PAIR_MODE],
+            ),
+            whole_set=concatenated(
+                [
+                    read_table(file).assign(seed=seed)
+                    for file, seed in zip(snakemake.input.whole_set, seeds, strict=True)
+                ]
+            ),
+            learning_rate=rate,
+            stages=stages,
+            options=snakemake.params.options,
+            outputs=list(snakemake.output),
+        )

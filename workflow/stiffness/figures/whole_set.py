@@ -1,0 +1,155 @@
+"""Cosine stiffness of the evaluation subset against the whole training set's (section 3.2)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from stiffness.figures import style
+from stiffness.stiffness.stages import Stage, reference_stages
+
+METRIC, PAIR_MODE = "cosine", "train-train"
+"""Of the subset's estimate: what is compared is the mean cosine over pairs of training examples."""
+
+
+def draw(
+    runs: pd.DataFrame,
+    history: pd.DataFrame,
+    summary: pd.DataFrame,
+    classes: pd.DataFrame,
+    whole_set: pd.DataFrame,
+    learning_rate: str,
+    stages: Sequence[Any],
+    options: Mapping[str, Any],
+    outputs: Sequence[str | Path],
+) -> None:
+    """Left: within and between classes at each stage. Right: cell by cell of the class matrix.
+
+    Args:
+        runs, history, summary: an experiment's tables.
+        classes, whole_set: class stiffness of the reference learning rate, of the subset and of all
+            training examples, each with a column seed.
+        options: width, height (inches), colors (within, between), palette (of stages).
+    """
+    seed, status = style.reference_run(runs, learning_rate)
+    layout = ConstrainedLayoutEngine(w_pad=0.08)
+    figure = plt.figure(figsize=(options["width"], options["height"]), layout=layout)
+    title = (
+        f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}, "
+        f"{style.METRIC_NAMES[METRIC]} of training examples"
+    )
+    if status != style.OK:
+        style.refuse_dead(figure, title, status)
+        style.save(figure, outputs)
+        return
+    chosen = reference_stages(runs, history, learning_rate, stages)
+    summary = summary[(summary["lr"] == learning_rate) & (summary["seed"] == seed)]
+    of_subset = _pairs(classes[classes["seed"] == seed])
+    of_all = whole_set[whole_set["seed"] == seed]
+    counts = of_all["n_examples"].drop_duplicates()
+    everything = f"all {int(counts.iloc[0]):,} examples" if len(counts) else "all examples"
+    left, right = figure.subplots(1, 2)
+    _averages(left, chosen, _pairs(summary), of_all, options["colors"], everything)
+    _cells(right, chosen, of_subset, of_all, style.colors(options["palette"], len(chosen)))
+    left.set_ylabel(style.METRIC_NAMES[METRIC])
+    left.legend(loc="best")
+    right.set_xlabel(f"cell of the class matrix, {everything}")
+    right.set_ylabel("the same cell, subset")
+    right.legend(loc="upper left", title="stage, intervals that hold the whole set's value")
+    figure.suptitle(title + ", 95 % intervals", fontsize=8)
+    style.save(figure, outputs)
+
+
+def coverage(cells: pd.DataFrame) -> float:
+    """The share of cells whose interval holds the whole set's value; NaN where none has one."""
+    known = cells[["low", "high", "whole"]].notna().all(axis=1)
+    held = (cells["low"] <= cells["whole"]) & (cells["whole"] <= cells["high"])
+    return float(held[known].mean()) if known.any() else float("nan")
+
+
+def matched(subset: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
+    """Cells of both matrices at one stage, each pair of classes once, with a column ``whole``."""
+    order = {name: place for place, name in enumerate(whole["class_a"].drop_duplicates())}
+    renamed = whole[["class_a", "class_b", "value"]].rename(columns={"value": "whole"})
+    cells = subset.merge(renamed, on=["class_a", "class_b"])
+    upper = cells["class_a"].map(order) <= cells["class_b"].map(order)  # the matrix is symmetric
+    return cells[upper].dropna(subset=["value", "whole"])
+
+
+def _pairs(table: pd.DataFrame) -> pd.DataFrame:
+    return table[(table["metric"] == METRIC) & (table["pair_mode"] == PAIR_MODE)]
+
+
+def _averages(
+    axis: Axes,
+    stages: Sequence[Stage],
+    summary: pd.DataFrame,
+    whole: pd.DataFrame,
+    colors: Sequence[str],
+    everything: str,
+) -> None:
+    places = np.arange(len(stages))
+    for quantity, color, shift in zip(("within", "between"), colors, (-0.06, 0.06), strict=True):
+        rows = [
+            summary[(summary["step"] == stage.step) & (summary["quantity"] == quantity)]
+            for stage in stages
+        ]
+        estimates = pd.concat([row.iloc[:1] for row in rows])
+        of_class = "within classes" if quantity == "within" else "between classes"
+        axis.errorbar(
+            places + shift,
+            estimates["value"],
+            yerr=[
+                estimates["value"] - estimates["low"],
+                estimates["high"] - estimates["value"],
+            ],
+            fmt="o",
+            ms=4,
+            capsize=3,
+            color=color,
+            label=f"{of_class}, subset",
+        )
+        own = whole["class_a"] == whole["class_b"]
+        cells = whole[own if quantity == "within" else ~own]
+        values = [cells.loc[cells["step"] == stage.step, "value"].mean() for stage in stages]
+        axis.plot(
+            places + shift,
+            values,
+            "D",
+            mfc="none",
+            ms=8,
+            color=color,
+            label=f"{of_class}, {everything}",
+        )
+    axis.axhline(0, color="0.6", lw=0.6, zorder=0)
+    axis.set_xticks(places, [style.stage_name(stage) for stage in stages])
+    axis.set_xlim(-0.5, len(stages) - 0.5)
+
+
+def _cells(
+    axis: Axes,
+    stages: Sequence[Stage],
+    subset: pd.DataFrame,
+    whole: pd.DataFrame,
+    colors: Sequence[Any],
+) -> None:
+    for stage, color in zip(stages, colors, strict=True):
+        cells = matched(subset[subset["step"] == stage.step], whole[whole["step"] == stage.step])
+        share = coverage(cells)
+        name = style.stage_name(stage).replace("\n", " ")
+        axis.errorbar(
+            cells["whole"],
+            cells["value"],
+            yerr=[cells["value"] - cells["low"], cells["high"] - cells["value"]],
+            fmt="o",
+            ms=2,
+            lw=0.5,
+            color=color,
+            label=f"{name}: {share:.0%}" if np.isfinite(share) else name,
+        )
+    axis.axline((0, 0), slope=1, color="0.3", lw=0.8, ls="--", zorder=0)

@@ -1,0 +1,107 @@
+"""Cosine class stiffness over all pairs of the whole training set, in time linear in its size."""
+
+import sys
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from stiffness.data.arrays import Arrays
+from stiffness.errors import StiffnessError
+from stiffness.files import read_tensors
+from stiffness.gradients.gram import whole_set_cosines
+from stiffness.gradients.models import length
+from stiffness.inputs import Inputs
+from stiffness.training.models import ModelSpec, build_model, load_weights
+
+COLUMNS = ["step", "epoch", "class_a", "class_b", "value", "n_examples", "n_excluded"]
+
+
+class _Prepared:
+    """Training inputs, preprocessed when they are taken: 60,000 images stay bytes."""
+
+    def __init__(self, arrays: Arrays, device: torch.device) -> None:
+        self.arrays, self.device = arrays, device
+
+    def __len__(self) -> int:
+        return length(self.arrays.train_inputs)
+
+    def __getitem__(self, rows: slice | torch.Tensor) -> torch.Tensor:
+        images = self.arrays.train_inputs
+        assert isinstance(images, torch.Tensor)
+        rows = rows.to(images.device) if isinstance(rows, torch.Tensor) else rows
+        prepared = self.arrays.prepared(images[rows].to(self.device))
+        assert isinstance(prepared, torch.Tensor)
+        return prepared
+
+    def to(self, device: torch.device) -> "_Prepared":
+        return _Prepared(self.arrays, device)
+
+
+def measure_whole_set(
+    checkpoints: str | Path,
+    arrays: Arrays,
+    model_spec: ModelSpec,
+    device: torch.device,
+    memory_budget: str,
+    steps: Collection[int] | None = None,
+    label: str = "",
+    data_dir: str | Path = ".",
+) -> pd.DataFrame:
+    """The class stiffness matrix of every checkpoint in the folder ``checkpoints``.
+
+    Args:
+        steps: of the checkpoints to measure; None for all of them.
+
+    Returns:
+        A row a pair of classes: step, epoch, class_a, class_b, value, the number of examples
+        n_examples and of those left out for want of a gradient, n_excluded.
+
+    Raises:
+        StiffnessError: a checkpoint is unreadable, belongs to another model or has diverged.
+    """
+    names = arrays.class_names
+    model = build_model(model_spec, arrays.shape, len(names), 0, data_dir).to(device)
+    images = isinstance(arrays.train_inputs, torch.Tensor)
+    inputs: Inputs = _Prepared(arrays, device) if images else arrays.train_inputs  # type: ignore[assignment]
+    rows: list[dict[str, Any]] = []
+    for path in sorted(Path(checkpoints).glob("step=*.safetensors")):
+        if steps is not None and int(path.stem.removeprefix("step=")) not in steps:
+            continue
+        weights, metadata = read_tensors(path)
+        load_weights(model, weights, str(path), str(model_spec))
+        began = time.perf_counter()
+        try:
+            matrix, excluded = whole_set_cosines(
+                model,
+                inputs,
+                arrays.train_targets,
+                num_classes=len(names),
+                memory_budget=memory_budget,
+            )
+        except StiffnessError as error:
+            raise StiffnessError(f"{path}: {error}") from None
+        count = len(arrays.train_targets)
+        rows += [
+            {
+                "step": metadata["step"],
+                "epoch": metadata["epoch"],
+                "class_a": a,
+                "class_b": b,
+                "value": float(matrix[i, j]),
+                "n_examples": count,
+                "n_excluded": excluded,
+            }
+            for i, a in enumerate(names)
+            for j, b in enumerate(names)
+        ]
+        print(
+            f"{label} step {metadata['step']}: class stiffness over all pairs of {count} examples "
+            f"in {time.perf_counter() - began:.1f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+    return pd.DataFrame(rows, columns=COLUMNS)
