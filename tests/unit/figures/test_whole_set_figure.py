@@ -77,7 +77,7 @@ def test_each_stage_has_its_estimates_and_the_whole_sets_values(drawn: Any) -> N
 def test_each_pair_of_classes_is_one_point_and_the_share_held_is_named(drawn: Any) -> None:
     _, right = drawn().axes
     for bars in right.containers:
-        x, y = bars.lines[0].get_data()
+        x, y = np.asarray(bars.lines[0].get_data(), dtype=float)
         assert len(x) == 6
         assert sorted(np.round(y - x, 6)) == [0.05] * 5 + [0.5]
         assert bars.get_label().endswith(": 83%")
