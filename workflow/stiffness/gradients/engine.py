@@ -41,7 +41,7 @@ from stiffness.gradients.seeds import Seeds
 _CHUNK = 32  # examples a pass; larger ones no longer gain speed,
 _SMALL = 2**25  # unless all of a pass is smaller than these bytes
 _PRODUCT = 2**22  # numbers that a product needs at most; more gain nothing
-_MIRROR = 1024  # rows copied at once
+_MIRROR = 128  # rows copied at once
 
 
 class Source(Protocol):

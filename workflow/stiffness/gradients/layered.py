@@ -303,7 +303,8 @@ def _kept(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Kep
 
 def _largest(values: torch.Tensor) -> float:
     """Without a copy of the values: some are as large as a vocabulary."""
-    return float(torch.linalg.vector_norm(values, torch.inf))
+    least, most = torch.aminmax(values)
+    return max(-float(least), float(most))
 
 
 def _random(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
