@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+import yte
 
 REPOSITORY = Path(__file__).parents[2]
 # Long, and worth a job of their own.
-ALONE = {"training", "representations"}
+ALONE = {"training", "representations", "whole_set"}
 
 
 def profile(name: str) -> dict:
@@ -19,6 +20,19 @@ def profile(name: str) -> dict:
 def test_no_key_of_a_profile_is_hidden_by_the_default_one(name):
     # Snakemake loads both, and the one found by itself wins.
     assert not set(profile(name)) & set(profile("default"))
+
+
+def test_as_many_gpu_jobs_as_visible_gpus(monkeypatch):
+    path = REPOSITORY / "profiles/default/profile.yaml"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3,5")
+    assert yte.process_yaml(path.read_text(), require_use_yte=True)["resources"] == ["gpu=3"]
+    # Hidden or none: no job asks for one, but a limit of 0 would be an error where one does.
+    monkeypatch.setattr("glob.glob", lambda pattern: [])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert yte.process_yaml(path.read_text(), require_use_yte=True)["resources"] == ["gpu=1"]
+    monkeypatch.setattr("glob.glob", lambda pattern: ["one", "two"])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert yte.process_yaml(path.read_text(), require_use_yte=True)["resources"] == ["gpu=2"]
 
 
 def test_every_rule_is_local_or_in_a_group_or_long():

@@ -15,7 +15,12 @@ import pytest
 from conftest import Outcome, Project, of_tiny
 from slurm_cluster import NODES, cluster, reason_not_to
 
-pytestmark = pytest.mark.slurm
+WHY_NOT = (
+    reason_not_to()
+    if importlib.util.find_spec("snakemake_executor_plugin_slurm")
+    else "no Slurm plugin of Snakemake: pip install -r envs/requirements-slurm.txt"
+)
+pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
 
 PROFILE = ("--profile", "profiles/slurm", "--configfile", "tiny.yaml")
 # A user's overrides: here files appear at once, and jobs are short.
@@ -32,7 +37,6 @@ class Record:
     node: str
     memory: str
     minutes: str
-    gpus: str
     what: str
 
 
@@ -50,10 +54,6 @@ class Run:
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[dict[str, str]]:
     """The environment of a running cluster."""
-    if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
-        pytest.skip("no Slurm plugin of Snakemake: pip install -r envs/requirements-slurm.txt")
-    if reason := reason_not_to():
-        pytest.skip(reason)
     with cluster() as environment:
         yield {key: value for key, value in environment.items() if key != "PYTHONPATH"}
 
@@ -104,9 +104,9 @@ def submit(
 
 def records(slurm: dict[str, str]) -> list[Record]:
     """Of all jobs that there have been."""
-    command = ["squeue", "--states=all", "--noheader", "--format=%i|%T|%N|%m|%l|%b|%k"]
+    command = ["squeue", "--states=all", "--noheader", "--format=%i|%T|%N|%m|%l|%k"]
     lines = subprocess.run(command, env=slurm, capture_output=True, text=True, check=True).stdout
-    return [Record(*line.split("|", 6)) for line in lines.splitlines()]
+    return [Record(*line.split("|", 5)) for line in lines.splitlines()]
 
 
 def test_every_job_ran_in_slurm(run):
@@ -163,6 +163,14 @@ def test_a_gpu_is_asked_for_on_the_command_line(run, slurm):
     submit(slurm, run.project, segment, "--config", "device=cuda", "--retries", "0")
     known = {record.number for record in run.records}
     (job,) = [record for record in records(slurm) if record.number not in known]
-    assert job.gpus == "gres:gpu:1"
     assert job.node in NODES
-    assert {record.gpus for record in run.records} == {"N/A"}
+    assert gpus(slurm, job) == "gres:gpu:1"
+    assert {gpus(slurm, record) for record in run.records} == {None}
+
+
+def gpus(slurm: dict[str, str], job: Record) -> str | None:
+    """What a job asked for beside processors and memory."""
+    command = ["scontrol", "show", "job", job.number]
+    shown = subprocess.run(command, env=slurm, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"TresPerJob=(\S+)", shown)
+    return found[1] if found else None

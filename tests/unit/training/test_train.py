@@ -307,7 +307,7 @@ def test_a_progress_line_an_epoch(few_digits, tmp_path, capsys):
 
 def test_time_left(capsys, whole):
     class Run:
-        epoch = 3
+        epoch, step = 3, 3 * STEPS
         history = history(whole).to_dict("records")
 
     train._report("x", Run, 9, 125.4)

@@ -64,8 +64,8 @@ def draw(
         line[0].set_ylabel(style.METRIC_NAMES[metric])
     for axis, stage in zip(axes[0], chosen, strict=True):
         axis.set_title(style.stage_name(stage))
-    for axis in axes[-1]:
-        axis.set_xlabel(style.distance_name(space))
+    # One name for all panels: a layer's is wider than a panel.
+    figure.supxlabel(style.distance_name(space), fontsize=8)
     axes[0, 0].set_xlim(0, _MOST)
     for line in axes:
         low, high = line[0].get_ylim()
