@@ -205,6 +205,7 @@ def test_exact_seeds_survive_saturation(trained: Any, factor: float, smallest: f
     directions, expected = reference_gradients(case.model, case.inputs, case.targets)
     assert expected.min() < math.log(smallest)
     assert relative_error(cosines, directions @ directions.T) < 1e-5
+    assert (cosines - directions @ directions.T).abs().max() < 1e-4
     assert not wrong_signs(cosines, directions @ directions.T, 1e-3).any()
     # A float32 margin of 250 is off by up to 2^-17.
     torch.testing.assert_close(log_norms, expected, rtol=0, atol=3e-4)
@@ -215,6 +216,7 @@ def test_plain_arithmetic_turns_signs_before_it_gives_up(trained: Any) -> None:
     plain, _ = gradient_cosines(case.model, case.inputs, case.targets, precision="plain")
     directions, _ = reference_gradients(case.model, case.inputs, case.targets)
     assert plain.isfinite().all()
+    assert (plain - directions @ directions.T).abs().max() > 0.1
     assert wrong_signs(plain, directions @ directions.T, 1e-3).double().mean() > 0.2
 
 

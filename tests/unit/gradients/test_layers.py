@@ -82,6 +82,19 @@ class Twice(nn.Module):
         return self.after(self.layer(torch.tanh(self.layer(x))))
 
 
+class Positions(nn.Module):
+    """Positions are looked up once for all examples, as transformers does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.positions = nn.Embedding(7, 4), nn.Embedding(9, 4)
+        self.norm, self.out = nn.LayerNorm(4), nn.Linear(4, 3)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        places = self.positions(torch.arange(tokens.shape[1])[None])
+        return self.out(self.norm(self.words(tokens) + places).mean(1))
+
+
 class SharedWhole(nn.Module):
     """Two layers with the same weight and bias."""
 
@@ -118,6 +131,16 @@ COVERED: dict[str, Callable[[], Made]] = {
     ),
     "two layers with the same parameters": lambda: (SharedWhole(), torch.randn(N, 5)),
     "conv1d": lambda: vision(nn.Conv1d(3, 4, 3, stride=2, padding=2, dilation=2), (3, 12)),
+    "conv1d, groups and circular": lambda: vision(
+        nn.Conv1d(4, 6, 3, padding=2, groups=2, padding_mode="circular"), (4, 9)
+    ),
+    "conv1d, reflect": lambda: vision(
+        nn.Conv1d(3, 4, 3, padding=1, padding_mode="reflect"), (3, 8)
+    ),
+    "conv1d, replicate": lambda: vision(
+        nn.Conv1d(3, 4, 3, padding="same", dilation=2, padding_mode="replicate"), (3, 8)
+    ),
+    "conv1d, few positions": lambda: vision(nn.Conv1d(8, 9, 3, groups=1), (8, 6)),
     "conv2d": lambda: vision(nn.Conv2d(2, 5, 3), (2, 7, 6)),
     "conv2d, one output position": lambda: vision(nn.Conv2d(3, 20, 4), (3, 4, 4)),
     "conv2d without bias": lambda: vision(nn.Conv2d(2, 5, (1, 3), bias=False), (2, 7, 6)),
@@ -142,6 +165,20 @@ COVERED: dict[str, Callable[[], Made]] = {
         torch.randn(N, 2, 5, 5),
     ),
     "conv3d": lambda: vision(nn.Conv3d(2, 3, 2, stride=(1, 2, 1), padding=1), (2, 3, 4, 5)),
+    "conv3d, groups and dilation": lambda: vision(
+        nn.Conv3d(4, 6, 2, dilation=(1, 2, 1), groups=2), (4, 3, 5, 4)
+    ),
+    "conv3d, reflect": lambda: vision(
+        nn.Conv3d(2, 3, 3, padding=1, padding_mode="reflect"), (2, 3, 4, 3)
+    ),
+    "conv3d, replicate": lambda: vision(
+        nn.Conv3d(2, 3, 3, padding=(0, 1, 2), padding_mode="replicate"), (2, 3, 4, 3)
+    ),
+    "conv3d, circular": lambda: vision(
+        nn.Conv3d(2, 3, 3, padding=1, padding_mode="circular"), (2, 3, 4, 3)
+    ),
+    "conv2d, few positions in groups": lambda: vision(nn.Conv2d(16, 16, 3, groups=2), (16, 4, 4)),
+    "a table of positions": lambda: (Positions(), tokens(7, 5)),
     "embedding": lambda: (nn.Sequential(nn.Embedding(5, 4), nn.Flatten()), tokens(5, 9)),
     "embedding with padding": lambda: (
         nn.Sequential(nn.Embedding(5, 4, padding_idx=0), nn.Flatten()),
@@ -220,8 +257,8 @@ def test_all_forms_agree(name, form, monkeypatch):
 
     choose = Layered._choose
 
-    def chosen(self, unit_name, unit, calls):
-        choose(self, unit_name, unit, calls)
+    def chosen(self, unit, calls):
+        choose(self, unit, calls)
         unit.form = form
 
     monkeypatch.setattr(Layered, "_choose", chosen)

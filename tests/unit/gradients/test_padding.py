@@ -103,6 +103,7 @@ def test_embeddings_are_measured(model, tokens, subset):
     torch.testing.assert_close(sum(grams.values()), whole, rtol=0, atol=1e-5 * largest)
 
 
+@pytest.mark.filterwarnings("ignore:memory_budget")  # one example takes more: one at a time
 def test_the_budget_changes_nothing(model, tokens, subset):
     some, targets = take(tokens, slice(0, 5)), subset.targets[:5]
     expected, expected_norms = gradient_cosines(model, some, targets)

@@ -57,10 +57,12 @@ def draw(
     _averages(left, chosen, _pairs(summary), of_all, options["colors"], everything)
     _cells(right, chosen, of_subset, of_all, style.colors(options["palette"], len(chosen)))
     left.set_ylabel(style.METRIC_NAMES[METRIC])
-    left.legend(loc="best")
+    left.legend(loc="best", labelspacing=0.9)
     right.set_xlabel(f"cell of the class matrix, {everything}")
     right.set_ylabel("the same cell, subset")
-    right.legend(loc="upper left", title="stage, intervals that hold the whole set's value")
+    right.legend(
+        loc="upper left", title="stage: share of the intervals\nthat hold the whole set's value"
+    )
     figure.suptitle(title + ", 95 % intervals", fontsize=8)
     style.save(figure, outputs)
 

@@ -41,7 +41,7 @@ from stiffness.gradients.seeds import Seeds
 _CHUNK = 32  # examples a pass; larger ones no longer gain speed,
 _SMALL = 2**25  # unless all of a pass is smaller than these bytes
 _PRODUCT = 2**22  # numbers that a product needs at most; more gain nothing
-_MIRROR = 1024  # rows copied at once
+_MIRROR = 128  # rows copied at once
 
 
 class Source(Protocol):
@@ -71,7 +71,7 @@ def gram_blocks(
         StiffnessWarning: parameters without a fast path; a budget too small for one example.
     """
     grams: dict[str, torch.Tensor] = {}
-    for source in _sources(model, inputs, seeds, partners=len(seeds)):
+    for source in _sources(model, inputs, seeds, len(seeds), budget):
         _accumulate(source, model, seeds, budget, per_layer, grams)
     for gram in grams.values():
         mirror(gram)
@@ -84,7 +84,7 @@ def squared_norms(model: nn.Module, inputs: Inputs, seeds: Seeds, budget: int) -
     Arguments and warnings as ``gram_blocks``.
     """
     total = torch.zeros(len(seeds), dtype=torch.float64, device=seeds.log_norms.device)
-    for source in _sources(model, inputs, seeds, partners=1):
+    for source in _sources(model, inputs, seeds, 1, budget):
         shares = Shares(budget, next(model.parameters()).element_size())
         for group in _packed(source.sizes, 1, shares.kept):
             size = shares.chunk(source.working(group))
@@ -129,13 +129,15 @@ class Shares:
         return max(1, min(room // working, max(_CHUNK, _SMALL // working)))
 
 
-def _sources(model: nn.Module, inputs: Inputs, seeds: Seeds, partners: int) -> list[Source]:
+def _sources(
+    model: nn.Module, inputs: Inputs, seeds: Seeds, partners: int, budget: int
+) -> list[Source]:
     """Who gives the gradients of which parameters."""
     trainable = [name for name, p in model.named_parameters() if p.requires_grad]
     if not trainable:
         raise StiffnessError("model: no parameter requires a gradient")
     sources: list[Source] = []
-    layered = Layered(model, inputs, seeds, partners)
+    layered = Layered(model, inputs, seeds, partners, budget)
     covered = {name for unit in layered.units.values() for name in unit.parameters}
     if covered:
         sources.append(layered)

@@ -7,6 +7,7 @@ among others must equal the gradient that autograd finds for it alone.
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import nn
@@ -58,20 +59,25 @@ class _Pass:
 class Layered:
     """The covered layers of a model.
 
-    ``partners`` is how many examples each is multiplied with: N for a Gram matrix, 1 for norms.
+    ``partners`` is how many examples each is multiplied with: N for a Gram matrix, 1 for norms. Of
+    ``budget`` bytes the check of the layers takes about a quarter.
 
     Attributes:
         units: by the name of their first layer.
         sizes: kept bytes an example, by unit.
     """
 
-    def __init__(self, model: nn.Module, inputs: Inputs, seeds: Seeds, partners: int) -> None:
+    def __init__(
+        self, model: nn.Module, inputs: Inputs, seeds: Seeds, partners: int, budget: int = 2**32
+    ) -> None:
         self.model, self.inputs, self.seeds = model, inputs, seeds
         self.partners = partners
         self.layers = dict(model.named_modules())
         self.widened: set[str] = set()
-        self.units = _candidates(model)
-        self._probe()
+        self.units: dict[str, Unit] = {}
+        count = min(_PROBE, length(inputs))
+        for group in self._groups(_candidates(model), count, budget // 8):
+            self.units |= self._checked(group, count)
         self.sizes = {name: unit.size for name, unit in self.units.items()}
         self._working: int | None = None
 
@@ -114,26 +120,55 @@ class Layered:
                     f"and {state.calls} times for others, which the gradients cannot follow"
                 )
 
-    def _probe(self) -> None:
-        """Drop the units that fail on single examples; choose a form for the others."""
-        if not self.units:
-            return
-        count = min(_PROBE, length(self.inputs))
-        calls = self._calls(count)
-        if calls is None:
-            self.units = {}
-            return
-        self.units = {
-            name: unit for name, unit in self.units.items() if _usable(unit, calls, count)
-        }
-        for row in range(count):
-            self._drop_wrong(row, calls)
-        for name, unit in self.units.items():
-            self._choose(name, unit, calls)
+    def _groups(self, units: dict[str, Unit], count: int, room: int) -> list[dict[str, Unit]]:
+        """Units whose inputs and output gradients fit in ``room`` bytes together."""
+        sizes: dict[str, int] = {}
 
-    def _calls(self, count: int) -> Calls | None:
-        """The calls of all candidates, in a pass over ``count`` examples with random seeds."""
-        layers = {layer: self.layers[layer] for u in self.units.values() for layer in u.layers}
+        def measure(name: str) -> Callable[..., None]:
+            def hook(_: nn.Module, args: Any, keywords: Any, output: Any) -> None:
+                tensors = [*args[:1], *list(keywords.values())[: not args], output]
+                sizes[name] = sizes.get(name, 0) + sum(t.nbytes for t in tensors)
+
+            return hook
+
+        handles = [
+            self.layers[layer].register_forward_hook(measure(name), with_kwargs=True)
+            for name, unit in units.items()
+            for layer in unit.layers
+        ]
+        try:
+            with torch.no_grad():
+                outputs = call(self.model, take(self.inputs, slice(0, count)))
+        finally:
+            for handle in handles:
+                handle.remove()
+        self.seeds.of(slice(0, count), outputs)  # refuses outputs that will not do
+        groups: list[dict[str, Unit]] = []
+        filled = 0
+        for name, unit in units.items():
+            size = sizes.get(name, 0)
+            if not groups or filled + size > room:
+                groups.append({})
+                filled = 0
+            groups[-1][name] = unit
+            filled += size
+        return groups
+
+    def _checked(self, units: dict[str, Unit], count: int) -> dict[str, Unit]:
+        """Those that agree with autograd on single examples, with a form chosen for each."""
+        calls = self._calls(units, count)
+        if calls is None:
+            return {}
+        units = {name: unit for name, unit in units.items() if _usable(unit, calls, count)}
+        for row in range(count):
+            units = self._right(units, row, calls)
+        for unit in units.values():
+            self._choose(unit, calls)
+        return units
+
+    def _calls(self, units: dict[str, Unit], count: int) -> Calls | None:
+        """The calls of ``units``, in a pass over ``count`` examples with random seeds."""
+        layers = {layer: self.layers[layer] for u in units.values() for layer in u.layers}
 
         def run(widened: Collection[str]) -> tuple[torch.Tensor, Calls]:
             calls: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
@@ -141,7 +176,7 @@ class Layered:
                 self.model,
                 layers,
                 take(self.inputs, slice(0, count)),
-                lambda outputs: self._probe_seeds(count, outputs),
+                lambda outputs: _random((_PROBE, *outputs.shape[1:]), outputs)[:count],
                 lambda name, a, d: calls.setdefault(name, []).append((a, d)),
                 widened,
             )
@@ -163,24 +198,20 @@ class Layered:
             except (RuntimeError, TypeError, AttributeError):
                 return calls
             if again.shape == outputs.shape and torch.equal(again, outputs):
-                self.widened = single
+                self.widened |= single
                 return widened_calls
         return calls
 
-    def _probe_seeds(self, count: int, outputs: torch.Tensor) -> torch.Tensor:
-        """Random: an example's own seed may be 0, and would prove nothing."""
-        self.seeds.of(slice(0, count), outputs)  # refuses outputs that will not do
-        return _random((_PROBE, *outputs.shape[1:]), outputs)[:count]
+    def _right(self, units: dict[str, Unit], row: int, calls: Calls) -> dict[str, Unit]:
+        """Units whose part of one example in ``calls`` is what autograd finds for it alone.
 
-    def _drop_wrong(self, row: int, calls: Calls) -> None:
-        """Compare one row of the pass over several examples with autograd on that example alone.
-
-        A parameter's gradient is compared and freed as soon as it is there.
+        Seeds are random: an example's own may be 0, and would prove nothing. A parameter's gradient
+        is compared and freed as soon as it is there.
         """
         named = dict(self.model.named_parameters())
-        unit_of = {p: name for name, unit in self.units.items() for p in unit.parameters}
+        unit_of = {p: name for name, unit in units.items() for p in unit.parameters}
         one = slice(row, row + 1)
-        found: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.units}
+        found: dict[str, dict[str, torch.Tensor]] = {name: {} for name in units}
         right: set[str] = set()
 
         def hook_of(parameter: str) -> Callable[[torch.Tensor], None]:
@@ -189,10 +220,10 @@ class Layered:
                 assert leaf.grad is not None
                 found[name][parameter] = leaf.grad
                 leaf.grad = None
-                if len(found[name]) == len(self.units[name].parameters):
-                    gradients = [found[name][p] for p in self.units[name].parameters]
+                if len(found[name]) == len(units[name].parameters):
+                    gradients = [found[name][p] for p in units[name].parameters]
                     found[name].clear()
-                    if self._agrees(self.units[name], one, calls, gradients):
+                    if self._agrees(units[name], one, calls, gradients):
                         right.add(name)
 
             return hook
@@ -206,7 +237,7 @@ class Layered:
             outputs = call(self.model, take(self.inputs, one), parameters)
             if outputs.requires_grad:
                 outputs.backward(_random((_PROBE, *outputs.shape[1:]), outputs)[one])
-        self.units = {name: unit for name, unit in self.units.items() if name in right}
+        return {name: unit for name, unit in units.items() if name in right}
 
     def _agrees(self, unit: Unit, one: slice, calls: Calls, truth: list[torch.Tensor]) -> bool:
         try:
@@ -216,24 +247,24 @@ class Layered:
                 for a, d in calls.get(layer, [])
             ]
             kept = reduce(lambda left, right: left.plus(right), parts)
-            scale = max(float(t.detach().abs().amax()) for t in truth)
+            scale = max(_largest(t) for t in truth)
             if isinstance(kept, Tokens):
                 rows = kept.index[0] >= 0
                 index, (table,) = kept.index[0][rows], truth
-                wrong = [table[index] - kept.d[0][rows], table.index_fill(0, index, 0)]
+                wrong = [table[index] - kept.d[0][rows], table.index_fill_(0, index, 0)]
             else:
                 assert isinstance(kept, Rows)
                 transposed = type(self.layers[unit.layers[0]]).__name__ == "Conv1D"
                 sizes = [t.numel() for t in truth]
                 wrong = [
-                    ours - (t.T if transposed and t.ndim == 2 else t).flatten()
+                    ours.sub_((t.T if transposed and t.ndim == 2 else t).flatten())
                     for ours, t in zip(kept.rows[0].split(sizes), truth, strict=True)
                 ]
         except (RuntimeError, IndexError, TypeError, ValueError):  # shapes no family expects
             return False
-        return all(float(part.abs().amax()) <= 1e-3 * scale for part in wrong if part.numel())
+        return all(_largest(part) <= 1e-3 * scale for part in wrong if part.numel())
 
-    def _choose(self, name: str, unit: Unit, calls: Calls) -> None:
+    def _choose(self, unit: Unit, calls: Calls) -> None:
         """Factors or rows, by the number of operations (see ``engine``); rows now or later."""
         made = [
             (self.layers[layer], a[:1], d[:1])
@@ -268,6 +299,12 @@ def _kept(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Kep
     family = family_of(layer)
     assert family is not None
     return family(layer, a, d, form)
+
+
+def _largest(values: torch.Tensor) -> float:
+    """Without a copy of the values: some are as large as a vocabulary."""
+    least, most = torch.aminmax(values)
+    return max(-float(least), float(most))
 
 
 def _random(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
