@@ -95,7 +95,7 @@ def test_positive_rates_pass(config, rate):
         ("defaults.batchsize", 3, "defaults", "batch_size"),
         ("experiments.digits_fc.model.paddin", "same", "experiments.digits_fc.model", "padding"),
         ("figures.distance.colour", "red", "figures.distance", "color"),
-        ("figures.class_matrix", {}, "figures", "class_matrices"),
+        ("figures.class_matrixes", {}, "figures", "class_matrices"),
         ("paper.fig3.experiment", [], "paper.fig3", "experiments"),
     ],
 )
@@ -303,7 +303,10 @@ def test_keys_of_another_source(config, key, value):
         ("experiments.digits_fc.early_checkpoints", -1),
         ("experiments.digits_fc.seeds", []),
         ("experiments.digits_fc.seeds", [0, 0]),
-        ("experiments.digits_fc.stages", [0, 1, "last"]),
+        ("keep_gradients", "no"),
+        ("experiments.digits_fc.stages", []),
+        ("datasets.cifar100.hierarchy", ""),
+        ("paper.fig6.stage", 0),
         ("experiments.digits_fc.augmentation", "flip"),
         ("figures.distance.width", 0),
     ],
@@ -313,6 +316,189 @@ def test_a_value_out_of_range_names_its_key(config, key, value):
     assert complaint(config).startswith(f"{key}: ")
 
 
+# --- texts ---------------------------------------------------------------------------------------
+
+
+def test_an_own_text_data_set_and_encoder(config):
+    texts = {
+        "source": "text",
+        "path": "reviews",
+        "columns": ["review"],
+        "label": "verdict",
+        "class_names": ["bad", "good"],
+        "tokenizer": "encoder",
+        "max_length": 64,
+    }
+    put(config, "datasets.reviews", texts)
+    experiment = {
+        "dataset": "reviews",
+        "model": {"name": "transformer", "path": "encoder"},
+        "epochs": 1,
+        "distance_layers": ["classifier"],
+    }
+    put(config, "experiments.reviews", experiment)
+    assert check_config(config)["reviews"]["model"]["path"] == "encoder"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "key", "value", "rest"),
+    [
+        ("mnist_fc", "model.name", "transformer", "'transformer' does not take images; take fc, "),
+        ("mnli_bert", "model.name", "fc", "'fc' does not take texts; take transformer"),
+        ("mnli_bert", "model.path", "", "a transformer needs one: a folder below data_dir, or "),
+        ("mnli_bert", "augmentation", "crop_flip", "is for images; set it to none"),
+        ("mnli_bert", "distance_layers", ["input"], "tokens have no distance; name layers of "),
+        ("mnli_bert", "distance_layers", ["bert.embeddings", "input"], "tokens have no distance"),
+        ("mnli_bert", "distance_layers", [], ""),
+        ("mnli_bert", "distance_layers", ["a", "a"], ""),
+        ("mnli_bert", "model.path", None, ""),
+        ("mnli_bert", "checkpoint_interval", 0, ""),
+        ("mnli_bert", "optimizer.name", "adan", "unknown 'adan'; did you mean 'adam'?"),
+        ("mnli_bert", "optimizer.warmup_epochs", -1, ""),
+        ("mnli_bert", "optimizer.momentum", 1, ""),
+        ("mnli_bert", "optimizer", "adam", ""),
+        ("mnli_bert", "history_examples", 0.5, ""),
+        ("mnli_bert", "mixed_precision", "bfloat16", ""),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_a_network_or_its_inputs(config, experiment, key, value, rest):
+    put(config, f"experiments.{experiment}.{key}", value)
+    assert complaint(config).startswith(f"experiments.{experiment}.{key}: {rest}")
+
+
+def test_tokens_need_layers_for_their_distances_in_the_defaults_too(config):
+    drop(config, "experiments.mnli_bert.distance_layers")
+    message = complaint(config)
+    assert message.startswith("experiments.mnli_bert.distance_layers: tokens have no distance")
+
+
+def test_texts_from_nowhere(config):
+    drop(config, "datasets.mnli.hub")
+    check_config(config)
+    drop(config, "datasets.mnli.path")
+    assert complaint(config) == (
+        "datasets.mnli: set path, a folder below data_dir, or hub, a name on the Hugging Face hub"
+    )
+
+
+@pytest.mark.parametrize("key", ["columns", "label", "class_names", "tokenizer", "max_length"])
+def test_texts_lack_a_key(config, key):
+    drop(config, f"datasets.mnli.{key}")
+    assert complaint(config) == f"datasets.mnli: the key {key!r} is missing"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("columns", "premise"),
+        ("columns", []),
+        ("columns", ["a", "b", "c"]),
+        ("columns", ["a", "a"]),
+        ("label", 3),
+        ("class_names", ["one"]),
+        ("class_names", ["a", "a"]),
+        ("tokenizer", ""),
+        ("max_length", 0),
+        ("max_length", "128"),
+        ("hub", ""),
+        ("subset", ""),
+        ("splits", "train"),
+    ],
+    ids=str,
+)
+def test_a_value_that_texts_cannot_have(config, key, value):
+    put(config, f"datasets.mnli.{key}", value)
+    assert complaint(config).startswith(f"datasets.mnli.{key}: ")
+
+
+def test_class_names_that_yaml_reads_as_something_else_than_text(config):
+    put(config, "datasets.mnli.class_names", [False, True])
+    assert complaint(config).startswith(
+        "datasets.mnli.class_names.0: False is not of type 'string'"
+    )
+
+
+def test_images_have_no_tokenizer(config):
+    put(config, "datasets.mnist.tokenizer", "encoder")
+    assert complaint(config).startswith("datasets.mnist: unknown 'tokenizer'")
+
+
 @pytest.mark.parametrize("config", [None, [], "text"], ids=repr)
 def test_a_file_that_is_not_a_mapping(config):
     assert complaint(config).startswith("config: ")
+
+
+# --- stages and hierarchies ----------------------------------------------------------------------
+
+STAGES = [0, 0.5, "last", {"accuracy": 0.35}]
+
+
+@pytest.mark.parametrize("stages", [STAGES, [{"accuracy": 1}], ["last"]], ids=str)
+def test_stages_by_epoch_and_by_accuracy(config, stages):
+    put(config, "experiments.digits_fc.stages", stages)
+    assert check_config(config)["digits_fc"]["stages"] == stages
+
+
+@pytest.mark.parametrize(
+    "stage", [-1, "first", {"accuracy": 0}, {"accuracy": 1.1}, {"accuracy": "0.5"}, {}], ids=repr
+)
+def test_what_is_no_stage(config, stage):
+    put(config, "experiments.digits_fc.stages", [0, stage])
+    message = complaint(config)
+    assert message.startswith("experiments.digits_fc.stages.1")
+    assert "accuracy" in message or "epoch" in message
+
+
+def figure(kind: str, experiment: str, **keys) -> dict:
+    return {"kind": kind, "experiments": [experiment], **keys}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        figure("class_matrix", "digits_fc"),
+        figure("class_matrix", "digits_fc", stage="last"),
+        figure("class_matrix", "digits_fc", stage=4),
+        figure("hierarchy_matrix", "cifar100_resnet", stage=2),
+        figure("hierarchy_curves", "cifar100_cnn"),
+    ],
+    ids=str,
+)
+def test_figures_that_exist(config, entry):
+    put(config, "paper.fig1", entry)
+    check_config(config)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            figure("hierarchy_curves", "digits_fc"),
+            "hierarchy_curves needs a hierarchy of classes, which the data set of digits_fc has "
+            "not; set datasets.digits.hierarchy",
+        ),
+        (
+            figure("hierarchy_matrix", "digits_cnn", stage=1),
+            "hierarchy_matrix needs a hierarchy of classes, which the data set of digits_cnn has "
+            "not; set datasets.digits.hierarchy",
+        ),
+        (
+            figure("distance", "digits_fc", stage=1),
+            "distance has no single stage; the kinds that do: class_matrix, hierarchy_matrix",
+        ),
+        (
+            figure("class_matrix", "digits_fc", stage=5),
+            "digits_fc has no stage 5; take 1 to 4, or last",
+        ),
+    ],
+    ids=str,
+)
+def test_figures_that_do_not_exist(config, entry, message):
+    put(config, "paper.fig1", entry)
+    assert complaint(config) == f"paper.fig1: {message}"
+
+
+def test_a_stage_of_a_figure_is_a_number_or_last(config):
+    put(config, "paper.fig6.stage", "first")
+    assert complaint(config) == "paper.fig6.stage: 'first' is no stage; give 1, 2, ... or \"last\""

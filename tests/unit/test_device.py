@@ -1,18 +1,32 @@
 """Devices, and the flags that decide float32's precision on them."""
 
+from functools import cache
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from stiffness import device as module
 from stiffness.device import choose_device, full_float32
 from stiffness.errors import StiffnessError
+from stiffness.host import take_gpu
 
 
 @pytest.fixture
-def gpu(monkeypatch):
+def gpu(monkeypatch, tmp_path):
     """Pretend that there is a GPU, or that there is none."""
+    current = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    names = [f"{tmp_path} {index}" for index in range(2)]
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=names[index])
+    )
+    monkeypatch.setattr(module, "_own_gpu", cache(module._own_gpu.__wrapped__))
 
-    def pretend(present: bool) -> None:
+    def pretend(present: bool) -> list[torch.device]:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: present)
+        return current
 
     return pretend
 
@@ -30,6 +44,18 @@ def gpu(monkeypatch):
 def test_choice(gpu, name, present, kind):
     gpu(present)
     assert choose_device(name).type == kind
+
+
+def test_a_process_keeps_its_gpu_and_makes_it_the_current_one(gpu):
+    current = gpu(True)
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda:0")
+    assert set(current) == {torch.device("cuda:0")}
+
+
+def test_a_gpu_that_another_job_has_is_not_taken(gpu, tmp_path):
+    gpu(True)
+    assert take_gpu([f"{tmp_path} 0"]) == 0
+    assert choose_device("cuda") == torch.device("cuda:1")
 
 
 def test_cuda_without_a_gpu_names_the_key(gpu):

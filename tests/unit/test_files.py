@@ -150,6 +150,15 @@ def test_tensors_round_trip(tmp_path):
     assert read_metadata(path) == metadata
 
 
+def test_a_weight_that_two_layers_share_is_written_for_each(tmp_path):
+    shared = torch.arange(6.0).reshape(2, 3)
+    tensors = {"first": shared, "second": shared, "part": shared[1:], "own": torch.ones(2)}
+    write_tensors(tmp_path / "file", tensors, {})
+    found, _ = read_tensors(tmp_path / "file")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], value) for name, value in tensors.items())
+
+
 def test_only_the_named_tensors_are_read(tmp_path):
     path = tmp_path / "a.safetensors"
     write_tensors(path, {"a": torch.ones(1), "b": torch.zeros(1)}, {})

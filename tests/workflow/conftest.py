@@ -15,10 +15,30 @@ import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
-KINDS = ("training_curves", "class_matrices", "stiffness_curves", "distance", "critical_length")
+KINDS = (
+    "training_curves",
+    "class_matrices",
+    "class_matrix",
+    "class_matrix_stages",
+    "hierarchy_matrix",
+    "hierarchy_curves",
+    "stiffness_curves",
+    "distance",
+    "critical_length",
+)
+# Pictures of a plain `snakemake` by kind, without their suffix.
+PICTURES = {
+    kind: f"{kind}/stage=last" if kind in ("class_matrix", "hierarchy_matrix") else kind
+    for kind in KINDS
+}
+GROUPS = """
+super_super_classes: {round: [holes, bows], straight: [lines]}
+super_classes: {holes: [0, 6, 8, 9], bows: [2, 3, 5], lines: [1, 4, 7]}
+"""
 TINY = {
     "run": ["tiny"],
     "device": "cpu",
+    "datasets": {"digits": {"hierarchy": "groups.yaml"}},
     "experiments": {
         "tiny": {
             "dataset": "digits",
@@ -28,6 +48,7 @@ TINY = {
             "epochs_per_job": 1,
             "early_checkpoints": 1,
             "evaluation": {"train": 40, "validation": 40},
+            "stages": [0, {"accuracy": 0.3}, {"accuracy": 1.0}, "last"],
         }
     },
     "figures": {kind: {"width": 5.0, "height": 5.0} for kind in KINDS},
@@ -134,6 +155,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(REPOSITORY / name, folder / name, ignore=ignore)
         else:
             shutil.copy2(REPOSITORY / name, folder / name)
+    (folder / "groups.yaml").write_text(GROUPS)
     Project(folder).configure({})
     return folder
 

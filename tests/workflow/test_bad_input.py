@@ -28,8 +28,8 @@ CONFIGURATIONS = {
     "an experiment": ({"run": ["tin"]}, ["run", "'tin'", "'tiny'"]),
     "a kind of figure": ({"figures": {"distances": {}}}, ["figures", "'distances'", "'distance'"]),
     "a kind of paper figure": (
-        {"paper": {"fig4": {"kind": "class_matrix"}}},
-        ["paper.fig4.kind", "'class_matrix'", "'class_matrices'"],
+        {"paper": {"fig4": {"kind": "class_matrixes"}}},
+        ["paper.fig4.kind", "'class_matrixes'", "'class_matrices'"],
     ),
     "a key": (of_tiny(epoch=3), ["experiments.tiny", "'epoch'", "'epochs'"]),
     "a top-level key": ({"dataset": {}}, ["'dataset'", "'datasets'"]),
@@ -41,6 +41,14 @@ CONFIGURATIONS = {
     "a rate without quotes": (
         of_tiny(learning_rates=[0.001]),
         ["experiments.tiny.learning_rates", "0.001", "quotes"],
+    ),
+    "a stage": (
+        {"paper": {"fig4": {"kind": "class_matrix", "stage": 5}}},
+        ["paper.fig4", "tiny has no stage 5", "1 to 4"],
+    ),
+    "a hierarchy": (
+        {"datasets": {"digits": {"hierarchy": "no/groups.yaml"}}},
+        ["no/groups.yaml", "no such hierarchy file"],
     ),
     "no epochs": (of_tiny(epochs=0), ["experiments.tiny.epochs", "0"]),
 }
@@ -61,6 +69,37 @@ def test_an_unknown_target(fresh):
     assert "fig99" in message
     assert "fig4" in message, "names the figures there are"
     assert not (fresh.folder / "results").exists()
+
+
+FIGURES = {
+    "results/plain/figures/hierarchy_curves.pdf": ["hierarchy_curves", "datasets.mnist.hierarchy"],
+    "results/plain/figures/hierarchy_matrix/stage=1.png": ["plain", "datasets.mnist.hierarchy"],
+    "results/tiny/figures/class_matrix/stage=5.pdf": ["tiny has no stage 5", "1 to 4, or last"],
+}
+
+
+@pytest.mark.parametrize("target", FIGURES)
+def test_a_figure_that_the_experiment_cannot_have(fresh, target):
+    fresh.configure(
+        {"experiments": {"plain": {"dataset": "mnist", "model": {"name": "fc"}, "epochs": 1}}}
+    )
+    message = refused(fresh.run(target))
+    assert [part for part in FIGURES[target] if part not in message] == [], message
+    assert not (fresh.folder / "results").exists()
+
+
+def test_groups_that_lack_a_class(built):
+    before = built.results()
+    groups = built.folder / "groups.yaml"
+    groups.write_text(groups.read_text().replace("[1, 4, 7]", "[1, 4]"))
+    message = refused(built.run())
+    assert message == (
+        "error in hierarchy: groups.yaml: the class '7' is in no super-class; "
+        "add it to one of super_classes"
+    )
+    kept = {name: time for name, time in before.items() if "hierarchy.yaml" not in name}
+    assert built.results() == kept
+    assert built.half_written() == []
 
 
 def test_more_evaluation_examples_than_a_class_has(built):
@@ -156,12 +195,14 @@ def test_absent_raw_data_without_a_network(fresh):
 
 
 def test_a_checkpoint_of_another_model(built):
-    output = built.folder / FIRST.format("gradients/exact")
+    output = built.folder / FIRST.format("gradients/exact") / "cosines"
     file = f"{FIRST.format('checkpoints')}/step=00000006.safetensors"
     tensors, metadata = read_tensors(built.folder / file)
     tensors["1.weight"] = torch.zeros(500, 784)
     write_tensors(built.folder / file, tensors, metadata)
-    message = refused(built.run(FIRST.format("gradients/exact"), "--forcerun", "gradients"))
+    message = refused(
+        built.run(f"{FIRST.format('gradients/exact')}/cosines", "--forcerun", "gradients")
+    )
     assert message.startswith("error in gradients: ")
     assert file in message
     assert "1.weight is (500, 784) there" in message

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import KINDS, TINY, Project
+from conftest import KINDS, PICTURES, TINY, Project
 from PIL import Image
 
 from stiffness.files import read_table
@@ -21,16 +21,18 @@ SEGMENT_TABLES = ("summary", "classes", "distance", "critical_length")
 def expected_results() -> set[str]:
     files = {
         "results/data/digits/arrays.safetensors",
+        "results/data/digits/hierarchy.yaml",
         "results/data/digits/evaluation/train=40_validation=40_seed=0.safetensors",
     }
-    files |= {f"results/tiny/figures/{kind}.{end}" for kind in KINDS for end in ("pdf", "png")}
+    pictures = [PICTURES[kind] for kind in KINDS]
+    files |= {f"results/tiny/figures/{name}.{end}" for name in pictures for end in ("pdf", "png")}
     files |= {f"results/tiny/tables/exact/{name}.parquet" for name in TABLES}
     for run in [f"results/tiny/lr={lr}/seed=0" for lr in RATES]:
         for segment, steps in STEPS.items():
             names = [f"step={step:08d}.safetensors" for step in steps]
             kept = [*names, "history.parquet", "state.safetensors", ".snakemake_timestamp"]
-            extra = ["digests.json", "performance.json", ".snakemake_timestamp"]
-            measured = [*names, *extra]
+            cosines = [f"cosines/{name}" for name in (*names, ".snakemake_timestamp")]
+            measured = [*cosines, "digests.json", "performance.json"]
             files |= {f"{run}/checkpoints/{segment}/{name}" for name in kept}
             files |= {f"{run}/gradients/exact/{segment}/{name}" for name in measured}
             files |= {f"{run}/stiffness/exact/{segment}/{n}.parquet" for n in SEGMENT_TABLES}
@@ -44,9 +46,9 @@ def test_every_file_is_there_and_no_other(tiny):
 
 def test_figures_are_pictures(tiny):
     for kind in KINDS:
-        path = tiny.folder / "results/tiny/figures" / kind
-        assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF-")
-        with Image.open(path.with_suffix(".png")) as image:
+        path = tiny.folder / "results/tiny/figures" / PICTURES[kind]
+        assert Path(f"{path}.pdf").read_bytes().startswith(b"%PDF-")
+        with Image.open(f"{path}.png") as image:
             darkest, lightest = image.convert("L").getextrema()
             assert (darkest, lightest) < (100, 255), kind
 
@@ -82,6 +84,7 @@ def test_a_figure_of_the_paper_builds_exactly_what_it_needs(fresh, tiny):
     assert fresh.plan("fig4") == {
         "arrays": 1,
         "evaluation": 1,
+        "hierarchy": 1,
         "training": 4,
         "gradients": 4,
         "stiffness": 4,
@@ -90,6 +93,12 @@ def test_a_figure_of_the_paper_builds_exactly_what_it_needs(fresh, tiny):
         "fig4": 1,
     }
     assert tiny.plan("fig4") == {}
+
+
+def test_a_stage_is_a_picture_of_its_own(tiny):
+    name = "results/tiny/figures/{}/stage=2.png"
+    assert tiny.plan(name.format("class_matrix")) == {"class_matrix": 1}
+    assert tiny.plan(name.format("hierarchy_matrix")) == {"hierarchy_matrix": 1}
 
 
 @pytest.fixture(scope="module")
@@ -142,5 +151,5 @@ def test_a_dead_run_is_named_and_its_figures_are_still_drawn(built):
         table = read_table(folder / f"tables/exact/{name}.parquet")
         assert (table["status"] == table["lr"].map(status)).all()
     for kind in KINDS:
-        assert (folder / f"figures/{kind}.png").stat().st_size > 0
-        assert (folder / f"figures/{kind}.pdf").stat().st_size > 0
+        assert (folder / f"figures/{PICTURES[kind]}.png").stat().st_size > 0
+        assert (folder / f"figures/{PICTURES[kind]}.pdf").stat().st_size > 0

@@ -17,7 +17,7 @@ TABLES = ("tables", *KINDS)
 STIFFNESS = ("stiffness", *TABLES)
 GRADIENTS = ("gradients", *STIFFNESS)
 TRAINING = ("training", *GRADIENTS)
-EVERYTHING = ("arrays", "evaluation", *TRAINING)
+EVERYTHING = ("arrays", "evaluation", "hierarchy", *TRAINING)
 
 
 def jobs(*rules: str, **counts: int) -> dict[str, int]:
@@ -26,9 +26,14 @@ def jobs(*rules: str, **counts: int) -> dict[str, int]:
     return plan | {"all": 1} if plan else {}
 
 
+BY_STAGE = ("class_matrices", "class_matrix_stages", "distance")
 LOOKS = {
     "training_curves": {"metric": "cosine"},
     "class_matrices": {"colormap": "PiYG"},
+    "class_matrix": {"pair_mode": "val-val"},
+    "class_matrix_stages": {"metric": "cosine"},
+    "hierarchy_matrix": {"height": 6.0},
+    "hierarchy_curves": {"pair_mode": "train-train"},
     "stiffness_curves": {"palette": "magma"},
     "distance": {"color": "#d55e00"},
     "critical_length": {"width": 4.0},
@@ -48,10 +53,10 @@ CHANGES = {
     ),
     "other evaluation examples": ({"evaluation": {"seed": 1}}, jobs("evaluation", *GRADIENTS)),
     "distance bins": ({"distance_bins": 8}, jobs(*STIFFNESS)),
-    "stages": ({"stages": [0, 0.2, 1, 2]}, jobs("class_matrices", "distance")),
+    "stages": ({"stages": [0, 0.2, 1, 2]}, jobs(*BY_STAGE)),
     "the reference learning rate": (
         {"reference_learning_rate": "3e-3"},
-        jobs("training_curves", "class_matrices", "distance"),
+        jobs(*(kind for kind in KINDS if kind not in ("stiffness_curves", "critical_length"))),
     ),
     "a new learning rate": (
         {"learning_rates": ["1e-3", "3e-3", "1e-2"]},
@@ -102,11 +107,39 @@ def test_resources_do_not_change_results(built):
     assert built.plan() == {}
 
 
+def test_other_groups_of_classes_leave_gradients_alone(built):
+    groups = built.folder / "groups.yaml"
+    groups.write_text(groups.read_text().replace("[1, 4, 7]", "[7, 4, 1]"))
+    assert built.plan() == jobs("hierarchy", *STIFFNESS)
+
+
+def test_discarded_gradients_come_back_only_where_tables_need_them(built):
+    gone = {"keep_gradients": False}
+    built.configure(gone)
+    assert built.plan() == {}
+    more = {"epochs": 3, "learning_rates": ["1e-3"]}
+    built.configure(gone | of_tiny(**more))
+    tables = "results/tiny/tables/exact/summary.parquet"
+    assert built.build(tables).jobs == {"training": 1, "gradients": 1, "stiffness": 1, "tables": 1}
+    last = built.folder / "results/tiny/lr=1e-3/seed=0/gradients/exact/epochs=0002-0003"
+    assert sorted(path.name for path in last.iterdir()) == ["digests.json", "performance.json"]
+    assert built.plan(tables) == {}
+    assert "gradients" not in built.plan()
+    # As many checkpoints as there are; only the discarded ones are measured again.
+    built.configure(gone | of_tiny(**more, distance_bins=8))
+    assert built.plan(tables) == {"gradients": 1, "stiffness": 3, "tables": 1}
+    built.configure(of_tiny(**more))
+    assert built.plan(tables) == {}
+
+
 EDITS = {
     "figures/distance.py": ("distance",),
     "figures/style.py": KINDS,
     "stiffness/runs.py": TABLES,
     "stiffness/classes.py": STIFFNESS,
+    "stiffness/stages.py": KINDS,
+    "figures/matrix.py": ("class_matrix", "class_matrix_stages", "hierarchy_matrix"),
+    "data/hierarchy.py": ("hierarchy", *STIFFNESS),
     "gradients/seeds.py": GRADIENTS,
     "data/evaluation.py": ("evaluation", *GRADIENTS),
     "training/train.py": TRAINING,

@@ -1,17 +1,22 @@
 """Names, paths and lookups that the rule files share."""
 
 import os
+import re
 import sys
 from pathlib import Path
+
+from humanfriendly import parse_size
 
 WORKFLOW = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(WORKFLOW))
 from stiffness.config import HIERARCHY_KINDS, STAGE_KINDS, check_config, check_figure
-from stiffness.data.fingerprint import folder_fingerprint
+from stiffness.data.fingerprint import content_fingerprint, folder_fingerprint
 from stiffness.data.hierarchy import read_hierarchy
 from stiffness.errors import StiffnessError
 from stiffness.host import gpu_driver_present
+from stiffness.hub import local_or_hub
 from stiffness.imports import library_modules, share_with_jobs
+from stiffness.resources import gradients_request, stiffness_request, training_request
 from stiffness.training.schedule import finished_segments, plan_segments
 
 share_with_jobs(WORKFLOW)
@@ -133,17 +138,80 @@ def kept(output):
 GPU = int(config["device"] == "cuda" or (config["device"] == "auto" and gpu_driver_present()))
 
 
+def training_needs(name):
+    """The memory or the time that a segment of a training asks for."""
+
+    def get(wildcards, input, attempt):
+        start, end = map(int, re.findall(r"\d+", wildcards.segment))
+        return training_request(
+            setting("model", "name")(wildcards),
+            os.path.getsize(input.arrays) / 1e6,
+            end - start,
+            bool(GPU),
+            attempt,
+        )[name]
+
+    return get
+
+
+def gradients_needs(name):
+    """The same of the gradients of a segment's checkpoints."""
+
+    def get(wildcards, attempt):
+        return gradients_request(
+            setting("model", "name")(wildcards),
+            _examples(wildcards),
+            _checkpoints(wildcards),
+            parse_size(config["memory_budget"]),
+            bool(GPU),
+            attempt,
+        )[name]
+
+    return get
+
+
+def stiffness_needs(name):
+    """The same of the tables made of them."""
+
+    def get(wildcards, attempt):
+        return stiffness_request(_examples(wildcards), _checkpoints(wildcards), attempt)[name]
+
+    return get
+
+
+def _examples(wildcards):
+    subset = EXPERIMENTS[wildcards.experiment]["evaluation"]
+    return subset["train"] + subset["validation"]
+
+
+def _checkpoints(wildcards):
+    """How many a segment has, at most."""
+    entry = EXPERIMENTS[wildcards.experiment]
+    start, end = map(int, re.findall(r"\d+", wildcards.segment))
+    early = 0 if start else 2 + entry["early_checkpoints"]
+    return early + 1 + round((end - start) / entry["checkpoint_interval"])
+
+
 def raw_fingerprint(wildcards):
     """Of the user's own files; other data are fixed, and checked against known checksums."""
-    entry = config["datasets"][wildcards.dataset]
-    names = [entry[key] for key in ("path", "tokenizer") if key in entry]
-    return [folder_fingerprint(Path(config["data_dir"]) / name) for name in names]
+    entry, data_dir = config["datasets"][wildcards.dataset], Path(config["data_dir"])
+    if entry["source"] != "text":
+        return folder_fingerprint(data_dir / entry["path"]) if "path" in entry else ""
+    tokenizer = local_or_hub(entry["tokenizer"], data_dir)
+    fingerprints = [content_fingerprint(tokenizer, ("*.json", "*.txt", "*.model"))]
+    if "path" in entry:
+        texts = content_fingerprint(data_dir / entry["path"], ("train.*", "validation.*"))
+        fingerprints.append(texts)
+    return fingerprints
 
 
 def pretrained_fingerprint(wildcards):
     """Of a pretrained network's own folder."""
     path = EXPERIMENTS[wildcards.experiment]["model"]["path"]
-    return folder_fingerprint(Path(config["data_dir"]) / path) if path else ""
+    if not path:
+        return ""
+    folder = local_or_hub(path, config["data_dir"])
+    return content_fingerprint(folder, ("config.json", "*.safetensors"))
 
 
 def previous_segment(wildcards):
@@ -212,7 +280,7 @@ def reference_seeds(wildcards):
 
 
 def hierarchy_of_figure(wildcards):
-    """The same for a figure that is nothing without one."""
+    """The hierarchy that a figure needs; an error in one line where there is none."""
     _refuse_figure(wildcards.experiment, "hierarchy_curves")
     return hierarchy_path(wildcards)
 

@@ -10,6 +10,8 @@ rule arrays:
         "results/logs/arrays/{dataset}.log",
     benchmark:
         "results/benchmarks/arrays/{dataset}.tsv"
+    # Light, and on a cluster the nodes that jobs run on often have no network to download from.
+    localrule: True
     conda:
         ENVIRONMENT
     resources:
@@ -39,6 +41,7 @@ rule evaluation:
         train=r"\d+",
         validation=r"\d+",
         subset_seed=r"\d+",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:
@@ -67,6 +70,7 @@ rule hierarchy:
         "results/benchmarks/hierarchy/{dataset}.tsv"
     # Before a long training, not after it, it comes out that a class is missing.
     priority: 20
+    localrule: True
     conda:
         ENVIRONMENT
     resources:

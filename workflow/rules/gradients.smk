@@ -18,10 +18,11 @@ rule gradients:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=gradients_needs("mem_mb"),
+        runtime=gradients_needs("runtime"),
         gpu=GPU,
         device=config["device"],
+        jobs_per_gpu=config["jobs_per_gpu"],
         memory_budget=config["memory_budget"],
         data_dir=config["data_dir"],
     params:
@@ -47,10 +48,11 @@ rule representations:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=GPU,
         device=config["device"],
+        jobs_per_gpu=config["jobs_per_gpu"],
         data_dir=config["data_dir"],
     params:
         model=setting("model"),

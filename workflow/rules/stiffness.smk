@@ -27,8 +27,8 @@ rule stiffness:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=stiffness_needs("mem_mb"),
+        runtime=stiffness_needs("runtime"),
     params:
         distance_bins=setting("distance_bins"),
         bootstrap=setting("bootstrap"),

@@ -29,10 +29,11 @@ rule training:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=training_needs("mem_mb"),
+        runtime=training_needs("runtime"),
         gpu=GPU,
         device=config["device"],
+        jobs_per_gpu=config["jobs_per_gpu"],
         data_dir=config["data_dir"],
     params:
         **{key: setting(key) for key in TRAINING_KEYS},

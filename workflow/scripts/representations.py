@@ -15,6 +15,7 @@ def main(
     model: dict,
     layers: list[str],
     device: str,
+    jobs_per_gpu: int,
     data_dir: str,
     output: str,
 ) -> None:
@@ -24,7 +25,7 @@ def main(
         ModelSpec(**model),
         layers,
         output,
-        choose_device(device),
+        choose_device(device, jobs_per_gpu),
         data_dir,
     )
 
@@ -37,6 +38,7 @@ if __name__ == "__main__":
             model=snakemake.params.model,
             layers=snakemake.params.layers,
             device=snakemake.resources.device,
+            jobs_per_gpu=snakemake.resources.jobs_per_gpu,
             data_dir=snakemake.resources.data_dir,
             output=snakemake.output.vectors,
         )

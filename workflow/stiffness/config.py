@@ -165,6 +165,8 @@ def _described(error: ValidationError) -> str:
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
         return f"{where}: the key {missing!r} is missing"
+    if error.validator == "anyOf" and where.startswith("datasets."):
+        return f"{where}: set path, a folder below data_dir, or hub, a name on the Hugging Face hub"
     if error.validator == "enum" and isinstance(error.instance, str):
         return f"{where}: unknown {error.instance!r}{_hint(error.instance, error.validator_value)}"
     if error.validator == "anyOf" and "stage" in where:

@@ -1,4 +1,4 @@
-"""The one exception whose message is meant for the user, and how a script reports it."""
+"""The exception and the warning meant for the user, and how a script reports the former."""
 
 import errno
 import sys
@@ -8,6 +8,10 @@ from contextlib import contextmanager
 
 class StiffnessError(Exception):
     """Bad input. The message is one line: it names the key or the file and says what to do."""
+
+
+class StiffnessWarning(UserWarning):
+    """Nothing is wrong, but slower or larger than it need be. The message says what and why."""
 
 
 @contextmanager

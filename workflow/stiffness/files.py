@@ -89,7 +89,14 @@ def write_tensors(
     """Write named tensors and a JSON-serialisable ``metadata`` to one safetensors file."""
     from safetensors.torch import save_file
 
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    whole, storages = {}, set()
+    for name, tensor in tensors.items():
+        kept = tensor.detach().cpu().contiguous()
+        # The format holds no memory twice: a weight that two layers share is written for each.
+        if kept.untyped_storage().data_ptr() in storages:
+            kept = kept.clone()
+        storages.add(kept.untyped_storage().data_ptr())
+        whole[name] = kept
     header = {METADATA_KEY: json.dumps(metadata, sort_keys=True)}
     _write_checked(path, lambda temporary: save_file(whole, temporary, metadata=header))
 

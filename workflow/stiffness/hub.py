@@ -3,16 +3,19 @@
 Weights are safetensors; no code that comes with a model is run.
 """
 
+import errno
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from stiffness.errors import StiffnessError
-from stiffness.vision import import_torchvision
 
 
 def import_transformers() -> ModuleType:
     """Return ``transformers``, quiet; it imports torchvision, which needs help to load."""
+    from stiffness.vision import import_torchvision
+
     import_torchvision()
     import transformers
 
@@ -39,11 +42,14 @@ def load_pretrained(kind: str, key: str, name: str, data_dir: str | Path, **opti
     Raises:
         StiffnessError: it is neither, or what is there cannot be read.
     """
+    if not name:
+        raise StiffnessError(f"{key}: is empty; set it to a local folder or to a name on the hub")
     place = local_or_hub(name, data_dir)
     try:
         return getattr(import_transformers(), kind).from_pretrained(place, **options)
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+    except Exception as error:  # of the files, the network, or any of four packages
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         where = (
             f"the folder {place} cannot be read"
             if Path(place).is_dir()
@@ -51,6 +57,12 @@ def load_pretrained(kind: str, key: str, name: str, data_dir: str | Path, **opti
             "give it"
         )
         raise StiffnessError(
-            f"{key}: {name!r}: {where} ({reason}); set {key} to a local folder with the files of "
-            "a transformers model, or to a name on the hub"
+            f"{key}: {name!r}: {where} ({reason(error)}); set {key} to a local folder with the "
+            "files of a transformers model, or to a name on the hub"
         ) from None
+
+
+def reason(error: Exception) -> str:
+    """The first sentence of an exception that may run over many lines."""
+    text = " ".join(str(error).split())
+    return re.split(r"(?<=[a-z)'\"])[.:;] ", text)[0][:200].rstrip(".") or type(error).__name__

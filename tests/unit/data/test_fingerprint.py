@@ -1,8 +1,10 @@
-"""A folder's fingerprint changes when its images do."""
+"""A fingerprint changes when the images of a folder, or the contents of its files, do."""
+
+import os
 
 import pytest
 
-from stiffness.data.fingerprint import folder_fingerprint
+from stiffness.data.fingerprint import content_fingerprint, folder_fingerprint
 
 
 @pytest.fixture
@@ -51,3 +53,29 @@ def test_changes_are_noticed(folder, change):
 def test_a_missing_folder_has_a_fingerprint_that_images_change(folder):
     """The rule's own error is better than one while the workflow is read."""
     assert folder_fingerprint(folder / "absent") != folder_fingerprint(folder)
+
+
+def test_contents_count_where_sizes_stay(tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"label": 0}')
+    (tmp_path / "notes.txt").write_text("one")
+    before = content_fingerprint(tmp_path, ("train.*", "validation.*"))
+    assert content_fingerprint(tmp_path, ("train.*", "*.jsonl")) == before
+    (tmp_path / "notes.txt").write_text("two")
+    os.utime(tmp_path / "train.jsonl", (1, 1))
+    assert content_fingerprint(tmp_path, ("train.*", "validation.*")) == before
+    (tmp_path / "train.jsonl").write_text('{"label": 1}')
+    edited = content_fingerprint(tmp_path, ("train.*", "validation.*"))
+    (tmp_path / "train.jsonl").rename(tmp_path / "validation.jsonl")
+    renamed = content_fingerprint(tmp_path, ("train.*", "validation.*"))
+    (tmp_path / "train.csv").touch()
+    more = content_fingerprint(tmp_path, ("train.*", "validation.*"))
+    assert len({before, edited, renamed, more}) == 4
+
+
+def test_a_folder_that_is_not_there_has_the_contents_of_an_empty_one(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other" / "train.jsonl").mkdir(parents=True)
+    prints = {
+        content_fingerprint(tmp_path / name, ("train.*",)) for name in ("empty", "absent", "other")
+    }
+    assert len(prints) == 1

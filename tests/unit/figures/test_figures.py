@@ -13,11 +13,17 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
+from stiffness.config import STAGE_KINDS
+from stiffness.data.hierarchy import Hierarchy
 from stiffness.errors import StiffnessError
 from stiffness.figures import (
     class_matrices,
+    class_matrix,
     critical_length,
     distance,
+    hierarchy_curves,
+    hierarchy_matrix,
+    matrix,
     stiffness_curves,
     style,
     training_curves,
@@ -27,12 +33,17 @@ from stiffness.stiffness.pairs import METRICS, PAIR_MODES
 KINDS = {
     "training_curves": training_curves,
     "class_matrices": class_matrices,
+    "class_matrix": class_matrix,
+    "class_matrix_stages": class_matrix,
+    "hierarchy_matrix": hierarchy_matrix,
+    "hierarchy_curves": hierarchy_curves,
     "stiffness_curves": stiffness_curves,
     "distance": distance,
     "critical_length": critical_length,
 }
-ONE_RUN = ("training_curves", "class_matrices", "distance")  # show the reference learning rate
 ALL_RUNS = ("stiffness_curves", "critical_length")
+BY_STAGE = ("class_matrices", "class_matrix_stages", "distance")
+ONE_RUN = [kind for kind in KINDS if kind not in ALL_RUNS]  # show the reference learning rate
 DPI = 50  # fast
 DEAD = ("diverged", "at chance", "collapsed")
 
@@ -42,7 +53,11 @@ REFERENCE, OTHER = "1e-3", "3e-3"
 RUNS = {(REFERENCE, 0): "ok", (REFERENCE, 1): "ok", (OTHER, 0): "ok"}
 CHECKPOINTS = {0: 0.0, 2: 0.02, 100: 1.0, 300: 3.0}
 STAGES = [0, 0.03, 1, "last"]
+ACCURACIES = {0: 0.1, 2: 0.2, 100: 0.5, 300: 0.4}
 CLASSES = ["zebra", "ant", "bee"]
+HIERARCHY = Hierarchy(
+    {"insects": ["bee", "ant"], "mammals": ["zebra"]}, {"small": ["insects"], "large": ["mammals"]}
+)
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -66,7 +81,8 @@ def tables(statuses: dict[tuple[str, int], str] = RUNS, **changes: Any) -> dict[
         for number, (step, epoch) in enumerate(CHECKPOINTS.items()):
             at = key | {"step": step, "epoch": epoch}
             loss = level * (4 - number)
-            made["history"].append(at | {"train_loss": loss, "validation_loss": loss + 0.1})
+            scores = {"train_loss": loss, "validation_loss": loss + 0.1}
+            made["history"].append(at | scores | {"validation_accuracy": ACCURACIES[step]})
             for mode in PAIR_MODES:
                 for metric in METRICS:
                     row = at | {"pair_mode": mode, "metric": metric, "n_excluded": 0}
@@ -75,6 +91,7 @@ def tables(statuses: dict[tuple[str, int], str] = RUNS, **changes: Any) -> dict[
         {name: pd.DataFrame(rows) for name, rows in made.items()}
         | {"learning_rate": REFERENCE, "learning_rates": [OTHER, REFERENCE], "stages": STAGES}
         | {"space": "input"}
+        | {"hierarchy": HIERARCHY}
         | changes
     )
 
@@ -86,9 +103,10 @@ def estimate(value: float) -> dict[str, float]:
 def add_measurements(
     made: dict[str, list[dict]], row: dict[str, Any], level: float, number: int
 ) -> None:
-    for quantity, sign in (("within", 1), ("between", -1)):
+    quantities = {"within": 1, "between": -1, "super_class": 0.5, "super_super_class": -0.5}
+    for quantity, share in quantities.items():
         made["summary"].append(
-            row | {"quantity": quantity} | estimate(sign * level + 0.01 * number)
+            row | {"quantity": quantity} | estimate(share * level + 0.01 * number)
         )
     # Reference rates only, as the rule reads them; no two cells alike, so not symmetric.
     if row["lr"] == REFERENCE:
@@ -116,6 +134,8 @@ def options_of(kind: str, **changes: Any) -> dict[str, Any]:
 def draw(kind: str, made: dict[str, Any], outputs: list[Path], **changes: Any) -> None:
     function = KINDS[kind].draw
     given = made | {"options": options_of(kind, **changes), "outputs": outputs}
+    if kind in STAGE_KINDS:
+        given["stages"] = given["stages"][-1:]
     function(**{name: given[name] for name in signature(function).parameters})
 
 
@@ -286,7 +306,7 @@ def test_axes_have_labels_at_the_edges(kind, drawn):
             assert axis.get_ylabel() or figure.get_supylabel()
         if place.is_last_row():
             assert axis.get_xlabel() or figure.get_supxlabel()
-        elif not axis.get_shared_x_axes().get_siblings(axis)[1:]:
+        elif not axis.images and not axis.get_shared_x_axes().get_siblings(axis)[1:]:
             assert axis.get_xlabel()  # its x is not that of the panel below
 
 
@@ -315,16 +335,37 @@ def test_the_experiment_is_named(kind, drawn):
     assert "some_net" in texts(drawn(kind))
 
 
-@pytest.mark.parametrize("kind", ["class_matrices", "distance"])
+@pytest.mark.parametrize("kind", BY_STAGE)
 def test_stages_are_named(kind, drawn):
     text = texts(drawn(kind))
     for name in ("initialisation", "epoch 0.02", "epoch 1", "epoch 3"):
         assert name in text
 
 
-@pytest.mark.parametrize("kind", ["class_matrices", "distance"])
-def test_one_stage_is_enough(kind, drawn):
-    assert "epoch 3" in texts(drawn(kind, tables(stages=["last"])))
+@pytest.mark.parametrize("kind", [*BY_STAGE, *STAGE_KINDS])
+@pytest.mark.parametrize("stages", [["last"], [3.0]], ids=str)
+def test_one_stage_is_enough(kind, stages, drawn):
+    assert "epoch 3" in texts(drawn(kind, tables(stages=stages)))
+
+
+@pytest.mark.parametrize("kind", [*BY_STAGE, *STAGE_KINDS])
+def test_a_stage_by_accuracy_says_what_it_is(kind, drawn):
+    reached = texts(drawn(kind, tables(stages=[{"accuracy": 0.45}])))
+    assert "accuracy 0.500" in reached
+    assert "epoch 1" in reached
+    assert "not" not in reached.replace("not drawn", "")
+    missed = " ".join(texts(drawn(kind, tables(stages=[{"accuracy": 0.6}]))).split())
+    assert "accuracy 0.60 not reached; best 0.500, epoch 1" in missed
+
+
+@pytest.mark.parametrize("kind", BY_STAGE)
+@pytest.mark.parametrize("number", [2, 3, 5])
+def test_any_number_of_stages(kind, number, drawn):
+    stages = [0, {"accuracy": 0.15}, {"accuracy": 0.9}, 1, "last"][-number:]
+    figure = drawn(kind, tables(stages=stages))
+    shown = [axis for axis in panels(figure) if axis.get_visible()]
+    assert len(shown) % number == 0
+    assert sum(bool(axis.get_title()) for axis in shown) == number
 
 
 @pytest.mark.parametrize("kind", ALL_RUNS)
@@ -385,7 +426,9 @@ def test_training_curves_show_three_pair_modes(drawn):
         assert np.isclose(values, 0.2 + 0.01 * number).any()
 
 
-@pytest.mark.parametrize("kind", ["stiffness_curves", "distance", "critical_length"])
+@pytest.mark.parametrize(
+    "kind", ["stiffness_curves", "hierarchy_curves", "distance", "critical_length"]
+)
 def test_only_the_pair_mode_asked_for_is_drawn(kind, drawn):
     made = tables()
     for name in ("summary", "distance", "critical_length"):
@@ -475,6 +518,132 @@ def test_many_classes_are_not_named(drawn):
     figure = drawn("class_matrices", made)
     assert images(figure)[0].get_array().shape == (30, 30)
     assert not any(name in texts(figure).splitlines() for name in names)
+
+
+# --- one class matrix ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["class_matrix", "class_matrix_stages"])
+def test_a_matrix_has_the_cells_and_names_of_its_metric_and_mode(kind, drawn):
+    made = tables()
+    others = (made["classes"]["metric"] != "cosine") | (made["classes"]["pair_mode"] != "val-val")
+    made["classes"].loc[others, ["value", "low", "high"]] = 0.987
+    figure = drawn(kind, made, metric="cosine", pair_mode="val-val")
+    level, number = base((REFERENCE, 0)), len(images(figure))
+    assert number == (1 if kind == "class_matrix" else 4)
+    cells = np.array([[level - 0.2 * a + 0.1 * b for b in range(3)] for a in range(3)])
+    for place, image in enumerate(images(figure), start=4 - number):
+        np.testing.assert_allclose(image.get_array(), cells - 0.05 * place)
+    assert len({image.get_clim() for image in images(figure)}) == 1
+    axis = panels(figure)[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == CLASSES
+    assert "class of the other validation example" in texts(figure)
+
+
+@pytest.mark.parametrize(
+    ("number", "width", "named"), [(100, 9.0, True), (100, 3.5, False), (10, 3.5, True)]
+)
+def test_names_are_left_out_where_they_cannot_be_read(number, width, named, drawn):
+    names = [f"class {label}" for label in range(number)]
+    row = {"step": 300, "metric": "sign", "pair_mode": "train-val", "seed": 0}
+    cells = pd.MultiIndex.from_product([names, names], names=["class_a", "class_b"])
+    table = cells.to_frame(index=False).assign(**row, value=0.1, low=0.0, high=0.2)
+    figure = drawn("class_matrix", tables(classes=table), width=width, height=width)
+    assert ("class 7" in texts(figure).splitlines()) == named
+
+
+def square(others: float, diagonal: float, odd: float | None = None) -> np.ndarray:
+    matrix = np.full((30, 30), others)
+    np.fill_diagonal(matrix, diagonal)
+    if odd is not None:
+        matrix[0, 1] = odd
+    return matrix
+
+
+@pytest.mark.parametrize(
+    ("matrices", "limit"),
+    [
+        ([square(0.013, 0.4)], 0.015),  # the diagonal does not pale the rest
+        ([square(-0.042, 0.4, odd=0.9)], 0.05),  # nor does one odd cell of 870
+        ([square(0.013, 0.4), square(0.2, 0.4)], 0.2),  # common to all
+        ([square(-0.99, 1.0)], 1.0),
+        ([square(0.0, 0.4)], 1.0),
+        ([square(np.nan, np.nan)], 1.0),
+        ([np.array([[0.3]])], 1.0),
+    ],
+    ids=range(7),
+)
+def test_limits_are_round_and_suit_what_is_off_the_diagonal(matrices, limit):
+    assert matrix.color_limit(matrices) == pytest.approx(limit)
+
+
+@pytest.mark.parametrize(("diagonal", "beyond"), [(0.9, True), (0.1, False)])
+def test_the_colour_bar_says_its_limits_and_what_lies_beyond(drawn, diagonal, beyond):
+    made = tables()
+    own = made["classes"]["class_a"] == made["classes"]["class_b"]
+    made["classes"]["value"] = np.where(own, diagonal, -0.13)
+    figure = drawn("class_matrix", made)
+    (bar,) = [axis for axis in figure.axes if axis.get_label() == "<colorbar>"]
+    assert ("beyond the limits" in bar.get_ylabel()) == beyond
+    assert [label.get_text() for label in bar.get_yticklabels()][-1] == "0.15"
+
+
+# --- hierarchies ---------------------------------------------------------------------------------
+
+
+def test_classes_are_sorted_and_groups_framed_and_named(drawn):
+    figure = drawn("hierarchy_matrix")
+    axis = panels(figure)[0]
+    level = base((REFERENCE, 0)) - 0.05 * 3
+    order = [2, 1, 0]  # bee, ant, zebra
+    expected = [[level - 0.2 * a + 0.1 * b for b in order] for a in order]
+    np.testing.assert_allclose(axis.images[0].get_array(), expected)
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["insects", "mammals"]
+    np.testing.assert_allclose(axis.get_yticks(), [0.5, 2])
+    frames = sorted((patch.get_xy(), patch.get_width()) for patch in axis.patches)
+    assert frames == [((-0.5, -0.5), 2)] * 2 + [((1.5, 1.5), 1)] * 2
+    assert [text.get_text() for text in axis.texts] == ["small"] * 2 + ["large"] * 2
+
+
+def test_brackets_span_their_group(drawn):
+    axis = panels(drawn("hierarchy_matrix"))[0]
+    above = axis.lines[0].get_xdata()
+    assert 0 < above[0] < 0.1
+    assert 0.6 < above[-1] < 2 / 3
+    assert min(axis.lines[0].get_ydata()) > 1
+    right = axis.lines[1].get_ydata()
+    assert 0.9 < right[0] < 1
+    assert 1 / 3 < right[-1] < 0.4
+
+
+def test_one_level_has_no_brackets(drawn):
+    flat = Hierarchy(HIERARCHY.super_classes, {})
+    axis = panels(drawn("hierarchy_matrix", tables(hierarchy=flat)))[0]
+    assert len(axis.patches) == 2
+    assert not axis.texts
+    assert not axis.lines
+
+
+def test_four_averages_with_their_bands(drawn):
+    figure = drawn("hierarchy_curves")
+    mean = (base((REFERENCE, 0)) + base((REFERENCE, 1))) / 2
+    for axis in panels(figure):
+        curves = [line.get_ydata() for line in axis.lines if len(line.get_ydata()) == 4]
+        steps = 0.01 * np.arange(4)
+        expected = [share * mean + steps for share in (1, 0.5, -0.5, -1)]
+        np.testing.assert_allclose(curves, expected)
+        assert len(axis.collections) == 4
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert len(names) == 4
+    assert "baseline" in names[-1]
+
+
+def test_a_hierarchy_of_one_level_has_three_averages(drawn):
+    made = tables()
+    made["summary"] = made["summary"][made["summary"]["quantity"] != "super_super_class"]
+    (legend,) = drawn("hierarchy_curves", made).legends
+    assert len(legend.get_texts()) == 3
 
 
 # --- distance ------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from PIL import Image
 from stiffness.errors import StiffnessError
 from stiffness.figures import style
 from stiffness.stiffness.pairs import METRICS, PAIR_MODES, Z95
+from stiffness.stiffness.stages import Stage
 
 
 @pytest.fixture
@@ -178,16 +179,6 @@ def runs(*rows: tuple[str, int, str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["lr", "seed", "status"])
 
 
-def test_the_reference_run_is_the_first_that_is_alive():
-    table = runs(("1e-3", 2, "ok"), ("1e-3", 0, "collapsed"), ("1e-3", 1, "ok"), ("1", 0, "ok"))
-    assert style.reference_run(table, "1e-3") == (1, "ok")
-
-
-def test_without_a_living_run_the_first_says_what_became_of_it():
-    table = runs(("1e-3", 1, "collapsed"), ("1e-3", 0, "diverged"), ("1", 0, "ok"))
-    assert style.reference_run(table, "1e-3") == (0, "diverged")
-
-
 def test_dead_runs_are_named():
     assert style.dead_runs(runs(("1e-3", 0, "ok"))) == ""
     text = style.dead_runs(
@@ -196,15 +187,6 @@ def test_dead_runs_are_named():
     for part in ("3e-2", "seed 1", "at chance", "1e-1", "seed 0", "diverged"):
         assert part in text
     assert "1e-3" not in text
-
-
-def test_stages_are_the_nearest_checkpoints():
-    # Rows of one run in a longer table: labels that do not begin at 0.
-    history = pd.DataFrame(
-        {"step": [0, 1, 10, 100, 200], "epoch": [0, 0.01, 0.1, 1, 2]}, index=range(7, 12)
-    )
-    chosen = style.stage_steps(history, [0, 0.012, "1", 1.4, 50, "last"])
-    assert [row["step"] for row in chosen] == [0, 1, 100, 100, 200, 200]
 
 
 @pytest.mark.parametrize(
@@ -217,5 +199,17 @@ def test_stages_are_the_nearest_checkpoints():
         (120.0, "epoch 120"),
     ],
 )
-def test_the_name_of_a_stage(epoch, name):
-    assert style.stage_name(pd.Series({"epoch": epoch})) == name
+def test_the_name_of_a_stage_by_epoch(epoch, name):
+    assert style.stage_name(Stage(7, epoch, 0.3)) == name
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "wanted", "name"),
+    [
+        (0.3512, 0.35, "accuracy 0.351,\nepoch 6"),
+        (0.5234, 0.6, "accuracy 0.60 not\nreached; best 0.523,\nepoch 6"),
+        (0.9987, 0.999, "accuracy 0.999 not\nreached; best 0.999,\nepoch 6"),
+    ],
+)
+def test_the_name_of_a_stage_by_accuracy(accuracy, wanted, name):
+    assert style.stage_name(Stage(7, 6.0, accuracy, wanted)) == name

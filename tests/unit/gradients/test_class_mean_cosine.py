@@ -10,6 +10,9 @@ from stiffness.stiffness.classes import class_stiffness
 from stiffness.stiffness.pairs import select_pairs
 from stiffness.training.models import ModelSpec, build_model
 
+# Models without a fast path and budgets without room are meant here.
+pytestmark = pytest.mark.filterwarnings("ignore::stiffness.errors.StiffnessWarning")
+
 CLASSES = 4
 
 

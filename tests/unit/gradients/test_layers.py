@@ -1,16 +1,20 @@
 """Every family of layers, and what has none, against a loop over examples in float64."""
 
-import logging
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
+from stiffness.errors import StiffnessWarning
 from stiffness.gradients import engine
 from stiffness.gradients.engine import gram_blocks, squared_norms
 from stiffness.gradients.layered import Layered
 from stiffness.gradients.models import Inputs, call, take
+from stiffness.gradients.seeds import Seeds
+
+# Said once where it is tested; everywhere else models without a fast path are meant.
+pytestmark = pytest.mark.filterwarnings("ignore::stiffness.errors.StiffnessWarning")
 
 N = 11
 AMPLE = 2**30
@@ -202,33 +206,35 @@ def assert_close(gram: torch.Tensor, expected: torch.Tensor, tolerance: float = 
 @pytest.mark.parametrize("name", COVERED)
 def test_a_covered_layer_is_exact_and_has_a_fast_path(name):
     model, inputs, seeds = prepared(COVERED[name])
-    layered = Layered(model, inputs, seeds, partners=N)
+    layered = Layered(model, inputs, Seeds.given(seeds), partners=N)
     covered = {p for unit in layered.units.values() for p in unit.parameters}
     assert covered == {p for p, _ in model.named_parameters()}
-    gram = gram_blocks(model, inputs, seeds, False, AMPLE)[""]
+    gram = gram_blocks(model, inputs, Seeds.given(seeds), False, AMPLE)[""]
     assert_close(gram, reference(model, inputs, seeds))
 
 
 @pytest.mark.parametrize("name", COVERED)
-@pytest.mark.parametrize("factored", [False, True])
-def test_both_forms_agree(name, factored, monkeypatch):
+@pytest.mark.parametrize("form", ["rows", "late rows", "factors"])
+def test_all_forms_agree(name, form, monkeypatch):
     model, inputs, seeds = prepared(COVERED[name])
 
-    def choose(self, unit_name, unit, calls):
-        unit.factored, unit.numbers = factored, 1
+    choose = Layered._choose
 
-    monkeypatch.setattr(Layered, "_choose", choose)
-    gram = gram_blocks(model, inputs, seeds, False, AMPLE)[""]
+    def chosen(self, unit_name, unit, calls):
+        choose(self, unit_name, unit, calls)
+        unit.form = form
+
+    monkeypatch.setattr(Layered, "_choose", chosen)
+    gram = gram_blocks(model, inputs, Seeds.given(seeds), False, AMPLE)[""]
     assert_close(gram, reference(model, inputs, seeds))
 
 
 @pytest.mark.parametrize("name", UNCOVERED)
-def test_what_no_family_covers_is_exact_and_said(name, caplog):
+def test_what_no_family_covers_is_exact_and_said(name):
     model, inputs, seeds = prepared(UNCOVERED[name])
-    with caplog.at_level(logging.INFO, "stiffness"):
-        gram = gram_blocks(model, inputs, seeds, False, AMPLE)[""]
+    with pytest.warns(StiffnessWarning, match="no fast path for"):
+        gram = gram_blocks(model, inputs, Seeds.given(seeds), False, AMPLE)[""]
     assert_close(gram, reference(model, inputs, seeds))
-    assert "no fast path for" in caplog.text
 
 
 @pytest.mark.parametrize("name", [*COVERED, *UNCOVERED])
@@ -237,13 +243,13 @@ def test_a_tiny_budget_changes_nothing_but_time(name, monkeypatch):
     model, inputs, seeds = prepared({**COVERED, **UNCOVERED}[name])
     expected = reference(model, inputs, seeds)
     for budget in (1, 20_000):
-        assert_close(gram_blocks(model, inputs, seeds, False, budget)[""], expected)
+        assert_close(gram_blocks(model, inputs, Seeds.given(seeds), False, budget)[""], expected)
 
 
 @pytest.mark.parametrize("name", [*COVERED, *UNCOVERED])
 def test_blocks_sum_to_the_whole(name):
     model, inputs, seeds = prepared({**COVERED, **UNCOVERED}[name])
-    blocks = gram_blocks(model, inputs, seeds, True, AMPLE)
+    blocks = gram_blocks(model, inputs, Seeds.given(seeds), True, AMPLE)
     assert_close(sum(blocks.values()), reference(model, inputs, seeds))
     owners = {name.rpartition(".")[0] for name, _ in model.named_parameters()}
     assert blocks.keys() <= owners
@@ -255,7 +261,7 @@ def test_norms_are_the_diagonal(name, budget):
     model, inputs, seeds = prepared({**COVERED, **UNCOVERED}[name])
     expected = reference(model, inputs, seeds).diagonal()
     torch.testing.assert_close(
-        squared_norms(model, inputs, seeds, budget), expected, rtol=1e-10, atol=0
+        squared_norms(model, inputs, Seeds.given(seeds), budget), expected, rtol=1e-10, atol=0
     )
 
 
@@ -283,9 +289,9 @@ def test_a_pass_goes_back_no_farther_than_it_must():
     """Units that do not fit together take passes of their own; upper ones are cheap."""
     model = nn.Sequential(nn.Linear(4, 4), Wall(), nn.Linear(4, 2)).double()
     inputs, seeds = torch.randn(N, 4).double(), torch.randn(N, 2).double()
-    source = Layered(model, inputs, seeds, partners=N)
+    source = Layered(model, inputs, Seeds.given(seeds), partners=N)
     Counted.backwards = 0
-    source.collect(["2"], slice(0, N))
+    source.visit(["2"], slice(0, N), lambda *_: None)
     assert Counted.backwards == 0
-    source.collect(["0"], slice(0, N))
+    source.visit(["0"], slice(0, N), lambda *_: None)
     assert Counted.backwards == 1

@@ -48,11 +48,12 @@ def test_one_file_a_checkpoint(
     measure(checkpoints, evaluation, output)
     names = [f"{n}.safetensors" for n in STEPS]
     listed = sorted(path.name for path in output.iterdir())
-    assert listed == sorted([*names, "digests.json", "performance.json"])
+    assert listed == ["cosines", "digests.json", "performance.json"]
+    assert sorted(path.name for path in (output / "cosines").iterdir()) == names
     assert sorted(json.loads((output / "digests.json").read_text())) == names
     performance = json.loads((output / "performance.json").read_text())
     for seed, (name, (step, epoch)) in enumerate(STEPS.items()):
-        tensors, metadata = read_tensors(output / f"{name}.safetensors")
+        tensors, metadata = read_tensors(output / "cosines" / f"{name}.safetensors")
         model = build_model(SPEC, SHAPE, 3, seed)
         cosines, log_norms = gradient_cosines(model, evaluation.inputs, evaluation.targets)
         assert torch.equal(tensors["cosines"], cosines)
@@ -76,13 +77,13 @@ def test_a_segment_measured_again_replaces_the_old_files(
     measure(checkpoints, evaluation, output)
     (checkpoints / "step=00000000.safetensors").unlink()
     measure(checkpoints, evaluation, output)
-    assert [path.name for path in output.glob("step=*")] == ["step=00000012.safetensors"]
+    assert [path.name for path in output.glob("cosines/*")] == ["step=00000012.safetensors"]
 
 
 def test_no_checkpoints_give_an_empty_folder(evaluation: Evaluation, tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     measure(tmp_path / "checkpoints", evaluation, tmp_path / "gradients")
-    assert list((tmp_path / "gradients").glob("step=*")) == []
+    assert list((tmp_path / "gradients" / "cosines").iterdir()) == []
 
 
 def test_files_that_are_no_checkpoints_are_left_alone(
@@ -90,7 +91,7 @@ def test_files_that_are_no_checkpoints_are_left_alone(
 ) -> None:
     (checkpoints / "state.safetensors").write_bytes(b"of the optimiser")
     measure(checkpoints, evaluation, tmp_path / "gradients")
-    assert len(list((tmp_path / "gradients").glob("step=*"))) == len(STEPS)
+    assert len(list((tmp_path / "gradients" / "cosines").iterdir())) == len(STEPS)
 
 
 def assert_nothing_left(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_the_gpus_peak_is_recorded(
     peak = torch.cuda.max_memory_allocated() / 2**20
     measure(checkpoints, evaluation, tmp_path / "expected")
     for name in STEPS:
-        tensors, metadata = read_tensors(tmp_path / "gradients" / f"{name}.safetensors")
+        tensors, metadata = read_tensors(tmp_path / "gradients" / "cosines" / f"{name}.safetensors")
         expected, _ = read_tensors(tmp_path / "expected" / f"{name}.safetensors")
         torch.testing.assert_close(tensors["cosines"], expected["cosines"], rtol=0, atol=1e-4)
         assert metadata["device"] == torch.cuda.get_device_name()

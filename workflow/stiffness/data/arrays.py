@@ -103,11 +103,17 @@ class Arrays:
         validation_targets: torch.Tensor,
         class_names: list[str],
     ) -> "Arrays":
-        """Tokens, padded: each set's tensors [N, T].
+        """Tokens, padded: tensors [N, T] by name, of one T.
 
         Raises:
-            StiffnessError: lengths or labels do not fit.
+            StiffnessError: names, lengths or labels do not fit.
         """
+        ours, theirs = (
+            {name: value.shape[1:] for name, value in inputs.items()}
+            for inputs in (train_inputs, validation_inputs)
+        )
+        if ours != theirs:
+            raise StiffnessError("validation set: tokens of other names or widths than training's")
         for name, inputs, targets in (
             ("training", train_inputs, train_targets),
             ("validation", validation_inputs, validation_targets),

@@ -1,7 +1,9 @@
-"""Noticing that a folder of raw images has changed, without reading the images."""
+"""Noticing that raw data have changed: images by their sizes, a few files by their contents."""
 
 import hashlib
 import os
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 
@@ -12,6 +14,27 @@ def folder_fingerprint(path: str | Path) -> str:
     """
     entries = sorted(_names_and_sizes(os.fspath(path), ""))
     return hashlib.sha256("\n".join(entries).encode()).hexdigest()
+
+
+def content_fingerprint(path: str | Path, patterns: Sequence[str]) -> str:
+    """A digest of names and contents of the files in ``path`` that match one of ``patterns``.
+
+    An edited label changes no size, nor do other weights of one network. A folder that is not there
+    has the fingerprint of an empty one.
+    """
+    files = sorted({file for pattern in patterns for file in Path(path).glob(pattern)})
+    entries = [
+        f"{file.name} {_content(file, file.stat().st_mtime_ns, file.stat().st_size)}"
+        for file in files
+        if file.is_file()
+    ]
+    return hashlib.sha256("\n".join(entries).encode()).hexdigest()
+
+
+@cache  # Snakemake asks again for every job
+def _content(file: Path, changed: int, size: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _names_and_sizes(folder: str, prefix: str) -> list[str]:

@@ -1,19 +1,27 @@
 """Labelled sentences or pairs of sentences to tokens: local files or the Hugging Face hub."""
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 import torch
 
 from stiffness.data.arrays import Arrays
 from stiffness.errors import StiffnessError
-from stiffness.hub import import_transformers, load_pretrained
+from stiffness.hub import import_transformers, load_pretrained, reason
 
 SPLITS = ("train", "validation")
-_READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+# Nothing but an empty cell is missing: "None" and "n/a" are texts, and MNLI has both.
+_READERS: dict[str, Callable[..., Any]] = {
+    ".jsonl": partial(pd.read_json, lines=True, dtype=False),
+    ".json": partial(pd.read_json, orient="records", dtype=False),
+    ".csv": partial(pd.read_csv, keep_default_na=False, na_values=[""], low_memory=False),
+    ".parquet": pd.read_parquet,
+}
+_NO_LABEL = (-1, "-1", "-", "")
+_CHUNK = 10_000  # texts tokenised at once: as lists of numbers they take much room
 
 
 def load_text(
@@ -25,145 +33,158 @@ def load_text(
     max_length: int,
     path: str | None = None,
     hub: str | None = None,
+    subset: str | None = None,
     splits: Mapping[str, str] | None = None,
 ) -> Arrays:
     """Read, tokenise, truncate to ``max_length`` tokens, and pad to the longest that is left.
 
     Args:
         columns: one column of text, or two that form a pair (premise, hypothesis).
-        label: the column of labels: numbers that count ``class_names``, or the names themselves.
-            Rows whose label is -1 or missing have none, and are left out.
+        label: the column of labels: names from ``class_names``, or numbers that count them. Rows
+            without a label (none, -1 or "-") are left out.
         tokenizer: a local folder or a name on the hub; the one that the model was trained with.
         path: folder below ``data_dir`` with train.* and validation.* (jsonl, json, csv, parquet).
         hub: name of a data set on the hub, where that folder does not exist.
+        subset: of that data set, where it has several.
         splits: the hub's names of "train" and "validation".
 
     Raises:
-        StiffnessError: no data, a missing column, an unknown label, or no tokenizer.
+        StiffnessError: no data, a missing column, an unknown label, a row without a text, or no
+            tokenizer.
     """
     folder = Path(data_dir) / path if path is not None else None
     if folder is not None and folder.is_dir():
-        tables = {split: _read_file(folder, split) for split in SPLITS}
+        sources = {split: _file(folder, split) for split in SPLITS}
+        tables = {split: _read_file(file, columns) for split, file in sources.items()}
+        names = {split: str(file) for split, file in sources.items()}
     elif hub is not None:
-        chosen = {split: (splits or {}).get(split, split) for split in SPLITS}
-        tables = {split: _read_hub(hub, name, folder) for split, name in chosen.items()}
+        names = {split: (splits or {}).get(split, split) for split in SPLITS}
+        tables = {split: _read_hub(hub, subset, name, folder) for split, name in names.items()}
+        names = {split: f"{hub}: {name}" for split, name in names.items()}
     else:
         raise StiffnessError(
-            f"{folder}: no such folder; put train.jsonl and validation.jsonl there, or name a data "
-            "set of the Hugging Face hub with the key hub"
+            f"{folder or 'datasets: path'}: no such folder; put train.jsonl and validation.jsonl "
+            "there, or name a data set of the Hugging Face hub with the key hub"
         )
-    encoder = load_pretrained("AutoTokenizer", "datasets: tokenizer", tokenizer, data_dir)
-    texts, targets = {}, {}
-    for split, table in tables.items():
-        source = f"{folder if folder is not None and folder.is_dir() else hub}: {split}"
-        texts[split], targets[split] = _labelled(table, source, columns, label, class_names)
-    encoded = {split: _encode(encoder, texts[split], max_length) for split in SPLITS}
+    parts = {
+        split: _labelled(tables[split], names[split], columns, label, class_names)
+        for split in SPLITS
+    }
+    encoder = load_pretrained("AutoTokenizer", "tokenizer", tokenizer, data_dir)
+    encoded = {split: _encoded(encoder, texts, max_length) for split, (texts, _) in parts.items()}
     longest = max(int(tokens["attention_mask"].sum(1).max()) for tokens in encoded.values())
     padded = {split: _resized(tokens, longest, encoder) for split, tokens in encoded.items()}
     return Arrays.of_tokens(
         padded["train"],
-        targets["train"],
+        parts["train"][1],
         padded["validation"],
-        targets["validation"],
+        parts["validation"][1],
         list(class_names),
     )
 
 
-def _read_file(folder: Path, split: str) -> Any:
+def _file(folder: Path, split: str) -> Path:
     files = [folder / f"{split}{suffix}" for suffix in _READERS]
     there = [file for file in files if file.is_file()]
     if len(there) != 1:
         names = ", ".join(file.name for file in there or files)
         raise StiffnessError(
-            f"{folder}: {'several of' if there else 'none of'} {names}; keep one of them"
+            f"{folder}: {f'has {names}; keep' if there else f'has none of {names}; put'} one there"
         )
-    datasets = _datasets()
-    # The reader leaves a copy of what it reads; that copy is of no use to anybody.
-    with tempfile.TemporaryDirectory() as cache:
-        try:
-            return datasets.load_dataset(
-                _READERS[there[0].suffix],
-                data_files=str(there[0]),
-                split="train",
-                cache_dir=cache,
-                keep_in_memory=True,
-            ).to_pandas()
-        except Exception as error:  # datasets wraps each reader's own exceptions in several kinds
-            cause = error.__cause__ or error
-            reason = " ".join(str(cause).split())[:200]
-            raise StiffnessError(f"{there[0]}: not readable as a table ({reason})") from None
+    return there[0]
 
 
-def _read_hub(name: str, split: str, folder: Path | None) -> Any:
+def _read_file(file: Path, columns: Sequence[str]) -> pd.DataFrame:
+    # In a csv file, "007" is a text too.
+    options = {"dtype": dict.fromkeys(columns, str)} if file.suffix == ".csv" else {}
     try:
-        return _datasets().load_dataset(name, split=split).to_pandas()
-    except Exception as error:  # no network, no such data set, no such split: many kinds
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        wanted = f"put train.jsonl and validation.jsonl into {folder}" if folder else "set path"
-        raise StiffnessError(
-            f"datasets: hub: {name!r}, split {split!r}: the Hugging Face hub did not give it "
-            f"({reason}); {wanted}, or correct the name"
-        ) from None
+        return _READERS[file.suffix](file, **options)
+    except (ValueError, OSError) as error:
+        raise StiffnessError(f"{file}: not readable as a table ({reason(error)})") from None
 
 
-def _datasets() -> Any:
+def _read_hub(name: str, subset: str | None, split: str, folder: Path | None) -> pd.DataFrame:
     import_transformers()
     import datasets
 
     datasets.disable_progress_bars()
-    return datasets
+    try:
+        return datasets.load_dataset(name, subset, split=split).to_pandas()
+    except Exception as error:  # no network, no such data set, no such split: many kinds
+        wanted = f"put train.jsonl and validation.jsonl into {folder}" if folder else "set path"
+        raise StiffnessError(
+            f"hub: {name!r}, split {split!r}: the Hugging Face hub did not give it "
+            f"({reason(error)}); {wanted}, or correct hub, subset or splits"
+        ) from None
 
 
 def _labelled(
-    table: Any, source: str, columns: Sequence[str], label: str, class_names: Sequence[str]
+    table: pd.DataFrame,
+    source: str,
+    columns: Sequence[str],
+    label: str,
+    class_names: Sequence[str],
 ) -> tuple[list[list[str]], torch.Tensor]:
     """Texts by column, and class numbers, of the rows that have a label."""
     for column in (*columns, label):
         if column not in table.columns:
             known = ", ".join(map(str, table.columns))
             raise StiffnessError(f"{source}: no column {column!r}; there are: {known}")
-    table = table[table[label].notna() & (table[label] != -1)]
-    numbers = {name: number for number, name in enumerate(class_names)}
-    given = table[label]
-    if given.dtype.kind in "iuf":
-        wrong = given[~given.isin(range(len(class_names)))]
-        targets = given
-    else:
-        wrong = given[~given.isin(class_names)]
-        targets = given.map(numbers)
-    if len(wrong):
-        raise StiffnessError(
-            f"{source}: label {wrong.iloc[0]!r} is not one of class_names "
-            f"({', '.join(class_names)}), nor the number of one"
-        )
-    if not len(table):
-        raise StiffnessError(f"{source}: no row has a label")
+    count = range(len(class_names))
+    targets: dict[Hashable, int] = {str(number): number for number in count}
+    targets |= {number: number for number in count}
+    targets |= {name: number for number, name in enumerate(class_names)}
+    unlabelled = {value for value in _NO_LABEL if value not in targets}
+    rows, numbers = [], []
+    for row, value in enumerate(table[label].tolist()):
+        known_kind = isinstance(value, Hashable)
+        if known_kind and value in targets:
+            rows.append(row)
+            numbers.append(targets[value])
+        elif not known_kind or not (value in unlabelled or pd.isna(value)):
+            raise StiffnessError(
+                f"{source}: row {row + 1}: label {value!r} is not one of class_names "
+                f"({', '.join(class_names)}), nor the number of one"
+            )
+    if not rows:
+        raise StiffnessError(f"{source}: no row has a label in column {label!r}")
+    texts = []
     for column in columns:
-        missing = table[column].isna()
+        cells = table[column].iloc[rows]
+        missing = cells.isna().to_numpy()
         if missing.any():
             raise StiffnessError(
-                f"{source}: row {missing.idxmax() + 1} has no text in column {column!r}"
+                f"{source}: row {rows[int(missing.argmax())] + 1} has no text in column "
+                f"{column!r}; fill it in, or leave the row out"
             )
-    texts = [table[column].astype(str).tolist() for column in columns]
-    return texts, torch.from_numpy(targets.to_numpy(dtype=np.int64, copy=True))
+        texts.append(cells.astype(str).tolist())
+    return texts, torch.tensor(numbers)
 
 
-def _encode(encoder: Any, texts: list[list[str]], max_length: int) -> dict[str, torch.Tensor]:
+def _encoded(encoder: Any, texts: list[list[str]], max_length: int) -> dict[str, torch.Tensor]:
+    """int32 [N, T] by the names that the network knows, padded on the right to the longest."""
     if encoder.pad_token is None:
         raise StiffnessError(
-            "datasets: tokenizer: it has no padding token, so examples cannot form a batch; "
-            "take another, or add one to its folder"
+            "tokenizer: it has no padding token, so examples cannot form a batch; take another, or "
+            "add one to its folder"
         )
-    encoded = encoder(
-        *texts,
-        truncation=True,
-        max_length=max_length,
-        padding="longest",
-        padding_side="right",
-        return_attention_mask=True,
-        return_tensors="pt",
-    )
-    return {name: encoded[name].int() for name in encoded}
+    if max_length <= encoder.num_special_tokens_to_add(pair=len(texts) > 1):
+        raise StiffnessError(f"max_length: {max_length} tokens leave no room for a text")
+    parts = []
+    for begin in range(0, len(texts[0]), _CHUNK):
+        encoded = encoder(
+            *(column[begin : begin + _CHUNK] for column in texts),
+            truncation=True,
+            max_length=max_length,
+            padding="longest",
+            padding_side="right",
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        parts.append({name: encoded[name].int() for name in encoded})
+    longest = max(part["input_ids"].shape[1] for part in parts)
+    resized = [_resized(part, longest, encoder) for part in parts]
+    return {name: torch.cat([part[name] for part in resized]) for name in parts[0]}
 
 
 def _resized(

@@ -13,7 +13,7 @@ from stiffness.data.hierarchy import Groups, Hierarchy
 from stiffness.figures import matrix, style
 from stiffness.stiffness.stages import reference_stages
 
-_GAP, _ARM = 0.012, 0.012  # of a bracket, in parts of the matrix
+_GAP, _ARM, _SPACE = 0.012, 0.012, 0.003  # of brackets, in parts of the matrix
 
 
 def draw(
@@ -100,8 +100,7 @@ def _frame(axis: Axes, start: float, end: float, width: float) -> None:
 def _brackets(axis: Axes, name: str, start: float, end: float, number: int) -> None:
     """Above and to the right of the matrix, with the name of the group."""
     near, far = _GAP, _GAP + _ARM
-    shrunk = 0.25 / number  # neighbours do not touch
-    low, high = (start + 0.5) / number + shrunk, (end + 0.5) / number - shrunk
+    low, high = (start + 0.5) / number + _SPACE, (end + 0.5) / number - _SPACE
     style_of: dict[str, Any] = {
         "transform": axis.transAxes,
         "color": "black",

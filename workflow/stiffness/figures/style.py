@@ -139,7 +139,10 @@ def refuse_dead(figure: Figure, what: str, status: str) -> None:
 
 
 def stage_name(stage: Stage) -> str:
-    """ "initialisation" or the epoch; for a stage chosen by accuracy that too, in two lines."""
+    """ "initialisation" or the epoch; in lines for narrow panels where an accuracy was asked for.
+
+    Accuracies are those of the validation set.
+    """
     if stage.epoch == 0:
         epoch = "initialisation"
     elif stage.epoch < 1:
@@ -149,5 +152,7 @@ def stage_name(stage: Stage) -> str:
     if stage.wanted_accuracy is None:
         return epoch
     if stage.reached:
-        return f"validation accuracy {stage.accuracy:.3f},\n{epoch}"
-    return f"accuracy {stage.wanted_accuracy:.2f} not reached;\nbest {stage.accuracy:.3f}, {epoch}"
+        return f"accuracy {stage.accuracy:.3f},\n{epoch}"
+    wanted = f"{stage.wanted_accuracy:.2f}"
+    wanted = wanted if float(wanted) == stage.wanted_accuracy else f"{stage.wanted_accuracy:g}"
+    return f"accuracy {wanted} not\nreached; best {stage.accuracy:.3f},\n{epoch}"

@@ -1,55 +1,64 @@
 """Inputs and output gradients of chosen layers, from one forward and backward pass.
 
-Parameters are detached for the pass, so that no weight gradient is computed; each chosen layer's
-output gets a zero added to it that requires a gradient, which is what makes autograd go back as
-far as the earliest of them and no farther.
+Parameters are detached for the pass, so that no weight gradient is computed. Where nothing before a
+chosen layer requires a gradient, a zero that does is added to its output, which is what makes
+autograd go back as far as the earliest of them and no farther.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
-from stiffness.gradients.models import Inputs, call
+from stiffness.gradients.models import Inputs, call, length
 
-
-@dataclass
-class Call:
-    """One call of a layer: its input, and the gradient of its output once that is known."""
-
-    a: torch.Tensor
-    d: torch.Tensor | None = None
+# (name of the layer, its input, the gradient of its output)
+Receive = Callable[[str, torch.Tensor, torch.Tensor], None]
 
 
 def capture(
-    model: nn.Module, layers: Mapping[str, nn.Module], inputs: Inputs, seeds: torch.Tensor
-) -> dict[str, list[Call]]:
-    """Propagate ``seeds`` [n, ...] back from the outputs and return the calls of ``layers``.
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    inputs: Inputs,
+    seeds_of: Callable[[torch.Tensor], torch.Tensor],
+    receive: Receive,
+    widened: Collection[str] = (),
+) -> torch.Tensor:
+    """Propagate ``seeds_of(outputs)`` [n, ...] back from the outputs of ``model``.
 
-    A layer that was not called, or whose output does not reach the model's, has no entry or calls
-    without a gradient.
+    ``receive`` is given the calls of ``layers`` whose outputs reach the model's, one by one, the
+    last call first: what it does not keep is freed at once.
+
+    Args:
+        widened: layers that see one example whatever the number of examples, and whose outputs are
+            then broadcast: they are repeated for each example, so that each has its own gradient.
+
+    Returns:
+        The outputs.
     """
-    calls: dict[str, list[Call]] = {name: [] for name in layers}
+    count = length(inputs)
     anchors: list[torch.Tensor] = []
 
-    def hook_of(name: str):  # type: ignore[no-untyped-def]
+    def hook_of(name: str) -> Callable[..., Any]:
         def hook(
             _: nn.Module,
             args: tuple[torch.Tensor, ...],
             keywords: dict[str, torch.Tensor],
             output: torch.Tensor,
         ) -> torch.Tensor:
-            given = args[0] if args else next(iter(keywords.values()))
-            made = Call(given.detach())
-            calls[name].append(made)
+            given = (args[0] if args else next(iter(keywords.values()))).detach()
             if not torch.is_grad_enabled():
                 return output
-            anchor = output.new_zeros((), requires_grad=True)
-            anchors.append(anchor)
-            anchored = output + anchor
-            anchored.register_hook(lambda gradient: setattr(made, "d", gradient))
-            return anchored
+            if name in widened:
+                given = given.expand(count, *given.shape[1:])
+                output = output.expand(count, *output.shape[1:])
+            if not output.requires_grad:
+                anchors.append(output.new_zeros((), requires_grad=True))
+                output = output + anchors[-1]
+            held = [given]
+            output.register_hook(lambda gradient: receive(name, held.pop(), gradient))
+            return output
 
         return hook
 
@@ -61,9 +70,10 @@ def capture(
     try:
         with torch.enable_grad():
             outputs = call(model, inputs, detached)
+            seeds = seeds_of(outputs.detach())
             if outputs.requires_grad:
                 torch.autograd.grad(outputs, anchors, seeds, allow_unused=True)
     finally:
         for handle in handles:
             handle.remove()
-    return calls
+    return outputs.detach()

@@ -2,97 +2,98 @@
 
 The network's parameters are split into units, usually one a layer, and each unit adds its block to
 the Gram matrix. For a layer with t positions an example (pixels, tokens; 1 for a vector), p inputs
-and q outputs, and N examples, a unit is kept in one of two forms, whichever costs fewer operations:
+and q outputs, and N examples, a unit is multiplied in one of two ways, whichever costs fewer
+operations:
 
-* factors, the layer's inputs and output gradients: N^2 t^2 (p + q); no gradient is ever formed.
+* factors, the layer's inputs and output gradients: N^2 t^2 (p + q + 32); no gradient is ever
+  formed. (A pair of positions also meets in elementwise work, worth about 32 multiplications.)
 * rows, every example's gradient: N^2 p q + 2 N t p q.
 
-Parameters that no family of layers covers go through ``fallback``. One forward and backward pass
-serves all units whose kept numbers fit the budget together; the others take further passes, and a
-unit that does not fit alone is cut into blocks of examples, of which a pair at a time is kept and
-recomputed. Time grows, the answer does not change.
+Rows are formed at once and kept, p q numbers an example, or the t (p + q) numbers of which they are
+made are kept and rows formed some columns at a time while they are multiplied, whichever is
+smaller. Parameters that no family of layers covers go through ``fallback``.
+
+Memory. Of the budget 45 % are for what is kept, 15 % for the tensors of a pass, which are measured on
+one example, and 10 % for products; the rest is for what no tensor shows, the scratch space of
+kernels and the allocator's holes. One forward and backward
+pass serves all units whose kept numbers fit together; the others take further passes. A unit that
+does not fit alone is cut into blocks of examples: one is kept while the others pass by. Where all
+examples fit in one pass nothing is kept. Time grows with a smaller budget, the answer does not
+change.
 
 Only one triangle of the matrix is computed.
 """
 
-import re
-from dataclasses import fields, replace
+import warnings
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import nn
 
-from stiffness.errors import StiffnessError
+from stiffness.errors import StiffnessError, StiffnessWarning
 from stiffness.gradients.fallback import Fallback
 from stiffness.gradients.kept import Kept
 from stiffness.gradients.layered import Layered
 from stiffness.gradients.models import Inputs
+from stiffness.gradients.seeds import Seeds
 
-_CHUNK = 64  # examples a pass; larger ones no longer gain speed
+_CHUNK = 32  # examples a pass; larger ones no longer gain speed,
+_SMALL = 2**25  # unless all of a pass is smaller than these bytes
 _MIRROR = 1024  # rows copied at once
-_SLABS = 4  # an upper triangle is covered by this many slabs of rows, at most
 
 
 class Source(Protocol):
-    """Where kept gradients come from."""
+    """Where per-example gradients come from."""
 
-    numbers: dict[str, int]
-    working: int
+    sizes: dict[str, int]
 
-    def collect(self, units: list[str], rows: slice) -> dict[str, Kept]:
-        """What is kept of the examples in ``rows``, of some units."""
+    def working(self, units: list[str]) -> int:
+        """Bytes an example that a pass over ``units`` takes at its peak."""
 
-
-def parse_bytes(text: str | int) -> int:
-    """ "4GiB", "256MiB" or a number of bytes.
-
-    Raises:
-        StiffnessError: anything else.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?B|B)?", str(text).strip())
-    units = {"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-    if not match:
-        raise StiffnessError(f"memory_budget: {text!r} is not a size such as 4GiB or 512MiB")
-    return int(float(match[1]) * units[match[2] or "B"])
+    def visit(self, units: list[str], rows: slice, receive: Callable[[str, Kept], None]) -> None:
+        """Give ``receive`` what is kept of the examples in ``rows``, a unit at a time."""
 
 
 def gram_blocks(
-    model: nn.Module, inputs: Inputs, seeds: torch.Tensor, per_layer: bool, budget: int
+    model: nn.Module, inputs: Inputs, seeds: Seeds, per_layer: bool, budget: int
 ) -> dict[str, torch.Tensor]:
     """Gram matrices [N, N] of the gradients of sum(outputs * seeds), on the model's device.
 
     Args:
-        seeds: [N, ...] in the model's dtype, shaped as its outputs.
         budget: bytes for everything but the model, the data and the result.
 
     Returns:
         One matrix under the key "", or one a parameter-owning module under its name.
+
+    Warns:
+        StiffnessWarning: parameters without a fast path; a budget too small for one example.
     """
     grams: dict[str, torch.Tensor] = {}
     for source in _sources(model, inputs, seeds, partners=len(seeds)):
-        _accumulate(source, seeds, budget, per_layer, grams)
+        _accumulate(source, model, seeds, budget, per_layer, grams)
     for gram in grams.values():
         mirror(gram)
     return grams
 
 
-def squared_norms(
-    model: nn.Module, inputs: Inputs, seeds: torch.Tensor, budget: int
-) -> torch.Tensor:
+def squared_norms(model: nn.Module, inputs: Inputs, seeds: Seeds, budget: int) -> torch.Tensor:
     """float64 [N]: squared norms of the gradients of sum(outputs * seeds), in time linear in N.
 
-    Arguments as ``gram_blocks``.
+    Arguments and warnings as ``gram_blocks``.
     """
-    total = torch.zeros(len(seeds), dtype=torch.float64, device=seeds.device)
+    total = torch.zeros(len(seeds), dtype=torch.float64, device=seeds.log_norms.device)
     for source in _sources(model, inputs, seeds, partners=1):
-        room, chunk = _shares(source, seeds, budget)
-        for group in _packed(source.numbers, chunk, room):
-            largest = sum(source.numbers[unit] for unit in group)
-            size = max(1, min(chunk, room // largest))
+        shares = Shares(budget, next(model.parameters()).element_size())
+        for group in _packed(source.sizes, 1, shares.kept):
+            size = shares.chunk(source.working(group))
             for begin in range(0, len(seeds), size):
                 rows = slice(begin, min(begin + size, len(seeds)))
-                for kept in source.collect(group, rows).values():
-                    total[rows] += kept.squared_norms()
+
+                def add(_: str, kept: Kept, rows: slice = rows) -> None:
+                    total[rows] += kept.squared_norms(shares.product)
+
+                source.visit(group, rows, add)
     return total
 
 
@@ -105,7 +106,29 @@ def mirror(matrix: torch.Tensor) -> None:
         corner.copy_(corner.triu() + corner.triu(1).T)
 
 
-def _sources(model: nn.Module, inputs: Inputs, seeds: torch.Tensor, partners: int) -> list[Source]:
+class Shares:
+    """How a budget is spent: bytes for what is ``kept``, numbers for a ``product``."""
+
+    def __init__(self, budget: int, element_size: int) -> None:
+        self.budget = budget
+        self.kept = 45 * budget // 100
+        self.product = max(1, budget // 10 // element_size)
+
+    def chunk(self, working: int) -> int:
+        """Examples a pass."""
+        room = 15 * self.budget // 100
+        if working > self.budget // 2:
+            warnings.warn(
+                f"memory_budget: {self.budget / 2**20:.4g} MiB are too few; a pass over one "
+                f"example alone takes {working / 2**20:.4g} MiB. Going on one at a time",
+                StiffnessWarning,
+                stacklevel=2,
+            )
+        working = max(1, working)
+        return max(1, min(room // working, max(_CHUNK, _SMALL // working)))
+
+
+def _sources(model: nn.Module, inputs: Inputs, seeds: Seeds, partners: int) -> list[Source]:
     """Who gives the gradients of which parameters."""
     trainable = [name for name, p in model.named_parameters() if p.requires_grad]
     if not trainable:
@@ -124,102 +147,90 @@ def _sources(model: nn.Module, inputs: Inputs, seeds: torch.Tensor, partners: in
     return sources
 
 
-def _shares(source: Source, seeds: torch.Tensor, budget: int) -> tuple[int, int]:
-    """How many numbers may be kept, and how many examples a pass may take.
-
-    Half of the budget is for what is kept, a quarter for a pass, a quarter for products and the
-    allocator.
-    """
-    item = seeds.element_size()
-    chunk = min(_CHUNK, budget // 4 // item // max(source.working, 1))
-    return budget // 2 // item, max(1, chunk)
-
-
 def _accumulate(
     source: Source,
-    seeds: torch.Tensor,
+    model: nn.Module,
+    seeds: Seeds,
     budget: int,
     per_layer: bool,
     grams: dict[str, torch.Tensor],
 ) -> None:
     """Add the upper triangles of all units of a source."""
     total = len(seeds)
-    room, chunk = _shares(source, seeds, budget)
+    like = next(model.parameters()).detach()
+    shares = Shares(budget, like.element_size())
 
     def gram_of(unit: str) -> torch.Tensor:
         name = unit if per_layer else ""
         if name not in grams:
-            grams[name] = seeds.new_zeros(total, total)
+            grams[name] = like.new_zeros(total, total)
         return grams[name]
 
-    for group in _packed(source.numbers, total, room):
-        largest = sum(source.numbers[unit] for unit in group)
-        size = total if largest * total <= room else max(1, room // (2 * largest))
-        blocks = [slice(at, min(at + size, total)) for at in range(0, total, size)]
-        for first, rows in enumerate(blocks):
+    def add_triangle(unit: str, kept: Kept, rows: slice) -> None:
+        kept.add_triangle(gram_of(unit)[rows, rows], shares.product)
+
+    for group in _groups(source, total, shares):
+        chunk = shares.chunk(source.working(group))
+        everything = slice(0, total)
+        if total <= chunk:
+            source.visit(group, everything, lambda u, kept: add_triangle(u, kept, everything))
+            continue
+        size = min(total, max(1, shares.kept // sum(source.sizes[unit] for unit in group)))
+        for rows in _cut(everything, size):
             left = _collect(source, group, rows, chunk)
             for unit in group:
-                _add_triangle(left[unit], gram_of(unit)[rows, rows])
-            for columns in blocks[first + 1 :]:
-                right = _collect(source, group, columns, chunk)
-                for unit in group:
-                    left[unit].add_product(right[unit], gram_of(unit)[rows, columns])  # type: ignore[arg-type]
+                add_triangle(unit, left[unit], rows)
+            for columns in _cut(slice(rows.stop, total), chunk):
+
+                def meet(
+                    unit: str, right: Kept, rows: slice = rows, columns: slice = columns
+                ) -> None:
+                    out = gram_of(unit)[rows, columns]
+                    left[unit].add_product(right, out, shares.product)  # noqa: B023
+
+                source.visit(group, columns, meet)
 
 
-def _packed(numbers: dict[str, int], total: int, room: int) -> list[list[str]]:
+def _groups(source: Source, total: int, shares: Shares) -> list[list[str]]:
+    """Units that share passes."""
+    everything = list(source.sizes)
+    if isinstance(source, Layered) and total <= shares.chunk(source.working(everything)):
+        return [everything]
+    return _packed(source.sizes, total, shares.kept)
+
+
+def _cut(rows: slice, size: int) -> list[slice]:
+    """In even parts of at most ``size``."""
+    count = rows.stop - rows.start
+    parts = -(-count // size)
+    edges = [rows.start + count * part // parts for part in range(parts + 1)] if parts else []
+    return [slice(begin, end) for begin, end in zip(edges, edges[1:], strict=False)]
+
+
+def _packed(sizes: dict[str, int], total: int, room: int) -> list[list[str]]:
     """Units that share a pass, in the order of the network; a unit too large stands alone."""
     groups: list[list[str]] = []
     filled = 0
-    for unit, number in numbers.items():
-        if groups and filled + number * total <= room:
+    for unit, size in sizes.items():
+        if groups and filled + size * total <= room:
             groups[-1].append(unit)
-            filled += number * total
+            filled += size * total
         else:
             groups.append([unit])
-            filled = number * total
+            filled = size * total
     return groups
 
 
 def _collect(source: Source, units: list[str], rows: slice, chunk: int) -> dict[str, Kept]:
     """What is kept of ``rows``, a chunk a pass, written straight to where it stays."""
     whole: dict[str, Kept] = {}
-    for begin in range(rows.start, rows.stop, chunk):
-        part = slice(begin, min(begin + chunk, rows.stop))
-        place = slice(begin - rows.start, part.stop - rows.start)
-        for unit, kept in source.collect(units, part).items():
-            tensors = {
-                entry.name: getattr(kept, entry.name)
-                for entry in fields(kept)
-                if isinstance(getattr(kept, entry.name), torch.Tensor)
-            }
-            if unit not in whole:
-                if place.stop == rows.stop - rows.start:
-                    whole[unit] = kept
-                    continue
-                empty = {
-                    name: value.new_empty(rows.stop - rows.start, *value.shape[1:])
-                    for name, value in tensors.items()
-                }
-                whole[unit] = replace(kept, **empty)
-            for name, value in tensors.items():
-                getattr(whole[unit], name)[place] = value
+
+    def reserve(unit: str, kept: Kept) -> None:
+        whole[unit] = kept.empty(rows.stop - rows.start)
+
+    # Before a pass over many examples leaves holes in the heap between what stays.
+    source.visit(units, slice(rows.start, rows.start + 1), reserve)
+    for part in _cut(rows, chunk):
+        place = slice(part.start - rows.start, part.stop - rows.start)
+        source.visit(units, part, lambda unit, kept: whole[unit].write(place, kept))  # noqa: B023
     return whole
-
-
-def _add_triangle(kept: Kept, out: torch.Tensor) -> None:
-    """out [n, n] += g_i . g_j on and above the diagonal, in slabs of rows."""
-    count = len(out)
-    size = max(32, -(-count // _SLABS))
-    for begin in range(0, count, size):
-        rows = slice(begin, min(begin + size, count))
-        part, rest = _part(kept, rows), _part(kept, slice(begin, count))
-        part.add_product(rest, out[rows, begin:])  # type: ignore[arg-type]
-
-
-def _part(kept: Kept, rows: slice) -> Kept:
-    tensors = {
-        entry.name: getattr(kept, entry.name)[rows]
-        for entry in fields(kept)
-        if isinstance(getattr(kept, entry.name), torch.Tensor)
-    }
-    return replace(kept, **tensors)

@@ -1,62 +1,99 @@
 """Per-example gradients of parameters that no family covers: slower, and exact for any module.
 
-``torch.func`` vmap over examples; where an operator cannot be vmapped, one backward pass an
-example.
+``torch.func`` vmap over examples, or one backward pass an example: where an operator cannot be
+vmapped, or where it costs more. (A recurrent layer's weight gradient is one product over all steps;
+vmapped it is formed step by step.)
 """
 
-import logging
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from stiffness.errors import StiffnessWarning
 from stiffness.gradients.kept import Kept, Rows
-from stiffness.gradients.models import Inputs, call, length, take
+from stiffness.gradients.memory import peak_bytes, traffic
+from stiffness.gradients.models import Inputs, call, take
+from stiffness.gradients.seeds import Seeds
 
-_log = logging.getLogger("stiffness")
+_NAMED = 4  # parameters that the warning lists
+_OPERATOR = 2**15  # bytes that could be moved in the time that calling an operator takes
 
 
 class Fallback:
-    """The parameters ``names`` of a model, grouped into units.
+    """The parameters ``units`` of a model, grouped.
 
     Attributes:
-        numbers: kept numbers an example, by unit.
+        sizes: kept bytes an example, by unit.
+
+    Warns:
+        StiffnessWarning: which parameters these are and what they cost.
     """
 
     def __init__(
-        self, model: nn.Module, units: Mapping[str, list[str]], inputs: Inputs, seeds: torch.Tensor
+        self, model: nn.Module, units: Mapping[str, list[str]], inputs: Inputs, seeds: Seeds
     ) -> None:
         self.model, self.units, self.inputs, self.seeds = model, units, inputs, seeds
         named = dict(model.named_parameters())
         self.parameters = {name: named[name].detach() for names in units.values() for name in names}
         self.frozen = {name: p.detach() for name, p in named.items() if name not in self.parameters}
         self.frozen |= dict(model.named_buffers())
-        self.numbers = {
-            unit: sum(named[name].numel() for name in names) for unit, names in units.items()
+        self.sizes = {
+            unit: sum(named[name].numel() * named[name].element_size() for name in names)
+            for unit, names in units.items()
         }
-        self.working = 2 * sum(self.numbers.values())  # of one example, while they are computed
-        self.vmapped = self._can_vmap()
-        _log.info(
-            "no fast path for %s: using %s",
-            ", ".join(self.parameters),
-            "vmap" if self.vmapped else "one backward pass an example",
-        )
+        self._working: dict[tuple[str, ...], int] = {}
+        self.vmapped = self._prefers_vmap()
+        self._warn()
 
-    def collect(self, units: list[str], rows: slice) -> dict[str, Kept]:
-        """Gradients of the examples in ``rows``, flattened, of some of the units."""
+    def working(self, units: list[str]) -> int:
+        """Bytes an example that a pass over ``units`` takes at its peak."""
+        key = tuple(units)
+        if key not in self._working:
+            self._working[key] = peak_bytes(lambda: self.visit(units, slice(0, 1), lambda *_: None))
+        return self._working[key]
+
+    def visit(self, units: list[str], rows: slice, receive: Callable[[str, Kept], None]) -> None:
+        """Give ``receive`` the gradients of the examples in ``rows``, a unit at a time."""
+        if not self.seeds.known(rows):
+            with torch.no_grad():
+                self.seeds.of(rows, call(self.model, take(self.inputs, rows)))
         wanted = {name for unit in units for name in self.units[unit]}
         found = self._vmap(wanted, rows) if self.vmapped else self._loop(wanted, rows)
-        return {
-            unit: Rows(torch.cat([found[name].flatten(1) for name in self.units[unit]], 1))
-            for unit in units
-        }
+        for unit in units:
+            gradients = [found.pop(name).flatten(1) for name in self.units[unit]]
+            receive(unit, Rows(gradients[0] if len(gradients) == 1 else torch.cat(gradients, 1)))
 
-    def _can_vmap(self) -> bool:
+    def _warn(self) -> None:
+        names = list(self.parameters)
+        listed = ", ".join(names[:_NAMED])
+        listed += f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        everything = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        numbers = sum(p.numel() for p in self.parameters.values())
+        how = "torch.func.vmap" if self.vmapped else "one backward pass an example"
+        warnings.warn(
+            f"{type(self.model).__name__}: no fast path for {listed} ({numbers:,} of {everything:,} "
+            f"trainable parameters): their gradients come from {how}, exact but slower, and take "
+            f"{sum(self.sizes.values()) / 2**20:.3g} MiB an example",
+            StiffnessWarning,
+            stacklevel=2,
+        )
+
+    def _prefers_vmap(self) -> bool:
+        """Compare what both ways cost on one example, for the smallest unit."""
+        smallest = min(self.units, key=lambda unit: self.sizes[unit])
+        wanted, one = set(self.units[smallest]), slice(0, 1)
+        if not self.seeds.known(one):
+            with torch.no_grad():
+                self.seeds.of(one, call(self.model, take(self.inputs, one)))
         try:
-            self._vmap(set(self.parameters), slice(0, min(2, length(self.inputs))))
+            vmapped, _ = traffic(lambda: self._vmap(wanted, one))
         except Exception:  # torch raises many kinds for operators without a batching rule
             return False
-        return True
+        looped, operators = traffic(lambda: self._loop(wanted, one))
+        return vmapped < looped + _OPERATOR * operators
 
     def _vmap(self, wanted: set[str], rows: slice) -> dict[str, torch.Tensor]:
         rest = {name: p for name, p in self.parameters.items() if name not in wanted} | self.frozen
@@ -73,27 +110,32 @@ class Fallback:
 
         chosen = {name: p for name, p in self.parameters.items() if name in wanted}
         gradient = torch.func.vmap(torch.func.grad(weighted), in_dims=(None, 0, 0))
-        return gradient(chosen, take(self.inputs, rows), self.seeds[rows])
+        # The fused attention kernels have no batching rule.
+        with sdpa_kernel(SDPBackend.MATH):
+            return gradient(chosen, take(self.inputs, rows), self.seeds.of(rows))
 
     def _loop(self, wanted: set[str], rows: slice) -> dict[str, torch.Tensor]:
         rest = {name: p for name, p in self.parameters.items() if name not in wanted} | self.frozen
         chosen = {
-            name: p.clone().requires_grad_()
+            name: p.detach().requires_grad_()
             for name, p in self.parameters.items()
             if name in wanted
         }
-        found: dict[str, list[torch.Tensor]] = {name: [] for name in chosen}
-        for row in range(rows.start, rows.stop):
-            one = slice(row, row + 1)
+        count = rows.stop - rows.start
+        found = {name: p.new_zeros(count, *p.shape) for name, p in chosen.items()}
+        for row in range(count):
+            one = slice(rows.start + row, rows.start + row + 1)
             with torch.enable_grad():
                 outputs = call(self.model, take(self.inputs, one), {**chosen, **rest})
+                if not outputs.requires_grad:  # none of them is used
+                    break
                 gradients = torch.autograd.grad(
                     outputs,
                     list(chosen.values()),
-                    self.seeds[one],
+                    self.seeds.of(one),
                     materialize_grads=True,
                     allow_unused=True,
                 )
             for name, gradient in zip(chosen, gradients, strict=True):
-                found[name].append(gradient)
-        return {name: torch.stack(rows) for name, rows in found.items()}
+                found[name][row] = gradient
+        return found

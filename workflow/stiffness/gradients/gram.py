@@ -1,11 +1,14 @@
 """Cosines, norms and inner products of per-example loss gradients (eq. 1, 4, 5)."""
 
+from itertools import accumulate
+
 import torch
 from torch import nn
 
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
-from stiffness.gradients.engine import gram_blocks, mirror, parse_bytes, squared_norms
+from stiffness.gradients.engine import Shares, gram_blocks, mirror, squared_norms
+from stiffness.gradients.memory import parse_bytes, peak_bytes
 from stiffness.gradients.models import (
     Inputs,
     call,
@@ -14,10 +17,11 @@ from stiffness.gradients.models import (
     refuse_training_mode,
     take,
 )
-from stiffness.gradients.seeds import Loss, exact_seeds, plain_seeds
+from stiffness.gradients.seeds import Loss, Seeds
 
 Matrices = torch.Tensor | dict[str, torch.Tensor]
-_FORWARD_CHUNK = 256
+_SLAB = 256  # rows of a matrix scaled at once
+_CHUNK = 256  # examples of a weighted backward pass, at most
 
 
 def gradient_cosines(
@@ -44,8 +48,8 @@ def gradient_cosines(
         loss: "cross_entropy", or a function of (outputs, targets) that returns [N]. The loss of an
             example is its own, not divided by a batch size.
         per_layer: one entry a parameter-owning module, by its name.
-        memory_budget: bound on the per-example gradients held at once; fewer are held and more
-            recomputed, the answer is the same.
+        memory_budget: bound on the memory that this takes beside the model, the data and the
+            result, from 256MiB up; with less of it more is recomputed, and the answer is the same.
         precision: "exact", or "plain" for ordinary float32 arithmetic throughout, to see what
             rounding does.
 
@@ -56,20 +60,24 @@ def gradient_cosines(
     Raises:
         StiffnessError: a layer in training mode that must not be, an unknown loss or precision, no
             trainable parameter, or outputs that are not finite.
+
+    Warns:
+        StiffnessWarning: parameters without a fast path, or a budget too small for one example.
     """
     grams, seed_log_norms = _seeded_grams(
         model, inputs, targets, loss, per_layer, memory_budget, precision
     )
     cosines, log_norms = {}, {}
-    for name, gram in grams.items():
+    for name in list(grams):
+        gram = grams.pop(name)
         norms = gram.diagonal().sqrt()
         # Divide by one norm at a time: the product of two tiny norms may be 0.
-        cosine = gram / norms[:, None] / norms[None, :]
+        cosine = gram.div_(norms[:, None]).div_(norms)
         mirror(cosine)  # the two divisions round differently in the two triangles
         defined = norms > 0
         cosine.diagonal()[defined] = 1
         cosine[~defined] = cosine[:, ~defined] = torch.nan
-        cosines[name] = cosine.clamp(-1, 1).float().cpu()
+        cosines[name] = cosine.clamp_(-1, 1).float().cpu()
         log_norms[name] = (norms.double().log() + seed_log_norms).cpu()
     return (cosines, log_norms) if per_layer else (cosines[""], log_norms[""])
 
@@ -95,9 +103,13 @@ def gradient_gram(
         model, inputs, targets, loss, per_layer, memory_budget, precision
     )
     scale = seed_log_norms.exp()
-    scaled = {
-        name: (gram * scale[:, None] * scale[None, :]).float().cpu() for name, gram in grams.items()
-    }
+    scaled = {}
+    for name in list(grams):
+        gram = grams.pop(name)
+        for rows, factor in zip(gram.split(_SLAB), scale.split(_SLAB), strict=True):
+            rows.copy_(rows * factor[:, None] * scale)  # in float64: factors may be tiny
+        mirror(gram)  # the two factors round differently in the two triangles
+        scaled[name] = gram.float().cpu()
     return scaled if per_layer else scaled[""]
 
 
@@ -127,31 +139,75 @@ def class_mean_cosine(
     """
     if targets.ndim != 1 or targets.is_floating_point():
         raise StiffnessError(f"targets: class indices [N] are needed, got {list(targets.shape)}")
-    placed, targets, seeds, _ = _seeded(model, inputs, targets, loss, "exact")
+    placed, seeds = _seeded(model, inputs, targets, loss, "exact")
+    budget = parse_bytes(memory_budget)
     with full_float32():
-        squares = squared_norms(model, placed, seeds, parse_bytes(memory_budget))
-    classes = int(targets.max()) + 1 if num_classes is None else num_classes
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    sums = torch.zeros(
-        classes, sum(p.numel() for p in parameters), dtype=torch.float64, device=seeds.device
-    )
+        squares = squared_norms(model, placed, seeds, budget)
+    labels = seeds.targets
+    classes = int(labels.max()) + 1 if num_classes is None else num_classes
     defined = squares > 0
-    scale = torch.where(defined, squares, torch.ones_like(squares)).rsqrt().to(seeds.dtype)
-    for label in range(classes):
-        members = ((targets == label) & defined).nonzero().flatten()
-        for rows in members.split(_FORWARD_CHUNK):
-            weights = seeds[rows] * scale[rows].view(-1, *[1] * (seeds.ndim - 1))
-            with full_float32(), torch.enable_grad():
-                outputs = call(model, take(placed, rows))
-                gradients = torch.autograd.grad(
-                    outputs, parameters, weights, allow_unused=True, materialize_grads=True
-                )
-            sums[label] += torch.cat([gradient.flatten() for gradient in gradients])
-    sizes = torch.bincount(targets[defined], minlength=classes)[:classes].double()
-    products, pairs = sums @ sums.T, torch.outer(sizes, sizes)
+    scale = torch.where(defined, squares, torch.ones_like(squares)).rsqrt()
+    members = [((labels == label) & defined).nonzero().flatten() for label in range(classes)]
+    products = torch.zeros(classes, classes, dtype=torch.float64, device=scale.device)
+    for parameters in _packed_parameters(model, classes, budget // 2):
+        sums = _weighted_sums(model, placed, seeds, scale, members, parameters, budget)
+        products += sums @ sums.T
+    sizes = torch.tensor([len(rows) for rows in members]).to(products)
+    pairs = torch.outer(sizes, sizes)
     products.diagonal().sub_(sizes)
     pairs.diagonal().sub_(sizes)
     return (products / torch.where(pairs > 0, pairs, torch.nan)).cpu()
+
+
+def _packed_parameters(model: nn.Module, classes: int, room: int) -> list[list[nn.Parameter]]:
+    """Trainable parameters whose float64 sums for all classes fit in ``room`` bytes together."""
+    groups: list[list[nn.Parameter]] = []
+    filled = 0
+    for parameter in (p for p in model.parameters() if p.requires_grad):
+        size = 8 * classes * parameter.numel()
+        if groups and filled + size <= room:
+            groups[-1].append(parameter)
+            filled += size
+        else:
+            groups.append([parameter])
+            filled = size
+    return groups
+
+
+def _weighted_sums(
+    model: nn.Module,
+    inputs: Inputs,
+    seeds: Seeds,
+    scale: torch.Tensor,
+    members: list[torch.Tensor],
+    parameters: list[nn.Parameter],
+    budget: int,
+) -> torch.Tensor:
+    """float64 [classes, P]: sums of the gradients of each class's members, each times its scale."""
+    edges = [0, *accumulate(p.numel() for p in parameters)]
+    sums = torch.zeros(len(members), edges[-1], dtype=torch.float64, device=scale.device)
+
+    def add(label: int, rows: torch.Tensor) -> None:
+        weights = seeds.of(rows)
+        weights = weights * scale[rows].to(weights).view(-1, *[1] * (weights.ndim - 1))
+        with full_float32(), torch.enable_grad():
+            outputs = call(model, take(inputs, rows))
+            gradients = torch.autograd.grad(
+                outputs, parameters, weights, allow_unused=True, materialize_grads=True
+            )
+        for begin, end, gradient in zip(edges, edges[1:], gradients, strict=False):
+            sums[label, begin:end] += gradient.flatten()
+
+    first = next((rows[:1] for rows in members if len(rows)), None)
+    if first is None:
+        return sums
+    working = peak_bytes(lambda: add(0, first))
+    sums.zero_()
+    size = min(_CHUNK, Shares(budget, 1).chunk(working))
+    for label, rows in enumerate(members):
+        for begin in range(0, len(rows), size):
+            add(label, rows[begin : begin + size])
+    return sums
 
 
 def _seeded_grams(
@@ -164,39 +220,24 @@ def _seeded_grams(
     precision: str,
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Gram matrices for unit-norm seeds, and the seeds' log-norms (0 in plain precision)."""
-    placed, _, seeds, log_norms = _seeded(model, inputs, targets, loss, precision)
+    placed, seeds = _seeded(model, inputs, targets, loss, precision)
     with full_float32():
         grams = gram_blocks(model, placed, seeds, per_layer, parse_bytes(memory_budget))
-    return grams, log_norms
+    return grams, seeds.log_norms
 
 
 def _seeded(
     model: nn.Module, inputs: Inputs, targets: torch.Tensor, loss: Loss, precision: str
-) -> tuple[Inputs, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Checked inputs and targets on the model's device, seeds in its dtype, and log-norms."""
+) -> tuple[Inputs, Seeds]:
+    """Checked inputs and targets on the model's device."""
     if precision not in ("exact", "plain"):
         raise StiffnessError(f"precision: unknown {precision!r}; known: exact, plain")
     refuse_training_mode(model)
     parameter = next(model.parameters(), None)
     if parameter is None:
         raise StiffnessError("model: it has no parameters")
-    device, dtype = parameter.device, parameter.dtype
-    placed, targets = place(inputs, device), targets.to(device)
+    placed, targets = place(inputs, parameter.device), targets.to(parameter.device)
     count = length(placed)
     if count == 0 or count != len(targets):
         raise StiffnessError(f"inputs: {count} examples, but {len(targets)} targets")
-    with full_float32(), torch.no_grad():
-        outputs = torch.cat(
-            [
-                call(model, take(placed, slice(begin, begin + _FORWARD_CHUNK)))
-                for begin in range(0, count, _FORWARD_CHUNK)
-            ]
-        )
-    if not torch.isfinite(outputs).all():
-        raise StiffnessError("model: its outputs are not finite; the run has diverged")
-    if precision == "exact":
-        seeds, log_norms = exact_seeds(outputs, targets, loss)
-    else:
-        seeds = plain_seeds(outputs, targets, loss)
-        log_norms = torch.zeros(count, dtype=torch.float64, device=device)
-    return placed, targets, seeds.to(dtype), log_norms
+    return placed, Seeds(targets, loss, precision)

@@ -1,40 +1,129 @@
 """What is kept of some examples' gradients, and the blocks of the Gram matrix that follow from it.
 
-Letters: n, m examples; t, s tokens (positions, pixels); p, q the two sides of a weight.
+Letters: n, m examples; t, s tokens (positions, pixels); p, q the two sides of a weight. A product
+needs about ``room`` numbers beside what is kept and what it is added to: larger ones are cut.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeVar
 
 import torch
 
-# Numbers in the largest intermediate of a product with factors.
-_SLAB = 2**22
+_SLABS = 8  # an upper triangle is covered by this many slabs of rows, at most
+_SLAB = 2**22  # numbers in the largest intermediate of a product of factors; more gain nothing
+_FEW = 8  # up to so many examples that share a row of a table are met pair by pair
+
+Form = Literal["factors", "late rows", "rows"]
+K = TypeVar("K", bound="Kept")
 
 
 @dataclass(frozen=True)
-class Rows:
+class Kept:
+    """Some examples' gradients of one unit: the first axis of every tensor is the example."""
+
+    def add_product(self, other: Any, out: torch.Tensor, room: int) -> None:
+        """out [n, m] += g_i . g_j."""
+        raise NotImplementedError
+
+    def add_triangle(self, out: torch.Tensor, room: int) -> None:
+        """out [n, n] += g_i . g_j on and above the diagonal, in slabs of rows."""
+        count = len(out)
+        size = max(32, -(-count // _SLABS))
+        for begin in range(0, count, size):
+            rows, rest = slice(begin, min(begin + size, count)), slice(begin, count)
+            self.part(rows).add_product(self.part(rest), out[rows, rest], room)
+
+    def squared_norms(self, room: int) -> torch.Tensor:
+        """float64 [n]: g_i . g_i."""
+        raise NotImplementedError
+
+    def plus(self, other: Any) -> "Kept":
+        """The same examples and parameters, seen by another call of the layer."""
+        raise NotImplementedError
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        entries = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {name: value for name, value in entries.items() if isinstance(value, torch.Tensor)}
+
+    def bytes(self) -> int:
+        return sum(value.numel() * value.element_size() for value in self.tensors().values())
+
+    def part(self: K, rows: slice) -> K:
+        return replace(self, **{name: value[rows] for name, value in self.tensors().items()})
+
+    def empty(self: K, count: int) -> K:
+        """The same with room for ``count`` examples."""
+        return replace(
+            self,
+            **{
+                name: value.new_empty(count, *value.shape[1:])
+                for name, value in self.tensors().items()
+            },
+        )
+
+    def write(self: K, rows: slice, values: K) -> None:
+        for name, value in values.tensors().items():
+            getattr(self, name)[rows] = value
+
+
+@dataclass(frozen=True)
+class Rows(Kept):
     """Every example's gradient [n, P]. A product costs n m P."""
 
     rows: torch.Tensor
 
-    def add_product(self, other: "Rows", out: torch.Tensor) -> None:
-        """out [n, m] += g_i . g_j."""
+    def add_product(self, other: "Rows", out: torch.Tensor, room: int) -> None:
         out.addmm_(self.rows, other.rows.T)
 
-    def squared_norms(self) -> torch.Tensor:
-        """[n]: g_i . g_i."""
-        return (self.rows.double() ** 2).sum(1)
-
-    def numbers(self) -> int:
-        return self.rows.numel()
+    def squared_norms(self, room: int) -> torch.Tensor:
+        width = max(1, room // (2 * len(self.rows)))  # a float64 counts twice
+        parts = self.rows.split(width, 1)
+        return sum((part.double() ** 2).sum(1) for part in parts)  # type: ignore[return-value]
 
     def plus(self, other: "Rows") -> "Rows":
-        """The same examples and parameters, seen by another call."""
         return Rows(self.rows + other.rows)
 
 
 @dataclass(frozen=True)
-class Factors:
+class LateRows(Kept):
+    """A layer's inputs a and output gradients d, from which rows are formed when they are needed.
+
+    They cost the operations of ``Rows``, and less memory where tokens are few and the weight is
+    large: the Gram matrix is a sum over parameters, so some columns of the rows at a time will do.
+
+    ``columns(a, d, width)`` gives the rows [n, P] in pieces [n, w], w about ``width``.
+    """
+
+    a: torch.Tensor
+    d: torch.Tensor
+    columns: Callable[[torch.Tensor, torch.Tensor, int], Iterator[torch.Tensor]]
+
+    def add_product(self, other: "LateRows", out: torch.Tensor, room: int) -> None:
+        width = room // (len(self.a) + len(other.a))
+        for left, right in zip(self._pieces(width), other._pieces(width), strict=True):
+            out.addmm_(left, right.T)
+
+    def add_triangle(self, out: torch.Tensor, room: int) -> None:
+        for piece in self._pieces(room // len(self.a)):
+            Rows(piece).add_triangle(out, room)
+
+    def squared_norms(self, room: int) -> torch.Tensor:
+        pieces = self._pieces(room // (2 * len(self.a)))
+        return sum(Rows(piece).squared_norms(room // 2) for piece in pieces)  # type: ignore[return-value]
+
+    def _pieces(self, width: int) -> Iterator[torch.Tensor]:
+        return self.columns(self.a, self.d, width)
+
+    def plus(self, other: "LateRows") -> Rows:
+        return Rows(self._formed() + other._formed())
+
+    def _formed(self) -> torch.Tensor:
+        return torch.cat(list(self._pieces(_SLAB)), 1)
+
+
+@dataclass(frozen=True)
+class Factors(Kept):
     """g = sum over t of d_t (x) [a_t, 1]: inputs a [n, t, p] and output gradients d [n, t, q].
 
     g_i . g_j = sum over t, s of (a_it . a_js + bias) (d_it . d_js). A product costs
@@ -45,32 +134,38 @@ class Factors:
     d: torch.Tensor
     bias: bool
 
-    def add_product(self, other: "Factors", out: torch.Tensor) -> None:
-        """out [n, m] += g_i . g_j, a slab of examples at a time."""
+    def add_product(self, other: "Factors", out: torch.Tensor, room: int) -> None:
+        """A slab of pairs at a time."""
         (n, t, p), (m, s, _) = self.a.shape, other.a.shape
-        q = self.d.shape[2]
-        slab = max(1, _SLAB // (t * m * s))
-        other_a, other_d = other.a.reshape(m * s, p).T, other.d.reshape(m * s, q).T
-        for begin in range(0, n, slab):
-            part = slice(begin, min(begin + slab, n))
-            products = self.a[part].reshape(-1, p) @ other_a  # [n t, m s]
+        q, pairs = self.d.shape[2], max(1, min(room // 2, _SLAB) // (t * s))
+        columns = min(m, pairs)
+        rows = max(1, pairs // columns)
+        for right in (slice(at, at + columns) for at in range(0, m, columns)):
+            other_a, other_d = other.a[right].reshape(-1, p).T, other.d[right].reshape(-1, q).T
+            for left in (slice(at, at + rows) for at in range(0, n, rows)):
+                products = self.a[left].reshape(-1, p) @ other_a  # [n t, m s]
+                if self.bias:
+                    products += 1
+                products *= self.d[left].reshape(-1, q) @ other_d
+                if t == s == 1:
+                    out[left, right] += products
+                else:
+                    out[left, right] += (
+                        products.unflatten(0, (-1, t)).unflatten(2, (-1, s)).sum((1, 3))
+                    )
+
+    def squared_norms(self, room: int) -> torch.Tensor:
+        """From n matrices [t, t]."""
+        t = self.a.shape[1]
+        norms = []
+        size = max(1, room // (4 * t * t))
+        for a, d in zip(self.a.split(size), self.d.split(size), strict=True):
+            products = a @ a.transpose(1, 2)
             if self.bias:
                 products += 1
-            products *= self.d[part].reshape(-1, q) @ other_d
-            if t == s == 1:
-                out[part] += products
-            else:
-                out[part] += products.view(-1, t, m, s).sum((1, 3))
-
-    def squared_norms(self) -> torch.Tensor:
-        """[n]: g_i . g_i, from n matrices [t, t]."""
-        products = self.a @ self.a.transpose(1, 2)
-        if self.bias:
-            products += 1
-        return (products * (self.d @ self.d.transpose(1, 2))).double().sum((1, 2))
-
-    def numbers(self) -> int:
-        return self.a.numel() + self.d.numel()
+            products *= d @ d.transpose(1, 2)
+            norms.append(products.sum((1, 2), dtype=torch.float64))
+        return torch.cat(norms)
 
     def plus(self, other: "Factors") -> "Factors":
         """Another call's tokens are further tokens; the cross terms follow."""
@@ -78,53 +173,102 @@ class Factors:
 
 
 @dataclass(frozen=True)
-class Tokens:
+class Tokens(Kept):
     """An embedding's gradient: d [n, t, q] added to row ``index`` [n, t] of the table (-1: none).
 
-    g_i . g_j = sum over t, s with the same index of d_it . d_js. Tokens are sorted, so only equal
-    ones meet.
+    g_i . g_j = sum over t, s with the same index of d_it . d_js. An example has a row once, and
+    entries are sorted by row, so only equal ones meet.
     """
 
     index: torch.Tensor
     d: torch.Tensor
 
-    def add_product(self, other: "Tokens", out: torch.Tensor) -> None:
-        """out [n, m] += g_i . g_j, a row of the table at a time."""
-        mine, other_rows = self._by_row(), other._by_row()
-        for row, (examples, sums) in mine.items():
-            if row in other_rows:
-                others, other_sums = other_rows[row]
-                out[examples[:, None], others[None, :]] += sums @ other_sums.T
+    @classmethod
+    def of(cls, index: torch.Tensor, d: torch.Tensor) -> "Tokens":
+        """Of tokens that an example may repeat: theirs are summed where the first one is."""
+        n, t = index.shape
+        if t == 1:
+            return cls(index, d)
+        order = index.argsort(dim=1, stable=True)
+        sorted_index = index.gather(1, order)
+        first = torch.ones_like(sorted_index, dtype=torch.bool)
+        first[:, 1:] = sorted_index[:, 1:] != sorted_index[:, :-1]
+        # Where in the sorted row the first of each token's equals stands.
+        places = torch.arange(t, device=index.device).expand(n, t)
+        place = torch.where(first, places, 0).cummax(1).values
+        summed = torch.zeros_like(d)
+        for one in range(n):
+            summed[one].index_add_(0, place[one], d[one, order[one]])
+        return cls(sorted_index.masked_fill(~first, -1), summed)
 
-    def _by_row(self) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
-        """For each row of the table, the examples that use it and the sums of their d."""
-        n, t = self.index.shape
-        flat = self.index.reshape(-1)
-        example = torch.arange(n, device=flat.device).repeat_interleave(t)
-        # One entry an (row, example): a token repeated within an example is summed first.
-        keys, place = torch.unique(flat * n + example, return_inverse=True)
-        sums = self.d.new_zeros(len(keys), self.d.shape[2])
-        sums.index_add_(0, place, self.d.reshape(n * t, -1))
-        rows, counts = torch.unique_consecutive(
-            torch.div(keys, n, rounding_mode="floor"), return_counts=True
+    def add_product(self, other: "Tokens", out: torch.Tensor, room: int) -> None:
+        """Rows of the table that few examples share by lists of pairs, the others one by one."""
+        mine, theirs = self._by_row(), other._by_row()
+        both = torch.isin(mine.rows, theirs.rows, assume_unique=True)
+        there = torch.isin(theirs.rows, mine.rows, assume_unique=True)
+        begin, count = mine.begin[both], mine.count[both]
+        other_begin, other_count = theirs.begin[there], theirs.count[there]
+        few = (count <= _FEW) & (other_count <= _FEW)
+        i, j = _pairs(begin[few], count[few], other_begin[few], other_count[few])
+        size = max(1, room // (3 * self.d.shape[2]))
+        for left, right in zip(i.split(size), j.split(size), strict=True):
+            at, to = mine.entries[left], theirs.entries[right]
+            dots = (self.d[at[:, 0], at[:, 1]] * other.d[to[:, 0], to[:, 1]]).sum(1)
+            out.index_put_((at[:, 0], to[:, 0]), dots, accumulate=True)
+        many = torch.stack([begin, count, other_begin, other_count], 1)[~few]
+        for start, length, other_start, other_length in many.tolist():
+            to = theirs.entries[other_start : other_start + other_length]
+            width = max(1, room // (2 * (other_length + self.d.shape[2])))
+            for right in to.split(width):
+                others = other.d[right[:, 0], right[:, 1]].T
+                for at in mine.entries[start : start + length].split(width):
+                    dots = self.d[at[:, 0], at[:, 1]] @ others
+                    out[at[:, :1], right[:, 0]] += dots
+
+    def _by_row(self) -> "_Sorted":
+        """The tokens in the order of their rows."""
+        flat = self.index.flatten()
+        order = flat.argsort(dim=0, stable=True)[int((flat < 0).sum()) :]
+        rows, count = torch.unique_consecutive(flat[order], return_counts=True)
+        t = self.index.shape[1]
+        entries = torch.stack([order.div(t, rounding_mode="floor"), order % t], 1)
+        return _Sorted(rows, count.cumsum(0) - count, count, entries)
+
+    def squared_norms(self, room: int) -> torch.Tensor:
+        valid = (self.index >= 0)[:, :, None]
+        size = max(1, room // (4 * self.d[0].numel()))
+        return torch.cat(
+            [
+                (d.double().square() * mask).sum((1, 2))
+                for d, mask in zip(self.d.split(size), valid.split(size), strict=True)
+            ]
         )
-        sizes = counts.tolist()
-        pieces = zip(
-            rows.tolist(), torch.remainder(keys, n).split(sizes), sums.split(sizes), strict=True
-        )
-        return {row: (examples, d) for row, examples, d in pieces if row >= 0}
-
-    def squared_norms(self) -> torch.Tensor:
-        """[n]: g_i . g_i, from n matrices [t, t]."""
-        valid = self.index >= 0
-        same = (self.index[:, :, None] == self.index[:, None, :]) & valid[:, :, None]
-        return ((self.d @ self.d.transpose(1, 2)) * same).double().sum((1, 2))
-
-    def numbers(self) -> int:
-        return 2 * self.index.numel() + self.d.numel()
 
     def plus(self, other: "Tokens") -> "Tokens":
-        return Tokens(torch.cat([self.index, other.index], 1), torch.cat([self.d, other.d], 1))
+        index = torch.cat([self.index, other.index], 1)
+        return Tokens.of(index, torch.cat([self.d, other.d], 1))
 
 
-Kept = Rows | Factors | Tokens
+@dataclass(frozen=True)
+class _Sorted:
+    """Tokens sorted by row: the rows [r] in use, where each begins among ``entries``, how many
+    there are of it, and the example and position [e, 2] of every token."""
+
+    rows: torch.Tensor
+    begin: torch.Tensor
+    count: torch.Tensor
+    entries: torch.Tensor
+
+
+def _pairs(
+    begin: torch.Tensor, count: torch.Tensor, other_begin: torch.Tensor, other_count: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """All pairs (i, j) with i and j in the ranges that belong together."""
+    number = count * other_count
+    first = number.cumsum(0) - number
+    place = torch.arange(int(number.sum()), device=begin.device) - first.repeat_interleave(number)
+    width = other_count.repeat_interleave(number)
+    return (
+        begin.repeat_interleave(number) + place.div(width, rounding_mode="floor"),
+        other_begin.repeat_interleave(number) + place % width,
+    )

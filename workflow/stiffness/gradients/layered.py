@@ -1,23 +1,29 @@
 """Per-example gradients of all layers that a family covers, from shared passes.
 
-Whether a layer is covered is not guessed from its type alone: what the family makes of single
-examples must equal the gradients autograd finds for them.
+Whether a layer is covered is not guessed from its type alone: what the family makes of an example
+among others must equal the gradient that autograd finds for it alone.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from functools import reduce
 
 import torch
 from torch import nn
 
-from stiffness.gradients.capture import Call, capture
-from stiffness.gradients.kept import Factors, Kept, Rows, Tokens
-from stiffness.gradients.layers import FAMILIES
-from stiffness.gradients.layers.conv import arranged
+from stiffness.errors import StiffnessError
+from stiffness.gradients.capture import capture
+from stiffness.gradients.kept import Factors, Form, Kept, Rows, Tokens
+from stiffness.gradients.layers import family_of
+from stiffness.gradients.memory import peak_bytes
 from stiffness.gradients.models import Inputs, call, length, take
+from stiffness.gradients.seeds import Seeds
 
-_PROBE = 8
+_PROBE = 2  # examples of the pass that is compared with autograd
+# What the elementwise work of a pair of tokens costs, in multiplications of a product.
+_ELEMENTWISE = 32
+
+Calls = Mapping[str, list[tuple[torch.Tensor, torch.Tensor]]]
 
 
 @dataclass
@@ -27,14 +33,24 @@ class Unit:
     Attributes:
         layers: names of the layers.
         parameters: names of their parameters, weight first.
-        factored: keep factors instead of rows.
-        numbers: kept numbers an example.
+        calls: of all the layers together, in a pass.
+        form: what is kept of an example.
+        size: bytes of that.
     """
 
     layers: list[str]
     parameters: list[str]
-    factored: bool = False
-    numbers: int = 0
+    calls: int = 1
+    form: Form = "rows"
+    size: int = 0
+
+
+@dataclass
+class _Pass:
+    """What has come of a unit so far."""
+
+    parts: list[Kept] = field(default_factory=list)
+    calls: int = 0
 
 
 class Layered:
@@ -44,123 +60,215 @@ class Layered:
 
     Attributes:
         units: by the name of their first layer.
-        numbers: kept numbers an example, by unit.
-        working: numbers an example that a pass needs beside what it keeps.
+        sizes: kept bytes an example, by unit.
     """
 
-    def __init__(
-        self, model: nn.Module, inputs: Inputs, seeds: torch.Tensor, partners: int
-    ) -> None:
+    def __init__(self, model: nn.Module, inputs: Inputs, seeds: Seeds, partners: int) -> None:
         self.model, self.inputs, self.seeds = model, inputs, seeds
         self.partners = partners
         self.layers = dict(model.named_modules())
+        self.widened: set[str] = set()
         self.units = _candidates(model)
-        self.working = 0
         self._probe()
-        self.numbers = {name: unit.numbers for name, unit in self.units.items()}
+        self.sizes = {name: unit.size for name, unit in self.units.items()}
+        self._working: int | None = None
 
-    def collect(self, units: list[str], rows: slice) -> dict[str, Kept]:
-        """What is kept of the examples in ``rows``, of some of the units."""
-        layers = {layer: self.layers[layer] for unit in units for layer in self.units[unit].layers}
-        calls = capture(self.model, layers, take(self.inputs, rows), self.seeds[rows])
-        return {unit: self._kept(unit, calls, self.units[unit].factored) for unit in units}
+    def working(self, units: list[str]) -> int:
+        """Bytes an example that a pass over all units takes at its peak."""
+        del units  # the passes differ little: activations are most of it
+        if self._working is None:
+            self._working = peak_bytes(
+                lambda: self.visit(list(self.units), slice(0, 1), lambda *_: None)
+            )
+        return self._working
 
-    def _kept(self, unit: str, calls: Mapping[str, list[Call]], factored: bool) -> Kept:
-        parts = [
-            FAMILIES[type(self.layers[layer])](self.layers[layer], made.a, made.d, factored)
-            for layer in self.units[unit].layers
-            for made in calls[layer]
-            if made.d is not None
-        ]
-        return reduce(lambda left, right: left.plus(right), parts)  # type: ignore[arg-type]
+    def visit(self, units: list[str], rows: slice, receive: Callable[[str, Kept], None]) -> None:
+        """Give ``receive`` what is kept of the examples in ``rows``, a unit at a time."""
+        owner = {layer: unit for unit in units for layer in self.units[unit].layers}
+        passes = {unit: _Pass() for unit in units}
+
+        def convert(layer: str, a: torch.Tensor, d: torch.Tensor) -> None:
+            name = owner[layer]
+            unit, state = self.units[name], passes[name]
+            state.parts.append(_kept(self.layers[layer], a, d, unit.form))
+            state.calls += 1
+            if state.calls == unit.calls:
+                kept = reduce(lambda left, right: left.plus(right), state.parts)
+                state.parts.clear()
+                receive(name, kept)
+
+        capture(
+            self.model,
+            {layer: self.layers[layer] for layer in owner},
+            take(self.inputs, rows),
+            lambda outputs: self.seeds.of(rows, outputs),
+            convert,
+            self.widened,
+        )
+        for name, state in passes.items():
+            if state.calls != self.units[name].calls:
+                raise StiffnessError(
+                    f"model: {name} is called {self.units[name].calls} times for some examples "
+                    f"and {state.calls} times for others, which the gradients cannot follow"
+                )
 
     def _probe(self) -> None:
         """Drop the units that fail on single examples; choose a form for the others."""
+        if not self.units:
+            return
         count = min(_PROBE, length(self.inputs))
-        layers = {layer: self.layers[layer] for u in self.units.values() for layer in u.layers}
-        sizes: list[int] = []
-        handles = [
-            module.register_forward_hook(lambda _, __, out: sizes.append(_numel(out)))
-            for module in self.layers.values()
-            if not list(module.children())
-        ]
-        try:
-            several = take(self.inputs, slice(0, count))
-            calls = capture(self.model, layers, several, self._probe_seeds(count))
-        finally:
-            for handle in handles:
-                handle.remove()
-        # Activations are kept for the backward pass and met by a gradient each.
-        self.working = 2 * sum(sizes) // count
+        calls = self._calls(count)
+        if calls is None:
+            self.units = {}
+            return
         self.units = {
             name: unit for name, unit in self.units.items() if _usable(unit, calls, count)
         }
-        for row in sorted({0, count - 1}):
+        for row in range(count):
             self._drop_wrong(row, calls)
         for name, unit in self.units.items():
             self._choose(name, unit, calls)
 
-    def _probe_seeds(self, count: int) -> torch.Tensor:
-        """Random: an example's own seed may be 0, and would prove nothing."""
-        generator = torch.Generator().manual_seed(0)
-        shape = (_PROBE, *self.seeds.shape[1:])
-        return torch.randn(shape, generator=generator).to(self.seeds)[:count]
+    def _calls(self, count: int) -> Calls | None:
+        """The calls of all candidates, in a pass over ``count`` examples with random seeds."""
+        layers = {layer: self.layers[layer] for u in self.units.values() for layer in u.layers}
 
-    def _drop_wrong(self, row: int, calls: Mapping[str, list[Call]]) -> None:
-        """Compare one row of the pass over several examples with autograd on that example alone."""
-        if not self.units:
-            return
-        named = dict(self.model.named_parameters())
-        names = [name for unit in self.units.values() for name in unit.parameters]
-        one = slice(row, row + 1)
-        chosen = {name: named[name].detach().requires_grad_() for name in names}
-        with torch.enable_grad():
-            outputs = call(self.model, take(self.inputs, one), chosen)
-            found = torch.autograd.grad(
-                outputs,
-                list(chosen.values()),
-                self._probe_seeds(row + 1)[one],
-                allow_unused=True,
-                materialize_grads=True,
+        def run(widened: Collection[str]) -> tuple[torch.Tensor, Calls]:
+            calls: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+            outputs = capture(
+                self.model,
+                layers,
+                take(self.inputs, slice(0, count)),
+                lambda outputs: self._probe_seeds(count, outputs),
+                lambda name, a, d: calls.setdefault(name, []).append((a, d)),
+                widened,
             )
-        gradients = dict(zip(names, found, strict=True))
+            return outputs, calls
+
+        try:
+            outputs, calls = run(())
+        except (RuntimeError, TypeError, AttributeError):  # layers used in unexpected ways
+            return None
+        # The table of positions, say: looked up once for all examples.
         single = {
-            layer: [Call(made.a[one], None if made.d is None else made.d[one]) for made in some]
-            for layer, some in calls.items()
+            name
+            for name, made in calls.items()
+            if count > 1 and all(a.ndim > 1 and len(a) == len(d) == 1 for a, d in made)
         }
-        for name, unit in list(self.units.items()):
+        if single:
             try:
-                kept = self._kept(name, single, factored=False)
-                ours = _dense(kept, gradients[unit.parameters[0]].shape)
-            except (RuntimeError, IndexError, TypeError):  # shapes that no family expects
-                del self.units[name]
-                continue
-            truth = self._arranged(unit, [gradients[p] for p in unit.parameters])
-            if ours.shape != truth.shape or not torch.allclose(
-                ours, truth, rtol=1e-3, atol=1e-4 * float(truth.abs().max())
-            ):
-                del self.units[name]
+                again, widened_calls = run(single)
+            except (RuntimeError, TypeError, AttributeError):
+                return calls
+            if again.shape == outputs.shape and torch.equal(again, outputs):
+                self.widened = single
+                return widened_calls
+        return calls
 
-    def _arranged(self, unit: Unit, gradients: list[torch.Tensor]) -> torch.Tensor:
-        if isinstance(self.layers[unit.layers[0]], nn.modules.conv._ConvNd):
-            return arranged(gradients)
-        return torch.cat([gradient.flatten() for gradient in gradients])
+    def _probe_seeds(self, count: int, outputs: torch.Tensor) -> torch.Tensor:
+        """Random: an example's own seed may be 0, and would prove nothing."""
+        self.seeds.of(slice(0, count), outputs)  # refuses outputs that will not do
+        return _random((_PROBE, *outputs.shape[1:]), outputs)[:count]
 
-    def _choose(self, name: str, unit: Unit, calls: Mapping[str, list[Call]]) -> None:
-        """Factors or rows, by the number of operations; see ``engine``."""
-        one = {
-            layer: [Call(made.a[:1], None if made.d is None else made.d[:1]) for made in some]
-            for layer, some in calls.items()
-        }
-        factors = self._kept(name, one, factored=True)
-        unit.numbers = factors.numbers()
-        unit.factored = True
+    def _drop_wrong(self, row: int, calls: Calls) -> None:
+        """Compare one row of the pass over several examples with autograd on that example alone.
+
+        A parameter's gradient is compared and freed as soon as it is there.
+        """
+        named = dict(self.model.named_parameters())
+        unit_of = {p: name for name, unit in self.units.items() for p in unit.parameters}
+        one = slice(row, row + 1)
+        found: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.units}
+        right: set[str] = set()
+
+        def hook_of(parameter: str) -> Callable[[torch.Tensor], None]:
+            def hook(leaf: torch.Tensor) -> None:
+                name = unit_of[parameter]
+                assert leaf.grad is not None
+                found[name][parameter] = leaf.grad
+                leaf.grad = None
+                if len(found[name]) == len(self.units[name].parameters):
+                    gradients = [found[name][p] for p in self.units[name].parameters]
+                    found[name].clear()
+                    if self._agrees(self.units[name], one, calls, gradients):
+                        right.add(name)
+
+            return hook
+
+        parameters = {name: p.detach() for name, p in named.items()}
+        for name in unit_of:
+            leaf = parameters[name].detach().requires_grad_()
+            leaf.register_post_accumulate_grad_hook(hook_of(name))
+            parameters[name] = leaf
+        with torch.enable_grad():
+            outputs = call(self.model, take(self.inputs, one), parameters)
+            if outputs.requires_grad:
+                outputs.backward(_random((_PROBE, *outputs.shape[1:]), outputs)[one])
+        self.units = {name: unit for name, unit in self.units.items() if name in right}
+
+    def _agrees(self, unit: Unit, one: slice, calls: Calls, truth: list[torch.Tensor]) -> bool:
+        try:
+            parts = [
+                _kept(self.layers[layer], a[one], d[one], "rows")
+                for layer in unit.layers
+                for a, d in calls.get(layer, [])
+            ]
+            kept = reduce(lambda left, right: left.plus(right), parts)
+            scale = max(float(t.detach().abs().amax()) for t in truth)
+            if isinstance(kept, Tokens):
+                rows = kept.index[0] >= 0
+                index, (table,) = kept.index[0][rows], truth
+                wrong = [table[index] - kept.d[0][rows], table.index_fill(0, index, 0)]
+            else:
+                assert isinstance(kept, Rows)
+                transposed = type(self.layers[unit.layers[0]]).__name__ == "Conv1D"
+                sizes = [t.numel() for t in truth]
+                wrong = [
+                    ours - (t.T if transposed and t.ndim == 2 else t).flatten()
+                    for ours, t in zip(kept.rows[0].split(sizes), truth, strict=True)
+                ]
+        except (RuntimeError, IndexError, TypeError, ValueError):  # shapes no family expects
+            return False
+        return all(float(part.abs().amax()) <= 1e-3 * scale for part in wrong if part.numel())
+
+    def _choose(self, name: str, unit: Unit, calls: Calls) -> None:
+        """Factors or rows, by the number of operations (see ``engine``); rows now or later."""
+        made = [
+            (self.layers[layer], a[:1], d[:1])
+            for layer in unit.layers
+            for a, d in calls.get(layer, [])
+        ]
+        unit.calls = len(made)
+
+        def kept(form: Form) -> Kept:
+            parts = [_kept(layer, a, d, form) for layer, a, d in made]
+            return reduce(lambda left, right: left.plus(right), parts)
+
+        weight = self.model.get_parameter(unit.parameters[0])
+        unit.form = "factors"
+        factors = kept("factors")
         if isinstance(factors, Factors):
             (_, t, p), q = factors.a.shape, factors.d.shape[2]
-            if self.partners * t * t * (p + q + 4) > self.partners * p * q + 2 * t * p * q:
-                unit.factored = False
-                unit.numbers = self._kept(name, one, factored=False).numbers()
-            self.working = max(self.working, 2 * t * (p + q))
+            of_factors = self.partners * t * t * (p + q + _ELEMENTWISE)
+            if of_factors > self.partners * p * q + 2 * t * p * q:
+                unit.form = "rows"
+        elif isinstance(factors, Rows):
+            unit.form = "rows"
+        if unit.form == "rows":
+            late = sum(a.numel() + d.numel() for _, a, d in made)
+            if unit.calls == 1 and weight.ndim > 1 and late < weight.numel():
+                unit.form = "late rows"
+        unit.size = kept(unit.form).bytes()
+
+
+def _kept(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Kept:
+    family = family_of(layer)
+    assert family is not None
+    return family(layer, a, d, form)
+
+
+def _random(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(like)
 
 
 def _candidates(model: nn.Module) -> dict[str, Unit]:
@@ -176,7 +284,7 @@ def _candidates(model: nn.Module) -> dict[str, Unit]:
         plain = own.keys() in ({"weight"}, {"weight", "bias"}) and len(
             list(module.named_parameters())
         ) == len(own)
-        if type(module) in FAMILIES and plain and all(p.requires_grad for p in own.values()):
+        if family_of(module) and plain and all(p.requires_grad for p in own.values()):
             key = tuple(names[id(own[part])] for part in ("weight", "bias") if part in own)
             units.setdefault(key, Unit([], list(key))).layers.append(layer)
     return {
@@ -187,26 +295,7 @@ def _candidates(model: nn.Module) -> dict[str, Unit]:
     }
 
 
-def _usable(unit: Unit, calls: Mapping[str, list[Call]], count: int) -> bool:
+def _usable(unit: Unit, calls: Calls, count: int) -> bool:
     """Called, reached by the gradient, with examples along the first axis."""
-    made = [one for layer in unit.layers for one in calls[layer]]
-    reached = [one for one in made if one.d is not None]
-    return bool(reached) and all(
-        one.a.ndim > 0 and len(one.a) == count and len(one.d) == count  # type: ignore[arg-type]
-        for one in reached
-    )
-
-
-def _dense(kept: Kept, shape: torch.Size) -> torch.Tensor:
-    """The gradient [P] of the single example in ``kept``."""
-    if isinstance(kept, Rows):
-        return kept.rows[0]
-    assert isinstance(kept, Tokens)
-    table = kept.d.new_zeros(shape)
-    valid = kept.index[0] >= 0
-    table.index_add_(0, kept.index[0][valid], kept.d[0][valid])
-    return table.flatten()
-
-
-def _numel(output: object) -> int:
-    return output.numel() if isinstance(output, torch.Tensor) else 0
+    made = [one for layer in unit.layers for one in calls.get(layer, [])]
+    return bool(made) and all(a.ndim > 0 and len(a) == count and len(d) == count for a, d in made)

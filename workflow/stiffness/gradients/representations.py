@@ -13,7 +13,14 @@ from stiffness.data.evaluation import Evaluation
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, replacing_directory, write_json, write_tensors
-from stiffness.gradients.models import Inputs, call, length, place, take
+from stiffness.gradients.models import (
+    Inputs,
+    call,
+    length,
+    place,
+    refuse_training_mode,
+    take,
+)
 from stiffness.inputs import MASK, trimmed
 from stiffness.training.models import ModelSpec, build_model, load_weights
 
@@ -34,17 +41,19 @@ def representations(
         layers: names as in ``model.named_modules()``.
 
     Raises:
-        StiffnessError: no such layer, or one whose output is not a tensor with a row an example.
+        StiffnessError: no such layer, one that is never called (a list of layers), one whose output
+            is not a tensor with a row an example, or a network in training mode.
     """
-    modules = dict(model.named_modules())
-    found: dict[str, list[torch.Tensor]] = {layer: [] for layer in layers}
-    last: dict[str, Any] = {}
+    refuse_training_mode(model)
+    modules = {name: module for name, module in model.named_modules() if name}
     for layer in layers:
-        if layer not in modules or not layer:
-            near = difflib.get_close_matches(layer, modules, n=3) or list(modules)[1:4]
+        if layer not in modules:
+            near = difflib.get_close_matches(layer, modules, n=3) or list(modules)[:3]
             raise StiffnessError(
                 f"distance_layers: the network has no layer {layer!r}; close: {', '.join(near)}"
             )
+    found: dict[str, list[torch.Tensor]] = {layer: [] for layer in layers}
+    last: dict[str, Any] = {}
     handles = [
         modules[layer].register_forward_hook(
             lambda _, __, output, layer=layer: last.__setitem__(layer, output)
@@ -55,9 +64,10 @@ def representations(
         with full_float32():
             for begin in range(0, length(inputs), _CHUNK):
                 batch = trimmed(take(inputs, slice(begin, begin + _CHUNK)))
+                last.clear()
                 call(model, batch)
                 for layer in layers:
-                    found[layer].append(_flat(last[layer], batch, layer))
+                    found[layer].append(_flat(last.get(layer), batch, layer))
     finally:
         for handle in handles:
             handle.remove()
@@ -65,16 +75,24 @@ def representations(
 
 
 def _flat(output: Any, batch: Inputs, layer: str) -> torch.Tensor:
-    if not isinstance(output, torch.Tensor):
-        output = output[0]  # layers of transformers return tuples and mappings, activations first
+    # Layers of transformers return tuples and mappings, activations first.
+    if isinstance(output, Mapping):
+        output = next(iter(output.values()), None)
+    elif isinstance(output, tuple | list):
+        output = output[0] if output else None
     if not isinstance(output, torch.Tensor) or output.ndim < 2 or len(output) != length(batch):
         raise StiffnessError(
-            f"distance_layers: the output of layer {layer!r} is not a tensor with a row an example"
+            f"distance_layers: layer {layer!r} gives no tensor with a row an example; name a layer "
+            "within it, or around it"
         )
-    if isinstance(batch, Mapping) and MASK in batch and output.ndim == 3:
+    if isinstance(batch, Mapping) and MASK in batch and output.ndim > 2:
         mask = batch[MASK].to(output.dtype)[:, :, None]
-        if mask.shape[1] == output.shape[1]:
-            output = (output * mask).sum(1) / mask.sum(1)
+        if output.ndim != 3 or mask.shape[1] != output.shape[1]:
+            raise StiffnessError(
+                f"distance_layers: the output of layer {layer!r}, {list(output.shape)}, does not "
+                "have a vector a token; name another"
+            )
+        output = (output * mask).sum(1) / mask.sum(1)
     return output.flatten(1).float().cpu()
 
 

@@ -99,3 +99,56 @@ def _autograd_seeds(outputs: torch.Tensor, targets: torch.Tensor, loss: Loss) ->
             return torch.zeros_like(outputs)
         (gradient,) = torch.autograd.grad(losses.sum(), leaf, materialize_grads=True)
     return gradient
+
+
+class Seeds:
+    """The seeds of all examples, each computed when a pass first has that example's outputs.
+
+    Attributes:
+        log_norms: float64 [N]; 0 in plain precision.
+    """
+
+    def __init__(
+        self, targets: torch.Tensor, loss: Loss = "cross_entropy", precision: str = "exact"
+    ) -> None:
+        self.targets, self.loss, self.precision = targets, loss, precision
+        self.log_norms = torch.zeros(len(targets), dtype=torch.float64, device=targets.device)
+        self._values: torch.Tensor | None = None
+        self._known = torch.zeros(len(targets), dtype=torch.bool)
+
+    @classmethod
+    def given(cls, values: torch.Tensor) -> "Seeds":
+        """Any [N, ...] in place of a loss's gradient."""
+        seeds = cls(values)
+        seeds._values, seeds._known = values, torch.ones(len(values), dtype=torch.bool)
+        return seeds
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def known(self, rows: slice | torch.Tensor) -> bool:
+        return bool(self._known[rows].all())
+
+    def of(self, rows: slice | torch.Tensor, outputs: torch.Tensor | None = None) -> torch.Tensor:
+        """The seeds of the examples in ``rows``, in the dtype of their outputs.
+
+        Raises:
+            StiffnessError: outputs that are not finite, or do not fit the loss or the targets.
+        """
+        if not self.known(rows):
+            assert outputs is not None
+            self._compute(rows, outputs.detach())
+        assert self._values is not None
+        return self._values[rows]
+
+    def _compute(self, rows: slice | torch.Tensor, outputs: torch.Tensor) -> None:
+        if not torch.isfinite(outputs).all():
+            raise StiffnessError("model: its outputs are not finite; the run has diverged")
+        if self.precision == "exact":
+            values, self.log_norms[rows] = exact_seeds(outputs, self.targets[rows], self.loss)
+        else:
+            values = plain_seeds(outputs, self.targets[rows], self.loss)
+        if self._values is None:
+            self._values = outputs.new_zeros(len(self), *outputs.shape[1:])
+        self._values[rows] = values.to(outputs.dtype)
+        self._known[rows] = True

@@ -5,7 +5,7 @@ The paper names Keras for its networks but neither initialisation nor padding; K
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from stiffness.errors import StiffnessError
-from stiffness.hub import load_pretrained
+from stiffness.hub import load_pretrained, reason
+from stiffness.inputs import MASK, call, take, trimmed
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class ModelSpec:
 
     Attributes:
         name: "fc", "cnn", "resnet20v1", or "transformer" (a pretrained one of ``transformers``
-            with a new classification head).
+            with a new classification head, unless it has one for as many classes).
         path: of the transformer: a local folder, or a name on the Hugging Face hub.
         initialization: "glorot_uniform" (Keras's default) or "pytorch".
         padding: of the CNN's convolutions, "valid" (Keras's default) or "same".
@@ -193,17 +194,73 @@ def _build_transformer(
     """Pretrained but for the head, which ``transformers`` initialises from torch's generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: nn.Module = load_pretrained(
+        model, loaded = load_pretrained(
             "AutoModelForSequenceClassification",
-            "model: path",
+            "model.path",
             spec.path,
             data_dir,
             num_labels=num_classes,
             ignore_mismatched_sizes=True,  # a head for another number of classes is replaced
             use_safetensors=True,
             dtype=torch.float32,
+            output_loading_info=True,
         )
-    return model.eval()
+    # transformers draws whatever the file lacks. Of a head and a pooler that is meant.
+    drawn = {*loaded["missing_keys"], *(entry[0] for entry in loaded["mismatched_keys"])}
+    encoder = {f"{model.base_model_prefix}.{name}" for name in model.base_model.state_dict()}
+    lacking = sorted(name for name in drawn & encoder if "pooler" not in name)
+    if lacking:
+        raise StiffnessError(
+            f"model.path: {spec.path!r}: the weights there lack {len(lacking)} of the network's "
+            f"tensors, such as {lacking[0]}, or have them in another shape; take a network whose "
+            "config.json fits its weights"
+        )
+    built: nn.Module = model
+    return built.eval()
+
+
+def check_tokens(model: nn.Module, inputs: Mapping[str, torch.Tensor], path: str) -> None:
+    """Whether a transformer takes these tokens, [N, T] by name, at all.
+
+    Args:
+        path: of the network, for messages.
+
+    Raises:
+        StiffnessError: tokens beyond its vocabulary, texts longer than its positions, or anything
+            else that it refuses.
+    """
+    known = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    largest = int(inputs["input_ids"].max())
+    if largest >= known:
+        raise StiffnessError(
+            f"tokenizer: gives token number {largest}, but the network {path!r} knows {known} "
+            "tokens; take the network's own tokenizer"
+        )
+    lengths = inputs[MASK].sum(1)
+    longest, room = int(lengths.max()), _positions(model)
+    if room is not None and longest > room:
+        raise StiffnessError(
+            f"max_length: there are texts of {longest} tokens, but the network {path!r} has room "
+            f"for {room}; set max_length to {room} or less"
+        )
+    try:
+        with torch.inference_mode():
+            call(model, trimmed(take(inputs, lengths.argsort(descending=True)[:2])))
+    except Exception as error:  # whatever a network's own code raises
+        raise StiffnessError(
+            f"model.path: the network {path!r} does not take the tokenizer's tokens "
+            f"({', '.join(inputs)}): {reason(error)}; take the network's own tokenizer"
+        ) from None
+
+
+def _positions(model: nn.Module) -> int | None:
+    """How many tokens a text may have; None where that is not limited, or not said."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa counts from the number after the padding's.
+            first = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - first
+    return getattr(model.config, "max_position_embeddings", None)
 
 
 def load_weights(

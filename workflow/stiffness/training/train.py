@@ -15,6 +15,7 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from stiffness.files import (
     write_tensors,
 )
 from stiffness.inputs import MASK, Inputs, call, named, place, take, trimmed
-from stiffness.training.models import ModelSpec, build_model, load_weights
+from stiffness.training.models import ModelSpec, build_model, check_tokens, load_weights
 from stiffness.training.schedule import checkpoint_steps
 
 STATE = "state.safetensors"
@@ -174,6 +175,10 @@ class _Run:
         self.spec, self.device, self.arrays = spec, device, arrays
         self.num_classes = len(arrays.class_names)
         model = build_model(spec.model, arrays.shape, self.num_classes, spec.seed, data_dir)
+        for inputs in (arrays.train_inputs, arrays.validation_inputs):
+            if isinstance(inputs, Mapping):
+                check_tokens(model, inputs, spec.model.path)
+        self.initial_digest = _digest(model.state_dict().values())
         # Pooling and convolutions on the CPU are several times faster in this layout.
         self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.learning_rate = float(spec.learning_rate)
@@ -193,7 +198,7 @@ class _Run:
         shares = counts / counts.sum()
         self.chance_loss = float(-torch.special.xlogy(shares, shares).sum())
         self.chance_accuracy = float(shares.max())
-        self.data_digest = _digest(arrays)
+        self.data_digest = _digest(_tensors(arrays))
         self.keep: frozenset[int] = frozenset()
         self.step = 0
         self.history: list[dict[Any, Any]] = []
@@ -248,7 +253,12 @@ class _Run:
 
     def resume(self, work: Path, start: int, previous: str | Path | None) -> None:
         """Go on from an interrupted attempt at this same segment, if there is one."""
-        origin = read_metadata(Path(previous) / STATE)["fingerprint"] if previous else ""
+        # A pretrained network's folder may have changed since the attempt.
+        origin = (
+            read_metadata(Path(previous) / STATE)["fingerprint"]
+            if previous
+            else self.initial_digest
+        )
         described = json.dumps([asdict(self.spec), start, self.data_digest, origin, _code_digest()])
         self.fingerprint = hashlib.sha256(described.encode()).hexdigest()
         try:
@@ -331,9 +341,11 @@ class _Run:
         if isinstance(inputs, torch.Tensor) or MASK not in inputs:
             return list(order.to(self.device).split(size))
         lengths = inputs[MASK].sum(1)
+        # At least four pools: sorted as a whole, a small set would fall into the same batches.
+        pools = order.split(max(1, min(_POOL, len(order) // (4 * size))) * size)
         batches = [
             batch
-            for pool in order.split(_POOL * size)
+            for pool in pools
             for batch in pool[lengths[pool].argsort(stable=True)].split(size)
         ]
         shuffled = torch.randperm(len(batches), generator=generator).tolist()
@@ -416,14 +428,18 @@ def _mix(seed: int, epoch: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _digest(arrays: Arrays) -> str:
-    digest = hashlib.sha256()
-    for tensor in (
+def _tensors(arrays: Arrays) -> list[torch.Tensor]:
+    return [
         *named(arrays.train_inputs, "").values(),
         arrays.train_targets,
         *named(arrays.validation_inputs, "").values(),
         arrays.validation_targets,
-    ):
+    ]
+
+
+def _digest(tensors: Iterable[torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
 

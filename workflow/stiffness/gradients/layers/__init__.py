@@ -1,20 +1,21 @@
 """How each kind of layer turns an input and an output gradient into per-example gradients.
 
 A family is a small file. For one call of a layer, with input a and output gradient d of n examples,
-it gives what is kept of them: ``Rows`` (every example's gradient, flattened), ``Factors`` (whose
-products give the layer's block of the Gram matrix without any gradient being formed) or ``Tokens``.
+it gives what is kept of them, in the form asked for where it has several: ``Rows`` (every example's
+gradient, flattened), ``LateRows`` (from which rows are formed later), ``Factors`` (whose products
+give the layer's block of the Gram matrix without any gradient being formed) or ``Tokens``.
 """
 
+import sys
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from stiffness.gradients.kept import Kept
+from stiffness.gradients.kept import Form, Kept
 from stiffness.gradients.layers import conv, embedding, linear, normalization
 
-# (layer, a, d, factored) -> what is kept of the examples in a and d
-Family = Callable[[nn.Module, torch.Tensor, torch.Tensor, bool], Kept]
+Family = Callable[[nn.Module, torch.Tensor, torch.Tensor, Form], Kept]
 
 FAMILIES: dict[type[nn.Module], Family] = {
     nn.Linear: linear.keep,
@@ -29,3 +30,12 @@ FAMILIES: dict[type[nn.Module], Family] = {
     nn.BatchNorm2d: normalization.keep_batch_norm,
     nn.BatchNorm3d: normalization.keep_batch_norm,
 }
+
+
+def family_of(layer: nn.Module) -> Family | None:
+    """Its family, by its exact type: a subclass may compute something else."""
+    # Not imported: a model of transformers has it loaded already.
+    transformers = sys.modules.get("transformers.pytorch_utils")
+    if transformers is not None and type(layer) is getattr(transformers, "Conv1D", None):
+        return linear.keep
+    return FAMILIES.get(type(layer))

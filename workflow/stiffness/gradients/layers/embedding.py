@@ -3,14 +3,14 @@
 import torch
 from torch import nn
 
-from stiffness.gradients.kept import Kept, Tokens
+from stiffness.gradients.kept import Form, Kept, Tokens
 
 
-def keep(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, factored: bool) -> Kept:
+def keep(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Kept:
     """dE[a_t] += d_t, but for the padding token, whose row gets no gradient."""
-    del factored  # forming the whole table for every example is never better
+    del form  # forming the whole table for every example is never better
     assert isinstance(layer, nn.Embedding)
     index = a.reshape(len(a), -1).long()
     if layer.padding_idx is not None:
         index = index.masked_fill(index == layer.padding_idx, -1)
-    return Tokens(index, d.reshape(len(d), index.shape[1], -1))
+    return Tokens.of(index, d.reshape(len(d), index.shape[1], -1))

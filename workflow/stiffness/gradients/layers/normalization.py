@@ -6,37 +6,37 @@ dw = sum over positions of d x; db = sum over positions of d.
 import torch
 from torch import nn
 
-from stiffness.gradients.kept import Kept, Rows
+from stiffness.gradients.kept import Form, Kept, Rows
 
 
-def keep_layer_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, factored: bool) -> Kept:
+def keep_layer_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Kept:
     """x: zero mean and unit variance over the last axes."""
-    del factored
+    del form
     assert isinstance(layer, nn.LayerNorm)
     shape = list(layer.normalized_shape)
     x = nn.functional.layer_norm(a, shape, eps=layer.eps)
     return _last_axes(layer, x, d, len(shape))
 
 
-def keep_rms_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, factored: bool) -> Kept:
+def keep_rms_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Kept:
     """x: unit mean square over the last axes."""
-    del factored
+    del form
     assert isinstance(layer, nn.RMSNorm)
     shape = list(layer.normalized_shape)
     x = nn.functional.rms_norm(a, shape, eps=layer.eps)
     return _last_axes(layer, x, d, len(shape))
 
 
-def keep_group_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, factored: bool) -> Kept:
+def keep_group_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Kept:
     """x: zero mean and unit variance over groups of channels."""
-    del factored
+    del form
     assert isinstance(layer, nn.GroupNorm)
     return _channels(layer, nn.functional.group_norm(a, layer.num_groups, eps=layer.eps), d)
 
 
-def keep_batch_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, factored: bool) -> Kept:
+def keep_batch_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Kept:
     """x: with the running mean and variance; in training mode examples would depend on others."""
-    del factored
+    del form
     assert isinstance(layer, nn.modules.batchnorm._BatchNorm)
     x = nn.functional.batch_norm(a, layer.running_mean, layer.running_var, eps=layer.eps)
     return _channels(layer, x, d)

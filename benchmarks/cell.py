@@ -1,0 +1,70 @@
+"""One cell of the benchmark in a process of its own, so that its peak memory is its own.
+
+    python benchmarks/cell.py fc 1000 ours --budget 512MiB --threads 2
+
+prints a line of JSON: seconds on the clock, seconds of processor time, and the peak of resident
+memory in bytes beyond the model, the data and the result.
+"""
+
+import argparse
+import json
+import time
+import warnings
+
+import torch
+
+from networks import build
+from peak import resident, settle
+from stiffness.gradients.models import length, take
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("network")
+    parser.add_argument("count", type=int)
+    parser.add_argument("method")
+    parser.add_argument("--budget", default="4GiB")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--save", help="safetensors file for the matrix")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    warnings.simplefilter("ignore")
+    from methods import METHODS
+
+    method = METHODS[options.method]
+    network = build(options.network, options.count)
+    few = slice(0, 2)
+    # Loads libraries and compiles kernels; what stays resident is no working memory.
+    method(network.model, take(network.inputs, few), network.targets[few], options.budget)
+    before = settle()
+    seconds: list[float] = []
+    cpu_seconds: list[float] = []
+    for repeat in range(options.repeats):
+        began, began_cpu = time.perf_counter(), time.process_time()
+        result = method(network.model, network.inputs, network.targets, options.budget)
+        seconds.append(time.perf_counter() - began)
+        cpu_seconds.append(time.process_time() - began_cpu)
+        if repeat == 0:
+            peak = resident("VmHWM") - before
+            peak -= result.numel() * result.element_size() if result is not None else 0
+        if sum(seconds) > 20:
+            break
+    if options.save:
+        from safetensors.torch import save_file
+
+        save_file({"gram": result}, options.save)
+    print(
+        json.dumps(
+            {
+                "seconds": min(seconds),
+                "cpu_seconds": min(cpu_seconds),
+                "peak": peak,
+                "examples": length(network.inputs),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Run by test_memory.py in a process of its own: the peak memory of one case, as JSON.
+
+memory_cell.py <folder of peak.py> <case> <budget>
+"""
+
+import json
+import sys
+import warnings
+
+import torch
+from torch import nn
+
+sys.path.insert(0, sys.argv[1])
+from peak import resident, settle
+from stiffness import gradient_gram
+
+torch.set_num_threads(1)
+warnings.simplefilter("ignore")
+
+
+class Mean(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.tanh().mean(1)
+
+
+class Raw(nn.Module):
+    """A parameter that no layer owns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(512, 256) / 16)
+        self.head = nn.Linear(256, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head((x @ self.matrix).tanh())
+
+
+# Name -> (model, inputs): what is kept of all examples is more than 256 MiB.
+CASES = {
+    "rows": lambda: (
+        nn.Sequential(
+            nn.Linear(192, 192), nn.Tanh(), nn.Linear(192, 192), Mean(), nn.Linear(192, 3)
+        ),
+        torch.randn(1100, 200, 192),
+    ),
+    "late rows": lambda: (
+        nn.Sequential(nn.Linear(512, 512), Mean(), nn.Linear(512, 3)),
+        torch.randn(1100, 64, 512),
+    ),
+    "convolutions": lambda: (
+        nn.Sequential(
+            nn.Conv2d(16, 48, 3),
+            nn.ReLU(),
+            nn.Conv2d(48, 32, 3),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(32, 3),
+        ),
+        torch.randn(4000, 16, 20, 20),
+    ),
+    "tokens": lambda: (
+        nn.Sequential(nn.Embedding(30522, 384), Mean(), nn.Linear(384, 3)),
+        torch.randint(30522, (1800, 128)),
+    ),
+    "fallback": lambda: (Raw(), torch.randn(900, 512)),
+}
+
+torch.manual_seed(0)
+model, inputs = CASES[sys.argv[2]]()
+targets = torch.arange(len(inputs)) % 3
+gradient_gram(model, inputs[:2], targets[:2])  # loads libraries
+before = settle()
+gram = gradient_gram(model, inputs, targets, memory_budget=sys.argv[3])
+peak = resident("VmHWM") - before - gram.numel() * gram.element_size()
+ample = settle()
+expected = gradient_gram(model, inputs, targets, memory_budget="16GiB")
+needed = resident("VmHWM") - ample - gram.numel() * gram.element_size()
+error = float((gram - expected).norm() / expected.norm())
+print(json.dumps({"peak": peak, "needed": needed, "error": error}))

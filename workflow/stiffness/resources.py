@@ -1,0 +1,62 @@
+"""What jobs ask of a scheduler: memory in MB, time in minutes, before anything has run.
+
+Bounds, not forecasts: about five times what one slow core was seen to take. A job that a scheduler
+ends for more is tried again with more; what is asked for changes no result.
+"""
+
+from collections.abc import Mapping
+
+# Python, torch, and a GPU's libraries, which take as much again.
+_PROCESS = 1500
+_GPU_LIBRARIES = 2500
+
+# Minutes an epoch and MB of the data set's arrays.
+_TRAINING: Mapping[str, float] = {"fc": 0.01, "cnn": 0.02, "resnet20v1": 0.06, "transformer": 1.0}
+# Minutes a checkpoint and 1,000 x 1,000 pairs.
+_GRADIENTS: Mapping[str, float] = {"fc": 0.1, "cnn": 0.1, "resnet20v1": 0.2, "transformer": 20.0}
+# MB of a network, its gradient, Adam's state and a batch's activations; small ones need no line.
+_NETWORK: Mapping[str, int] = {"transformer": 8000}
+
+
+def training_request(
+    model: str, arrays_mb: float, epochs: int, gpu: bool, attempt: int
+) -> dict[str, int]:
+    """Memory and time of a segment of a training.
+
+    Args:
+        model: name of the network; one that is not known here is taken for a ResNet.
+        arrays_mb: size of the data set's arrays on the disk; held as float32 they are four times
+            as large, and preprocessing makes two more copies.
+        attempt: 1, then one more each time that the job has failed.
+    """
+    memory = _process(gpu) + _NETWORK.get(model, 0) + 12 * arrays_mb
+    minutes = 10 + _TRAINING.get(model, _TRAINING["resnet20v1"]) * epochs * arrays_mb
+    return _grown(memory, minutes, attempt)
+
+
+def gradients_request(
+    model: str, examples: int, checkpoints: int, budget: int, gpu: bool, attempt: int
+) -> dict[str, int]:
+    """Memory and time of the cosines of ``examples`` gradients at each of ``checkpoints``.
+
+    Args:
+        budget: bytes of per-example gradients held at once.
+    """
+    pairs = examples**2
+    memory = _process(gpu) + _NETWORK.get(model, 0) + (budget + 24 * pairs) / 1e6
+    rate = _GRADIENTS.get(model, _GRADIENTS["resnet20v1"])
+    return _grown(memory, 10 + rate * checkpoints * pairs / 1e6, attempt)
+
+
+def stiffness_request(examples: int, checkpoints: int, attempt: int) -> dict[str, int]:
+    """Memory and time of the tables of ``checkpoints`` cosine matrices."""
+    pairs = examples**2
+    return _grown(_PROCESS + 80 * pairs / 1e6, 10 + 0.02 * checkpoints * pairs / 1e6, attempt)
+
+
+def _process(gpu: bool) -> int:
+    return _PROCESS + (_GPU_LIBRARIES if gpu else 0)
+
+
+def _grown(memory: float, minutes: float, attempt: int) -> dict[str, int]:
+    return {"mem_mb": attempt * round(memory), "runtime": attempt * round(minutes)}
