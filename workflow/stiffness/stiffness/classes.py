@@ -30,7 +30,7 @@ class ClassStiffness:
 
     Attributes:
         matrix, low, high: [C, C]; NaN where there is no pair, such as the diagonal entry of a class
-            with one example.
+            with one example. ``low`` and ``high`` are also NaN where a class has only one.
         num_pairs: [C, C]; different pairs, so that (i, j) and (j, i) of one class count once.
         within: mean of the diagonal, over the classes where it is defined.
         between: mean of the off-diagonal entries, likewise (eq. 7).
@@ -56,7 +56,7 @@ def class_stiffness(
     """Means over the pairs of every two classes.
 
     Args:
-        row_weights, column_weights: [R, n] and [R, m]; resamples of the row and of the column
+        row_weights, column_weights: [n, R] and [m, R]; resamples of the row and of the column
             examples from ``bootstrap.draw_weights``, the same for both in one set.
         groups: symmetric [C, C] masks, such as those of a hierarchy of classes; their diagonals
             do not count.

@@ -11,13 +11,14 @@ Intervals are bootstrap percentiles; see ``bootstrap``.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
-from stiffness.stiffness.bootstrap import Singles, percentile_interval
+from stiffness.stiffness.bootstrap import Singles, lone_examples, percentile_interval
 from stiffness.stiffness.pairs import Bools, Floats, Ints
 
 # A fall over the whole range of distances below this is rounding of float32 cosines, not a slope.
 _FLAT = 1e-6
-_NUMBERS = 2**26  # pair weights held at once, 4 bytes each
+_CHUNK = 2**19  # weights of pairs held at once, 4 bytes each
 _CUTS = 512
 
 ESTIMATORS = ("line", "monotone")
@@ -85,11 +86,14 @@ class CriticalLength:
             their range), "beyond the data" (a monotone fit is above 0 as far as they reach) or
             "none" (the slope's 95 % interval reaches 0 or is undefined, or stiffness is not above
             0 even at the shortest distances).
-        value, low, high: of xi; NaN where there is no crossing. ``high`` is infinite where more
-            than 2.5 % of the resamples have no crossing.
+        value: of xi; NaN where the data hold no crossing.
+        low, high: NaN where the crossing is "none". ``high`` is infinite where more than 2.5 % of
+            the resamples have no crossing; beyond the data, ``low`` still bounds xi from below.
         slope, intercept, slope_low, slope_high: of the line; NaN for the monotone fit.
         max_distance: of the pairs in the fit.
-        replicates: [R], xi of every resample; infinite where it has no crossing.
+        replicates: [R], xi of every resample: infinite where its line does not fall or its
+            monotone fit stays above 0, 0 where stiffness is not above 0 even at the shortest
+            distances, NaN where a resample holds too few pairs.
     """
 
     estimator: str
@@ -115,156 +119,200 @@ class DistanceStiffness:
 
 
 class ResampledPairs:
-    """Pairs in bins of distance, with how often each is in each resample of the examples.
+    """Pairs in bins of distance, with resamples of the examples.
 
     One of these serves all checkpoints and metrics for which the pairs are the same.
+
+    Attributes:
+        bins: [P], of each pair.
+        cuts: [K], the pair each of K runs of pairs begins with, the bins' first pairs among them;
+            the replicates' monotone fits resolve distance by these runs.
+        lone: [P], pairs of an example that is alone in its stratum.
     """
 
     def __init__(self, pairs: ClassPairs, edges: Floats, weights: Singles) -> None:
-        """``edges`` [B + 1] of the bins, the last one closed; ``weights`` [R, N] of examples."""
+        """``edges`` [B + 1] of the bins, the last one closed; ``weights`` [N, R] of examples."""
         self.pairs, self.weights = pairs, weights
-        self.center = float(pairs.distances.mean()) if len(pairs.distances) else 0.0
+        number = len(pairs.distances)
+        self.center = float(pairs.distances.mean()) if number else 0.0
         self.moved = pairs.distances - self.center  # keeps the sums of a flat line exact
-        count = len(edges) - 1
         index = np.searchsorted(edges, pairs.distances, side="right") - 1
-        self.bins = np.clip(index, 0, count - 1)
-        # The replicates' monotone fits resolve distance by these cuts, the bins' edges among them.
-        every = max(1, -(-len(self.bins) // _CUTS))
-        steps = (np.diff(self.bins, prepend=-1) > 0) | (np.arange(len(self.bins)) % every == 0)
-        self.cuts = np.flatnonzero(steps)
-        self.size = max(1, _NUMBERS // max(1, len(self.bins)))
-        self.kept = self._chunk(0) if self.size >= len(weights) else None
-        self.space: Singles | None = None
-        self.counts: Floats | None = None  # filled with the first values: [R, cuts], [R, 3]
-        self.line_sums: Floats | None = None
+        self.bins = np.clip(index, 0, len(edges) - 2)
+        alone = lone_examples(weights)
+        self.lone = alone[pairs.first] | alone[pairs.second]
+        # Pairs at one distance stay together.
+        farther = np.flatnonzero(np.diff(pairs.distances, prepend=-1) > 0)
+        run = np.arange(number) // max(1, -(-number // _CUTS))
+        steps = (np.diff(self.bins[farther], prepend=-1) > 0) | (
+            np.diff(run[farther], prepend=-1) > 0
+        )
+        self.cuts = farther[steps]
+        self._counts: tuple[Floats, Floats] | None = None  # filled with the first values
 
-    def _chunk(self, begin: int) -> Singles:
-        part = self.weights[begin : begin + self.size]
-        return part[:, self.pairs.first] * part[:, self.pairs.second]
+    def sums(self, values: Floats) -> tuple[Floats, Floats, Floats]:
+        """Of every resample: the number of pairs in each run [K, R], the sum of ``values`` [P] over
+        them [K, R], and the sums of the line's normal equations [5, R]: n, x, x x, y, x y."""
+        resamples, moved = self.weights.shape[1], self.moved
+        if self._counts is None:
+            x = np.stack([moved, moved**2])
+            counts, line = self._products(np.ones_like(values), x)
+            self._counts = counts, np.concatenate([counts.sum(0)[None], line])
+        counts, line = self._counts
+        by_cut, xy = self._products(values, (moved * values)[None])
+        assert by_cut.shape[1] == resamples
+        return counts, by_cut, np.concatenate([line, by_cut.sum(0)[None], xy])
 
-    def _buffer(self, shape: tuple[int, ...]) -> Singles:
-        if self.space is None or self.space.shape != shape:
-            self.space = np.empty(shape, np.float32)
-        return self.space
+    def _products(self, values: Floats, others: Floats) -> tuple[Floats, Floats]:
+        """Weighted sums of ``values`` [P] over each run [K, R] and of ``others`` [M, P] [M, R].
 
-    def sums(self, values: Floats) -> tuple[Floats, Floats]:
-        """Of R resamples: sums of ``values`` [P] between cuts [R, cuts], and of the line's normal
-        equations [R, 5]: n, x, x x, y, x y."""
-        x = np.stack([np.ones_like(self.moved), self.moved, self.moved**2], 1)
-        y = np.stack([values, self.moved * values], 1)
-        single = values.astype(np.float32)
-        by_cut, by_x, by_y, counts = [], [], [], []
-        for begin in range(0, len(self.weights), self.size):
-            chunk = self._chunk(begin) if self.kept is None else self.kept
-            by_y.append(chunk @ y.astype(np.float32))
-            # Into the same memory every time: new pages cost more than the product.
-            weighted = np.multiply(chunk, single, out=self._buffer(chunk.shape))
-            by_cut.append(np.add.reduceat(weighted, self.cuts, axis=1))
-            if self.counts is None:
-                counts.append(np.add.reduceat(chunk, self.cuts, axis=1))
-                by_x.append(chunk @ x.astype(np.float32))
-        if self.counts is None or self.line_sums is None:
-            self.counts = np.concatenate(counts).astype(np.float64)
-            self.line_sums = np.concatenate(by_x).astype(np.float64)
-        line = np.concatenate([self.line_sums, np.concatenate(by_y)], 1)
-        return np.concatenate(by_cut).astype(np.float64), line
+        In chunks of pairs that fit a cache: the weights of all pairs are never held.
+        """
+        resamples, number = self.weights.shape[1], len(values)
+        size = max(1, _CHUNK // resamples)
+        first, second = (np.empty((size, resamples), np.float32) for _ in range(2))
+        values, others = values.astype(np.float32), others.astype(np.float32)
+        ends = np.append(self.cuts, number)
+        by_cut = np.zeros((len(self.cuts), resamples))
+        totals = np.zeros((len(others), resamples))
+        for begin in range(0, number, size):
+            end = min(begin + size, number)
+            weights, by = first[: end - begin], second[: end - begin]
+            np.take(self.weights, self.pairs.first[begin:end], axis=0, out=weights, mode="clip")
+            np.take(self.weights, self.pairs.second[begin:end], axis=0, out=by, mode="clip")
+            weights *= by
+            low, high = np.searchsorted(ends, [begin, end - 1], side="right")
+            low, high = low - 1, high  # the runs that the chunk touches
+            chunk = sparse.csr_array(
+                (
+                    values[begin:end],
+                    np.arange(end - begin),
+                    np.clip(ends[low : high + 1], begin, end) - begin,
+                ),
+                shape=(high - low, end - begin),
+            )
+            by_cut[low:high] += chunk @ weights
+            totals += others[:, begin:end] @ weights
+        return by_cut, totals
 
 
 def distance_stiffness(resampled: ResampledPairs, values: Floats) -> DistanceStiffness:
     """Bins of distance and critical lengths of pairs with stiffness ``values`` [P]."""
-    pairs = resampled.pairs
+    pairs, resamples = resampled.pairs, resampled.weights.shape[1]
     if len(values) == 0:
         empty = np.zeros(0)
         nothing = Bins(empty, empty, empty, empty, np.zeros(0, np.int64))
-        number = len(resampled.weights)
-        return DistanceStiffness(nothing, [_no_length(name, pairs, number) for name in ESTIMATORS])
-    by_cut, line = resampled.sums(values)
+        return DistanceStiffness(nothing, [_no_fit(name, pairs, resamples) for name in ESTIMATORS])
+    counts, by_cut, line = resampled.sums(values)
     starts = np.flatnonzero(np.diff(resampled.bins[resampled.cuts], prepend=-1))
-    assert resampled.counts is not None
     with np.errstate(divide="ignore", invalid="ignore"):
-        means = np.add.reduceat(by_cut, starts, axis=1) / np.add.reduceat(
-            resampled.counts, starts, axis=1
-        )
-    low, high = percentile_interval(means)
+        means = np.add.reduceat(by_cut, starts, axis=0) / np.add.reduceat(counts, starts, axis=0)
     numbers = np.bincount(resampled.bins)
     full = numbers > 0
+    means[np.bincount(resampled.bins, resampled.lone)[full] > 0] = np.nan
+    low, high = percentile_interval(means)
     distance = np.bincount(resampled.bins, pairs.distances)[full] / numbers[full]
     value = np.bincount(resampled.bins, values)[full] / numbers[full]
     bins = Bins(distance, value, low, high, numbers[full])
     return DistanceStiffness(
-        bins, [_line_length(resampled, values, line), _monotone_length(resampled, values, by_cut)]
+        bins,
+        [
+            _line_length(resampled, values, line),
+            _monotone_length(resampled, values, by_cut, counts),
+        ],
     )
 
 
 def _line_length(resampled: ResampledPairs, values: Floats, sums: Floats) -> CriticalLength:
     """Least squares over all pairs, not over bins, so that no bin width enters."""
     pairs, moved, number = resampled.pairs, resampled.moved, len(values)
-    if number < 3 or np.ptp(pairs.distances) == 0:
-        return _no_length("line", pairs, len(sums))
+    reach = float(np.ptp(pairs.distances))
+    if number < 3 or reach == 0:
+        return _no_fit("line", pairs, sums.shape[1])
     totals = (number, moved.sum(), (moved**2).sum(), values.sum(), (moved * values).sum())
     slope, height = (float(one) for one in _line(*(np.asarray(total) for total in totals)))
-    slopes, heights = _line(*sums.T)
+    slopes, heights = _line(*sums)
+    if resampled.lone.any():
+        slopes[:] = np.nan
     slope_low, slope_high = (float(end) for end in percentile_interval(slopes))
-    falls = -slope * np.ptp(pairs.distances) > _FLAT and slope_high < 0
+    falls = -slope * reach > _FLAT and slope_high < 0
     xi = resampled.center - height / slope if falls else np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
-        others = np.where(slopes < 0, resampled.center - heights / slopes, np.inf)
-    line = {
-        "estimator": "line",
-        "slope": slope,
-        "slope_low": slope_low,
-        "slope_high": slope_high,
-        "intercept": height - slope * resampled.center,
-        "max_distance": float(pairs.distances[-1]),
-        "num_pairs": number,
-        "replicates": others,
-    }
-    if not (falls and xi > 0):
-        return CriticalLength(crossing=NONE, value=np.nan, low=np.nan, high=np.nan, **line)  # type: ignore[arg-type]
+        others = np.maximum(resampled.center - heights / slopes, 0)
+    others[-slopes * reach <= _FLAT] = np.inf
+    found = bool(falls and xi > 0)
+    low, high = (float(end) for end in percentile_interval(others))
     inside = pairs.distances[0] <= xi <= pairs.distances[-1]
-    low, high = (float(end) for end in percentile_interval(others))
-    crossing = MEASURED if inside else EXTRAPOLATED
-    return CriticalLength(crossing=crossing, value=float(xi), low=low, high=high, **line)  # type: ignore[arg-type]
+    return CriticalLength(
+        estimator="line",
+        crossing=(MEASURED if inside else EXTRAPOLATED) if found else NONE,
+        value=float(xi) if found else np.nan,
+        low=low if found else np.nan,
+        high=high if found else np.nan,
+        slope=slope,
+        slope_low=slope_low,
+        slope_high=slope_high,
+        intercept=height - slope * resampled.center,
+        max_distance=float(pairs.distances[-1]),
+        num_pairs=number,
+        replicates=others,
+    )
 
 
-def _monotone_length(resampled: ResampledPairs, values: Floats, by_cut: Floats) -> CriticalLength:
+def _monotone_length(
+    resampled: ResampledPairs, values: Floats, by_cut: Floats, counts: Floats
+) -> CriticalLength:
     """The fit's change of sign; see the module's docstring."""
-    pairs = resampled.pairs
-    place = _peak(np.cumsum(values)[None])[0]
-    if place == 0:
-        return _no_length("monotone", pairs, len(by_cut))
-    xi = _distance_at(pairs.distances, np.array([place]))[0]
-    ends = np.append(resampled.cuts[1:], len(values))  # of the cuts, in pairs
-    places = np.concatenate([[0], ends])[_peak(np.cumsum(by_cut, axis=1))]
-    others = _distance_at(pairs.distances, places)
+    distances, number = resampled.pairs.distances, len(values)
+    steps = np.flatnonzero(np.diff(distances, prepend=-1) > 0)  # pairs at one distance are one
+    sums = np.add.reduceat(values, steps)[:, None]
+    peak = _peak(sums, number)[0]
+    xi = float(_half_way(distances, steps, np.ones_like(sums), np.array([peak]))[0])
+    others = _half_way(distances, resampled.cuts, counts, _peak(by_cut, number))
+    others[counts.sum(0) == 0] = np.nan
+    if resampled.lone.any():
+        others[:] = np.nan
     low, high = (float(end) for end in percentile_interval(others))
+    found = peak > 0
     missing = dict.fromkeys(("slope", "slope_low", "slope_high", "intercept"), np.nan)
     return CriticalLength(
         estimator="monotone",
-        crossing=MEASURED if np.isfinite(xi) else BEYOND,
-        value=float(xi) if np.isfinite(xi) else np.nan,
-        low=low,
-        high=high,
-        max_distance=float(pairs.distances[-1]),
-        num_pairs=len(values),
+        crossing=(MEASURED if np.isfinite(xi) else BEYOND) if found else NONE,
+        value=xi if found and np.isfinite(xi) else np.nan,
+        low=low if found else np.nan,
+        high=high if found else np.nan,
+        max_distance=float(distances[-1]),
+        num_pairs=number,
         replicates=others,
         **missing,
     )
 
 
-def _peak(running: Floats) -> Ints:
-    """[R]: how many terms of each running sum [R, K] end at its largest value; 0 if none is
-    above 0."""
-    return np.where(running.max(1) > 0, running.argmax(1) + 1, 0)
+def _peak(sums: Floats, number: int) -> Ints:
+    """[R]: after how many of the ``sums`` [K, R] their running sum is largest; 0 if it is never
+    above 0, or above what rounding may have left of ``number`` values around 0."""
+    running = np.cumsum(sums, axis=0)
+    return np.where(running.max(0) > _FLAT * number, running.argmax(0) + 1, 0)
 
 
-def _distance_at(distances: Floats, places: Ints) -> Floats:
-    """Half-way between pair ``place`` and the next; 0 before the first, infinite after the last."""
-    between = np.concatenate([[0], (distances[:-1] + distances[1:]) / 2, [np.inf]])
-    return between[places]
+def _half_way(distances: Floats, starts: Ints, counts: Floats, places: Ints) -> Floats:
+    """[R]: between the last pair of the first ``places`` [R] runs and the next that is drawn.
+
+    0 where ``places`` is 0, infinite where no later pair is drawn.
+
+    Args:
+        starts: [K], the first pair of each run; ``counts`` [K, R] of drawn pairs.
+    """
+    number, columns = len(starts), np.arange(counts.shape[1])
+    following = places.copy()
+    while (empty := (following < number) & (counts[following % number, columns] == 0)).any():
+        following += empty
+    ends = np.append(starts[1:], len(distances)) - 1
+    before = distances[ends[places - 1]]
+    after = np.append(distances[starts], np.inf)[following]
+    return np.where(places > 0, (before + after) / 2, 0.0)
 
 
-def _no_length(estimator: str, pairs: ClassPairs, resamples: int) -> CriticalLength:
+def _no_fit(estimator: str, pairs: ClassPairs, resamples: int) -> CriticalLength:
     names = ("value", "low", "high", "slope", "slope_low", "slope_high", "intercept")
     number = len(pairs.distances)
     return CriticalLength(
@@ -272,7 +320,7 @@ def _no_length(estimator: str, pairs: ClassPairs, resamples: int) -> CriticalLen
         crossing=NONE,
         max_distance=float(pairs.distances[-1]) if number else np.nan,
         num_pairs=number,
-        replicates=np.full(resamples, np.inf),
+        replicates=np.full(resamples, np.nan),
         **dict.fromkeys(names, np.nan),
     )
 
@@ -281,6 +329,6 @@ def _line(n: Floats, x: Floats, xx: Floats, y: Floats, xy: Floats) -> tuple[Floa
     """Slope, and height at x = 0, from the sums of the normal equations."""
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = n * xx - x * x
-        # Of one pair, or of pairs at one distance, nothing but rounding is left of the spread.
-        slope = (n * xy - x * y) / np.where(spread > 1e-9 * n * xx, spread, np.nan)
+        # Of one pair, or of pairs at one distance, float32 leaves nothing but rounding of it.
+        slope = (n * xy - x * y) / np.where(spread > 1e-5 * n * xx, spread, np.nan)
         return slope, (y - slope * x) / n

@@ -125,7 +125,7 @@ def measure_segment(
     classes, num_train = evaluation.targets.numpy(), evaluation.num_train
     training = np.arange(len(classes)) < num_train
     weights = draw_weights(classes * 2 + training, resamples, seed)
-    sides = {"train": weights[:, :num_train], "val": weights[:, num_train:]}
+    sides = {"train": weights[:num_train], "val": weights[num_train:]}
     at_input = (
         _Space.of(evaluation.distances(), evaluation, distance_bins, weights)
         if INPUT in layers
