@@ -3,7 +3,7 @@
 from stiffness.figures.distance import draw
 from stiffness.files import read_table
 from stiffness.job import job
-from stiffness.stiffness.runs import by_line, in_layer
+from stiffness.stiffness.runs import in_layer
 
 if __name__ == "__main__":
     with job(snakemake):
@@ -12,7 +12,7 @@ if __name__ == "__main__":
             runs=read_table(snakemake.input.runs),
             history=read_table(snakemake.input.history),
             distance=in_layer(read_table(snakemake.input.distance), layer),
-            critical_length=by_line(in_layer(read_table(snakemake.input.critical_length), layer)),
+            critical_length=in_layer(read_table(snakemake.input.critical_length), layer),
             learning_rate=snakemake.params.learning_rate,
             stages=snakemake.params.stages,
             space=layer,
