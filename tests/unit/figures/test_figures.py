@@ -699,6 +699,15 @@ def test_an_open_interval_is_drawn_to_the_edge_and_said_to_be_open(drawn):
         assert [0.72, 2.0] in [list(line.get_xdata()) for line in axis.lines]
 
 
+def test_an_interval_off_the_axis_leaves_nothing_at_its_edge(drawn):
+    figure = drawn("distance", with_fit(crossing="extrapolated", value=2.2, low=2.1, high=2.4))
+    for axis in panels(figure):
+        (bar,) = [
+            line for line in axis.lines if line.get_color() == distance._LINE and not marks_of(line)
+        ]
+        assert not len(bar.get_xdata())
+
+
 @pytest.mark.parametrize("kind", ["distance", "critical_length"])
 def test_open_and_undefined_intervals_are_no_trouble(kind, tmp_path):
     made = with_fit(value=0.83)

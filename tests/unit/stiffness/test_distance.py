@@ -512,6 +512,13 @@ def test_beyond_the_data_xi_has_a_lower_bound_and_no_upper_one():
     assert fit.high == np.inf
 
 
+def test_where_no_resample_crosses_the_farthest_pair_is_the_lower_bound():
+    pairs = complete(9)
+    fit = critical_length(pairs, np.ones_like(pairs.distances), "monotone")
+    assert np.isinf(fit.replicates).all()
+    assert (fit.low, fit.high) == (fit.max_distance, np.inf)
+
+
 def test_stiffness_below_0_has_replicates_at_0():
     pairs = complete(8)
     for estimator in ESTIMATORS:

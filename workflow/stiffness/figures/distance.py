@@ -64,8 +64,8 @@ def draw(
                 rows[(rows["metric"] == metric) & (rows["step"] == stage.step)]
                 for rows in (of_run(distance), of_run(critical_length))
             ]
-            fits = at_stage[1].set_index("estimator")
-            _panel(axis, at_stage[0], fits.loc["line"], fits.loc["monotone"], options["color"])
+            fits = {row["estimator"]: row for _, row in at_stage[1].iterrows()}
+            _panel(axis, at_stage[0], fits["line"], fits["monotone"], options["color"])
         line[0].set_ylabel(style.METRIC_NAMES[metric])
     for axis, stage in zip(axes[0], chosen, strict=True):
         axis.set_title(style.stage_name(stage))
@@ -153,6 +153,8 @@ def _panel(axis: Axes, bins: pd.DataFrame, fit: pd.Series, monotone: pd.Series, 
 
 def _span(fit: pd.Series) -> tuple[list[float], list[float]]:
     """The interval on the line y = 0, as far as the axis goes."""
+    if not fit["low"] < _MOST:
+        return [], []
     return [max(fit["low"], 0.0), min(fit["high"], _MOST)], [0.0, 0.0]
 
 

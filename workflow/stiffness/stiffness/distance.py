@@ -88,7 +88,8 @@ class CriticalLength:
             0 even at the shortest distances).
         value: of xi; NaN where the data hold no crossing.
         low, high: NaN where the crossing is "none". ``high`` is infinite where more than 2.5 % of
-            the resamples have no crossing; beyond the data, ``low`` still bounds xi from below.
+            the resamples have no crossing; beyond the data, ``low`` still bounds xi from below, at
+            most by the farthest pair.
         slope, intercept, slope_low, slope_high: of the line; NaN for the monotone fit.
         max_distance: of the pairs in the fit.
         replicates: [R], xi of every resample: infinite where its line does not fall or its
@@ -278,7 +279,8 @@ def _monotone_length(
         estimator="monotone",
         crossing=(MEASURED if np.isfinite(xi) else BEYOND) if found else NONE,
         value=xi if found and np.isfinite(xi) else np.nan,
-        low=low if found else np.nan,
+        # Infinite means no more than that: beyond the farthest pair.
+        low=min(low, float(distances[-1])) if found else np.nan,
         high=high if found else np.nan,
         max_distance=float(distances[-1]),
         num_pairs=number,
