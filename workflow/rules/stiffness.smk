@@ -18,6 +18,7 @@ rule stiffness:
             name: f"{RUN}/stiffness/{{precision}}/{{segment}}/{name}.parquet"
             for name in SEGMENT_TABLES
         },
+        replicates=f"{RUN}/stiffness/{{precision}}/{{segment}}/replicates.safetensors",
     log:
         "results/logs/stiffness/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.log",
     benchmark:
@@ -31,6 +32,7 @@ rule stiffness:
         runtime=stiffness_needs("runtime"),
     params:
         distance_bins=setting("distance_bins"),
+        bootstrap=setting("bootstrap"),
         layers=setting("distance_layers"),
     message:
         "Stiffness of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"

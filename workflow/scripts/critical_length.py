@@ -3,7 +3,7 @@
 from stiffness.figures.critical_length import draw
 from stiffness.files import read_table
 from stiffness.job import job
-from stiffness.stiffness.runs import in_layer
+from stiffness.stiffness.runs import by_line, in_layer
 
 if __name__ == "__main__":
     with job(snakemake):
@@ -11,7 +11,7 @@ if __name__ == "__main__":
         draw(
             runs=read_table(snakemake.input.runs),
             history=read_table(snakemake.input.history),
-            critical_length=in_layer(read_table(snakemake.input.critical_length), layer),
+            critical_length=by_line(in_layer(read_table(snakemake.input.critical_length), layer)),
             learning_rates=snakemake.params.learning_rates,
             space=layer,
             options=snakemake.params.options,

@@ -36,7 +36,7 @@ def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for name, given in config["experiments"].items():
         merged = _merged(config["defaults"], given)
         _require(merged, keys, f"experiments.{name}")
-        for part in ("model", "optimizer", "evaluation"):
+        for part in ("model", "optimizer", "evaluation", "bootstrap"):
             _require(merged[part], keys[part]["properties"], f"experiments.{name}.{part}")
         _check_experiment(f"experiments.{name}", merged, config["datasets"])
         experiments[name] = merged

@@ -29,6 +29,7 @@ from stiffness.figures import (
     training_curves,
 )
 from stiffness.stiffness.pairs import METRICS, PAIR_MODES
+from stiffness.stiffness.runs import by_line
 
 KINDS = {
     "training_curves": training_curves,
@@ -119,12 +120,11 @@ def add_measurements(
         made["distance"].append(
             row | {"distance": position} | estimate(level + 0.5 - 0.5 * position)
         )
-    made["critical_length"].append(
-        row
-        | estimate(level + 0.5)
-        | {"crossing": "measured", "slope": -0.5, "slope_low": -0.6, "slope_high": -0.4}
-        | {"intercept": 0.5 * level + 0.25, "max_distance": 1.3}
-    )
+    line = {"slope": -0.5, "slope_low": -0.6, "slope_high": -0.4, "intercept": 0.5 * level + 0.25}
+    for estimator, fit in (("line", line), ("monotone", dict.fromkeys(line, np.nan))):
+        value = level + (0.5 if estimator == "line" else 0.4)
+        crossing = {"estimator": estimator, "crossing": "measured", "max_distance": 1.3}
+        made["critical_length"].append(row | estimate(value) | crossing | fit)
 
 
 def options_of(kind: str, **changes: Any) -> dict[str, Any]:
@@ -136,6 +136,8 @@ def draw(kind: str, made: dict[str, Any], outputs: list[Path], **changes: Any) -
     given = made | {"options": options_of(kind, **changes), "outputs": outputs}
     if kind in STAGE_KINDS:
         given["stages"] = given["stages"][-1:]
+    if kind == "critical_length":
+        given["critical_length"] = by_line(given["critical_length"])
     function(**{name: given[name] for name in signature(function).parameters})
 
 
@@ -649,10 +651,11 @@ def test_a_hierarchy_of_one_level_has_three_averages(drawn):
 # --- distance ------------------------------------------------------------------------------------
 
 
-def with_fit(**changes: Any) -> dict[str, Any]:
+def with_fit(estimator: str = "line", **changes: Any) -> dict[str, Any]:
     made = tables()
+    rows = made["critical_length"]["estimator"] == estimator
     for name, value in changes.items():
-        made["critical_length"][name] = value
+        made["critical_length"].loc[rows, name] = value
     return made
 
 
@@ -662,13 +665,14 @@ NO_CROSSING = dict.fromkeys(["value", "low", "high"], np.nan) | {"crossing": "no
 def test_a_fit_without_a_crossing_says_so(drawn):
     figure = drawn("distance", with_fit(**NO_CROSSING))
     assert texts(figure).count("no crossing") == 8
-    assert r"\xi" not in texts(figure)
+    for axis in panels(figure):
+        assert not any(r"\xi" in text.get_text() for text in axis.texts)
     assert "nan" not in texts(figure)
 
 
 def test_an_extrapolated_crossing_says_so(drawn):
     figure = drawn("distance", with_fit(crossing="extrapolated", value=1.71, low=1.6, high=1.82))
-    assert texts(figure).count("extrapolated") == 8
+    assert texts(figure).count("(extrapolated)") == 8
     assert texts(figure).count("1.71") == 8
 
 
@@ -676,8 +680,7 @@ def test_a_measured_crossing_is_given_with_its_interval(drawn):
     figure = drawn("distance", with_fit(value=0.83, low=0.72, high=0.94))
     for axis in panels(figure):
         (text,) = [text.get_text() for text in axis.texts]
-        assert "0.83" in text
-        assert "0.11" in text
+        assert "0.83\n(0.72 to 0.94)" in text
         assert "extrapolated" not in text
         assert "no crossing" not in text
 
@@ -686,6 +689,63 @@ def test_an_undefined_interval_is_not_a_number_in_the_picture(drawn):
     figure = drawn("distance", with_fit(value=0.83, low=np.nan, high=np.nan))
     assert "0.83" in texts(figure)
     assert "nan" not in texts(figure)
+
+
+def test_an_open_interval_is_drawn_to_the_edge_and_said_to_be_open(drawn):
+    made = with_fit(value=0.83, low=0.72, high=np.inf)
+    figure = drawn("distance", made)
+    assert texts(figure).count("(0.72 to ∞)") == 8
+    for axis in panels(figure):
+        assert [0.72, 2.0] in [list(line.get_xdata()) for line in axis.lines]
+
+
+def test_an_interval_off_the_axis_leaves_nothing_at_its_edge(drawn):
+    figure = drawn("distance", with_fit(crossing="extrapolated", value=2.2, low=2.1, high=2.4))
+    for axis in panels(figure):
+        (bar,) = [
+            line for line in axis.lines if line.get_color() == distance._LINE and not marks_of(line)
+        ]
+        assert not len(bar.get_xdata())
+
+
+@pytest.mark.parametrize("kind", ["distance", "critical_length"])
+def test_open_and_undefined_intervals_are_no_trouble(kind, tmp_path):
+    made = with_fit(value=0.83)
+    ends = [(0.7, np.inf), (np.nan, np.nan), (0.0, 1e9), (0.9, 0.95)]  # the last without the value
+    for step, (low, high) in zip(CHECKPOINTS, ends, strict=True):
+        rows = made["critical_length"]["step"] == step
+        made["critical_length"].loc[rows, ["low", "high"]] = [low, high]
+    made["distance"]["high"] = made["distance"]["value"] - 1e-9  # below its value by rounding
+    draw(kind, made, [tmp_path / "a.png"])
+    assert (tmp_path / "a.png").exists()
+
+
+def test_the_monotone_crossing_has_a_mark_of_its_own_in_the_legend(drawn):
+    figure = drawn("distance", with_fit("monotone", value=0.77, low=0.7, high=0.8))
+    line, monotone = (
+        crossing_marks(figure, base((REFERENCE, 0)) + 0.5),
+        crossing_marks(figure, 0.77),
+    )
+    assert len(line) == len(monotone) == 8
+    assert line[0].get_marker() != monotone[0].get_marker()
+    assert line[0].get_color() != monotone[0].get_color()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        r"$\xi$ of the line (open: extrapolated)",
+        r"$\xi$ of the best falling curve (arrow: beyond the data)",
+    ]
+
+
+def test_beyond_the_data_is_an_arrow_where_they_end_and_none_is_nothing(drawn):
+    beyond = {"crossing": "beyond the data", "value": np.nan, "low": 0.9, "high": np.inf}
+    figure = drawn("distance", with_fit("monotone", **beyond))
+    arrows = crossing_marks(figure, 1.3)
+    assert [arrow.get_marker() for arrow in arrows] == [">"] * 8
+    for axis in panels(figure):
+        assert [0.9, 2.0] in [list(line.get_xdata()) for line in axis.lines]
+    figure = drawn("distance", with_fit("monotone", **NO_CROSSING))
+    assert not crossing_marks(figure, 1.3)
+    assert not [line for axis in panels(figure) for line in axis.lines if line.get_marker() == "|"]
 
 
 def crossing_marks(figure: Figure, value: float) -> list:
@@ -751,7 +811,7 @@ def one_of_each() -> dict[str, Any]:
     """One run: above the axis, extrapolated, measured, no crossing."""
     made = tables({(REFERENCE, 0): "ok"}, learning_rates=[REFERENCE])
     table = made["critical_length"]
-    for step, (crossing, value) in zip(CHECKPOINTS, FITS, strict=True):
+    for step, (crossing, value) in zip(CHECKPOINTS, FITS, strict=True):  # by either estimator
         rows = table["step"] == step
         table.loc[rows, "crossing"] = crossing
         table.loc[rows, ["value", "low", "high"]] = [value, value - 0.1, value + 0.1]
@@ -840,3 +900,13 @@ def test_points_without_an_interval_are_points(drawn):
     made["critical_length"][["low", "high"]] = np.nan
     (points,) = marks(panels(drawn("critical_length", made))[0])["o"]
     assert len(points.get_ydata()) == 4
+
+
+def test_an_open_interval_is_drawn_to_the_edge_of_the_axis(drawn):
+    made = tables({(REFERENCE, 0): "ok"}, learning_rates=[REFERENCE])
+    made["critical_length"]["high"] = np.inf
+    for axis in panels(drawn("critical_length", made)):
+        corners = np.concatenate(
+            [path.vertices for band in axis.collections for path in band.get_paths()]
+        )
+        assert corners[:, 1].max() == axis.get_ylim()[1]

@@ -154,9 +154,11 @@ def test_seeds_that_agree_do_not_shrink_the_interval_over_examples():
     assert (mean["low"], mean["high"]) == (pytest.approx(0.4), pytest.approx(0.6))
 
 
-def test_one_seed_keeps_its_interval():
-    (mean,) = style.seed_mean(seeds([0.5], [0.1]), ["epoch"]).to_dict("records")
-    assert (mean["value"], mean["low"], mean["high"]) == pytest.approx((0.5, 0.4, 0.6))
+@pytest.mark.parametrize(("low", "high"), [(0.4, 0.6), (0.2, 0.55), (0.4, np.inf)])
+def test_one_seed_keeps_its_interval(low, high):
+    table = seeds([0.5], [0.1]).assign(low=low, high=high)
+    (mean,) = style.seed_mean(table, ["epoch"]).to_dict("records")
+    assert (mean["value"], mean["low"], mean["high"]) == pytest.approx((0.5, low, high))
 
 
 def test_an_undefined_interval_stays_undefined():

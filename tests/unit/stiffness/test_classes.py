@@ -1,16 +1,17 @@
-"""The class stiffness matrix, its two summaries and their errors, against the obvious loops."""
+"""The class stiffness matrix, its summaries and their intervals, against the obvious loops."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
 from stiffness.data.hierarchy import Hierarchy
+from stiffness.stiffness.bootstrap import draw_weights, percentile_interval
 from stiffness.stiffness.classes import ClassStiffness, class_stiffness
-from stiffness.stiffness.pairs import PAIR_MODES, Z95, select_pairs
+from stiffness.stiffness.pairs import PAIR_MODES, select_pairs
 
 SIZES_TRAIN, SIZES_VALIDATION = (3, 5, 4), (4, 3, 6)
+RESAMPLES = 40
 
 
 def groups_of(num_classes: int) -> dict[str, np.ndarray]:
@@ -30,12 +31,23 @@ class Sample:
     classes: np.ndarray
     num_train: int
     num_classes: int
+    known: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
-    def stiffness(self, mode: str, metric: str = "cosine") -> ClassStiffness:
+    def weights(self, resamples: int = RESAMPLES) -> np.ndarray:
+        strata = 2 * self.classes + (np.arange(len(self.classes)) < self.num_train)
+        return draw_weights(strata, resamples, 0)
+
+    def stiffness(
+        self, mode: str, metric: str = "cosine", weights: np.ndarray | None = None
+    ) -> ClassStiffness:
         pairs = select_pairs(
             self.cosines, self.log_norms, self.classes, self.num_train, mode, metric
         )
-        return class_stiffness(pairs, self.num_classes, groups_of(self.num_classes))
+        weights = self.weights() if weights is None else weights
+        sides = {"train": weights[: self.num_train], "val": weights[self.num_train :]}
+        row, column = mode.split("-")
+        groups = groups_of(self.num_classes)
+        return class_stiffness(pairs, self.num_classes, sides[row], sides[column], groups)
 
     def examples(self, mode: str) -> tuple[list[int], list[int]]:
         train = list(range(self.num_train))
@@ -46,13 +58,18 @@ class Sample:
             "val-val": (validation, validation),
         }[mode]
 
-    def cells(self, mode: str, metric: str, without: int | None = None) -> dict:
-        """The values of the pairs of every two classes."""
+    def cells(self, mode: str, metric: str, drawn: np.ndarray | None = None) -> dict:
+        """The values of the pairs of every two classes.
+
+        Of a resample, each example stands in the lists as often as it was ``drawn``.
+        """
         cells = {(a, b): [] for a in range(self.num_classes) for b in range(self.num_classes)}
         rows, columns = self.examples(mode)
+        if drawn is not None:
+            rows, columns = np.repeat(rows, drawn[rows]), np.repeat(columns, drawn[columns])
         for i in rows:
             for j in columns:
-                if i == j or without in (i, j):
+                if i == j:
                     continue
                 value, zero = self.cosines[i, j], -np.inf in self.log_norms[[i, j]]
                 if metric == "sign":
@@ -62,26 +79,20 @@ class Sample:
                 cells[self.classes[i], self.classes[j]].append(float(value))
         return cells
 
-    def matrix(self, mode: str, metric: str, without: int | None = None) -> np.ndarray:
+    def matrix(self, mode: str, metric: str, drawn: np.ndarray | None = None) -> np.ndarray:
         matrix = np.full((self.num_classes, self.num_classes), np.nan)
-        for cell, values in self.cells(mode, metric, without).items():
+        for cell, values in self.cells(mode, metric, drawn).items():
             if values:
                 matrix[cell] = sum(values) / len(values)
         return matrix
 
-    def jackknife(self, mode: str, metric: str, statistic: Callable) -> np.ndarray:
-        """Delete one example, recompute ``statistic`` of the matrix; strata are class and set."""
-        strata: dict[tuple[int, bool], list] = {}
-        for i in sorted({*self.examples(mode)[0], *self.examples(mode)[1]}):
-            if metric == "cosine" and np.isinf(self.log_norms[i]):
-                continue  # takes part in nothing
-            left_out = statistic(self.matrix(mode, metric, without=i))
-            strata.setdefault((self.classes[i], i < self.num_train), []).append(left_out)
-        variance = 0.0
-        for left_out in strata.values():
-            number, spread = len(left_out), np.array(left_out) - np.mean(left_out, axis=0)
-            variance = variance + (number - 1) / number * (spread**2).sum(axis=0)
-        return np.sqrt(variance)
+    def resampled(self, mode: str, metric: str) -> np.ndarray:
+        """[C, C, R]: the matrix of every resample, with its examples written out."""
+        if (mode, metric) not in self.known:
+            drawn = self.weights().astype(int).T
+            matrices = [self.matrix(mode, metric, one) for one in drawn]
+            self.known[mode, metric] = np.stack(matrices, axis=-1)
+        return self.known[mode, metric].copy()
 
 
 def make_sample(
@@ -117,14 +128,22 @@ SAMPLES = {
 }
 
 
-@pytest.fixture(params=SAMPLES)
+@pytest.fixture(params=SAMPLES, scope="module")
 def sample(request) -> Sample:
     return SAMPLES[request.param]()
 
 
-def over(cells: np.ndarray) -> Callable[[np.ndarray], float]:
-    """The mean of fixed cells: undefined where one of them is."""
-    return lambda matrix: matrix[cells].mean() if cells.any() else np.nan
+def mean_over(matrix: np.ndarray, resampled: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """[R]: of the ``cells`` of each resample; NaN where one of the sample's is in no resample."""
+    never = np.isnan(resampled).all(axis=-1) & np.isfinite(matrix)
+    if never[cells].any():
+        return np.full(resampled.shape[-1], np.nan)
+    return np.array(
+        [
+            one[np.isfinite(one)].mean() if np.isfinite(one).any() else np.nan
+            for one in resampled[cells].T
+        ]
+    )
 
 
 both_metrics = pytest.mark.parametrize("metric", ["sign", "cosine"])
@@ -163,15 +182,18 @@ def test_within_and_between_are_means_over_cells(sample, mode, metric):
 
 @all_modes
 @both_metrics
-def test_errors_are_those_of_a_literal_jackknife(sample, mode, metric):
-    stiffness, matrix = sample.stiffness(mode, metric), sample.matrix(mode, metric)
-    defined, diagonal = np.isfinite(matrix), np.eye(sample.num_classes, dtype=bool)
-    within = sample.jackknife(mode, metric, over(defined & diagonal))
-    between = sample.jackknife(mode, metric, over(defined & ~diagonal))
-    cells = sample.jackknife(mode, metric, lambda matrix: matrix)
-    np.testing.assert_allclose(stiffness.error, cells, rtol=1e-9, atol=1e-12)
-    assert stiffness.within.error == pytest.approx(within, rel=1e-9, nan_ok=True)
-    assert stiffness.between.error == pytest.approx(between, rel=1e-9, nan_ok=True)
+def test_replicates_are_the_means_of_literal_resamples(sample, mode, metric):
+    stiffness, matrices = sample.stiffness(mode, metric), sample.resampled(mode, metric)
+    matrix, diagonal = sample.matrix(mode, metric), np.eye(sample.num_classes, dtype=bool)
+    for estimate, cells in ((stiffness.within, diagonal), (stiffness.between, ~diagonal)):
+        expected = mean_over(matrix, matrices, cells)
+        np.testing.assert_allclose(estimate.replicates, expected, rtol=1e-5, atol=1e-6)
+        ends = percentile_interval(expected)
+        np.testing.assert_allclose([estimate.low, estimate.high], ends, rtol=1e-5, atol=1e-6)
+    for found, ends in zip(
+        (stiffness.low, stiffness.high), percentile_interval(matrices), strict=True
+    ):
+        np.testing.assert_allclose(found, ends, rtol=1e-5, atol=1e-6)
 
 
 # Cells (a, b) of two classes of one super-class, and of two super-classes of one half.
@@ -184,9 +206,7 @@ SUPER_SUPER = {(0, 2), (1, 2), (2, 0), (2, 1)}
 @pytest.mark.parametrize(
     ("name", "members"), [("super_class", SUPER), ("super_super_class", SUPER_SUPER)]
 )
-def test_groups_are_means_of_their_cells_with_a_literal_jackknife(
-    sample, mode, metric, name, members
-):
+def test_groups_are_means_of_their_cells(sample, mode, metric, name, members):
     estimate, matrix = sample.stiffness(mode, metric).groups[name], sample.matrix(mode, metric)
     cells = np.zeros(matrix.shape, bool)
     for cell in members:
@@ -194,8 +214,8 @@ def test_groups_are_means_of_their_cells_with_a_literal_jackknife(
             cells[cell] = np.isfinite(matrix[cell])
     expected = matrix[cells].mean() if cells.any() else np.nan
     assert estimate.value == pytest.approx(expected, rel=1e-12, nan_ok=True)
-    error = sample.jackknife(mode, metric, over(cells))
-    assert estimate.error == pytest.approx(error, rel=1e-9, nan_ok=True)
+    resampled = mean_over(matrix, sample.resampled(mode, metric), cells)
+    np.testing.assert_allclose(estimate.replicates, resampled, rtol=1e-5, atol=1e-6)
     pairs = sum(
         len(sample.cells(mode, metric)[cell]) for cell in zip(*np.nonzero(cells), strict=True)
     )
@@ -208,16 +228,25 @@ def test_groups_of_five_classes_are_defined_and_differ(mode):
     assert set(groups) == {"super_class", "super_super_class"}
     values = [estimate.value for estimate in groups.values()]
     assert abs(values[0] - values[1]) > 1e-3
-    assert all(estimate.error > 0 for estimate in groups.values())
+    for estimate in groups.values():
+        assert np.isfinite(estimate.replicates).all()
 
 
-def test_the_literal_errors_are_defined():
-    # Guards the comparison above against NaN on both sides.
+@all_modes
+def test_intervals_hold_their_values(mode):
+    # Guards the comparisons above against NaN on both sides.
+    stiffness = make_sample(0, (9, 8, 10), (8, 9, 9)).stiffness(mode)
+    for one in (stiffness.within, stiffness.between, stiffness.groups["super_class"]):
+        assert one.low < one.value < one.high
+    assert (stiffness.low < stiffness.matrix).all()
+    assert (stiffness.matrix < stiffness.high).all()
+
+
+def test_what_cannot_differ_has_an_interval_without_width():
+    sample = Sample(np.ones((32, 32)), np.zeros(32), np.arange(32) % 2, 16, 2)
     for mode in PAIR_MODES:
-        stiffness = make_sample(0).stiffness(mode)
-        assert (stiffness.error > 0).all()
-        assert stiffness.within.error > 0
-        assert stiffness.between.error > 0
+        within = sample.stiffness(mode, "sign").within
+        assert (within.value, within.low, within.high) == (1, 1, 1)
 
 
 @pytest.mark.parametrize("mode", ["train-train", "val-val"])
@@ -229,13 +258,19 @@ def test_one_example_has_no_within_class_stiffness(mode):
     assert stiffness.within.value == pytest.approx(
         (stiffness.matrix[0, 0] + stiffness.matrix[2, 2]) / 2, rel=1e-12
     )
-    assert np.isfinite(stiffness.within.error)
+    assert np.isfinite([stiffness.within.low, stiffness.within.high]).all()
 
 
-def test_one_example_in_each_set_has_a_within_class_pair():
+def test_what_rests_on_one_example_of_a_class_has_no_interval():
     stiffness = SAMPLES["a class with one example"]().stiffness("train-val")
     assert np.isfinite(stiffness.matrix).all()
-    assert np.isnan(stiffness.error[1, 1])
+    rests = np.zeros((3, 3), bool)
+    rests[1] = rests[:, 1] = True
+    np.testing.assert_array_equal(np.isnan(stiffness.low), rests)
+    np.testing.assert_array_equal(np.isnan(stiffness.high), rests)
+    for estimate in (stiffness.within, stiffness.between):
+        assert np.isfinite(estimate.value)
+        assert np.isnan([estimate.low, estimate.high]).all()
 
 
 @all_modes
@@ -248,7 +283,8 @@ def test_an_empty_class_is_undefined_and_left_out(mode):
     matrix = stiffness.matrix
     assert stiffness.within.value == pytest.approx((matrix[0, 0] + matrix[2, 2]) / 2, rel=1e-12)
     assert stiffness.between.value == pytest.approx((matrix[0, 2] + matrix[2, 0]) / 2, rel=1e-12)
-    assert np.isfinite([stiffness.within.error, stiffness.between.error]).all()
+    for estimate in (stiffness.within, stiffness.between):
+        assert np.isfinite([estimate.low, estimate.high]).all()
 
 
 def test_within_weighs_classes_not_pairs():
@@ -272,46 +308,66 @@ def test_a_class_without_any_gradient_is_undefined(mode):
 def test_no_pair_at_all_is_undefined():
     stiffness = make_sample(0, zero=tuple(range(25))).stiffness("train-val")
     for estimate in (stiffness.within, stiffness.between):
-        assert np.isnan([estimate.value, estimate.error]).all()
+        assert np.isnan([estimate.value, estimate.low, estimate.high]).all()
         assert estimate.num_pairs == 0
 
 
 def test_one_class_has_no_between():
     stiffness = make_sample(0, (5,), (4,)).stiffness("train-train")
     assert np.isnan(stiffness.between.value)
-    assert np.isfinite([stiffness.within.value, stiffness.within.error]).all()
+    assert np.isnan([stiffness.between.low, stiffness.between.high]).all()
+    assert np.isfinite([stiffness.within.value, stiffness.within.low]).all()
+
+
+def test_the_values_do_not_depend_on_the_draws():
+    sample = make_sample(0)
+    few, many = (
+        sample.stiffness("train-val"),
+        sample.stiffness("train-val", weights=sample.weights(90)),
+    )
+    np.testing.assert_array_equal(few.matrix, many.matrix)
+    assert few.within.value == many.within.value
+    assert few.within.low != many.within.low
+
+
+DRAWS, RATE = 300, 0.95
+# Three binomial standard deviations: 0.912 to 0.988.
+TOLERANCE = 3 * (RATE * (1 - RATE) / DRAWS) ** 0.5
 
 
 @pytest.fixture(scope="module")
 def coverage() -> dict[tuple[str, str], float]:
-    """How often the 95 % intervals cover the truth, in 300 draws.
+    """How often the intervals cover the truth.
 
     Gradients are unit vectors in the plane with angles N(mu_class, s^2): independent examples of
     classes a and b have E cos = exp(-s^2) cos(mu_a - mu_b).
     """
     generator = np.random.default_rng(0)
-    centers, spread, share, draws = np.array([0.0, 0.7, 1.9, 3.0]), 0.8, 25, 300
+    centers, spread, share = np.array([0.0, 0.7, 1.9, 3.0]), 0.8, 25
     classes = np.tile(np.repeat(np.arange(4), share), 2)
     expected = np.exp(-(spread**2)) * np.cos(centers[:, None] - centers)
     truth = {
         "within": np.diagonal(expected).mean(),
         "between": expected[~np.eye(4, dtype=bool)].mean(),
+        "super_class": expected[0, 1],
+        "super_super_class": expected[[0, 1], 2].mean(),
     }
     covered = {(mode, name): 0 for mode in PAIR_MODES for name in truth}
-    for _ in range(draws):
+    weights = None
+    for _ in range(DRAWS):
         angles = generator.normal(centers[classes], spread)
         cosines = np.cos(angles[:, None] - angles)
         sample = Sample(cosines, np.zeros(len(classes)), classes, 4 * share, 4)
+        weights = sample.weights(200) if weights is None else weights
         for mode in PAIR_MODES:
-            stiffness = sample.stiffness(mode)
-            for name, true in truth.items():
-                estimate = getattr(stiffness, name)
-                covered[mode, name] += abs(estimate.value - true) <= Z95 * estimate.error
-    return {key: hits / draws for key, hits in covered.items()}
+            stiffness = sample.stiffness(mode, weights=weights)
+            estimates = {"within": stiffness.within, "between": stiffness.between}
+            for name, estimate in (estimates | stiffness.groups).items():
+                covered[mode, name] += estimate.low <= truth[name] <= estimate.high
+    return {key: hits / DRAWS for key, hits in covered.items()}
 
 
 @all_modes
-@pytest.mark.parametrize("name", ["within", "between"])
+@pytest.mark.parametrize("name", ["within", "between", "super_class", "super_super_class"])
 def test_the_interval_covers_the_truth_in_95_percent_of_draws(coverage, mode, name):
-    # Four binomial standard errors of 300 draws are 0.05.
-    assert 0.90 <= coverage[mode, name] <= 0.99
+    assert abs(coverage[mode, name] - RATE) <= TOLERANCE

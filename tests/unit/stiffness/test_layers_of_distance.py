@@ -8,14 +8,16 @@ import torch
 from stiffness.data.evaluation import Evaluation, cosine_distances
 from stiffness.errors import StiffnessError
 from stiffness.files import write_tensors
-from stiffness.stiffness.distance import binned, critical_length, same_class_pairs
+from stiffness.stiffness.bootstrap import draw_weights
+from stiffness.stiffness.distance import ResampledPairs, distance_stiffness, same_class_pairs
 from stiffness.stiffness.pairs import PAIR_MODES
-from stiffness.stiffness.runs import in_layer
-from stiffness.stiffness.tables import segment_tables
+from stiffness.stiffness.runs import by_line, in_layer
+from stiffness.stiffness.tables import Measured, measure_segment
 
 STEPS = (0, 5)
 NUM_TRAIN = 10
 BINS = 4
+RESAMPLES, SEED = 50, 3
 KEY = ["step", "pair_mode", "metric"]
 
 
@@ -43,10 +45,18 @@ def folders(tmp_path_factory):
     return folder / "cosines", folder / "vectors"
 
 
+def measure(folder, evaluation, *layers) -> Measured:
+    return measure_segment(folder, evaluation, BINS, RESAMPLES, SEED, None, *layers)
+
+
 @pytest.fixture(scope="module")
-def tables(evaluation, folders):
-    layers = ["second", "input", "first"]
-    return segment_tables(folders[0], evaluation, BINS, None, layers, folders[1])
+def measured(evaluation, folders) -> Measured:
+    return measure(folders[0], evaluation, ["second", "input", "first"], folders[1])
+
+
+@pytest.fixture(scope="module")
+def tables(measured):
+    return measured.tables
 
 
 def vectors(evaluation: Evaluation, layer: str, step: int) -> torch.Tensor:
@@ -69,8 +79,10 @@ def test_every_layer_agrees_with_a_direct_computation(tables, evaluation, layer,
     )
     pairs = same_class_pairs(distances, classes, NUM_TRAIN, mode)
     values = (gradients[pairs.first] * gradients[pairs.second]).sum(1)
-    bins = binned(pairs, values, np.linspace(0, farthest + 1e-7, BINS + 1))
-    fit = critical_length(pairs, values)
+    weights = draw_weights(2 * classes + (np.arange(18) < NUM_TRAIN), RESAMPLES, SEED)
+    resampled = ResampledPairs(pairs, np.linspace(0, farthest + 1e-7, BINS + 1), weights)
+    expected = distance_stiffness(resampled, values)
+    bins, fit = expected.bins, expected.lengths[0]
 
     def rows(name: str) -> pd.DataFrame:
         table = in_layer(tables[name], layer)
@@ -82,21 +94,27 @@ def test_every_layer_agrees_with_a_direct_computation(tables, evaluation, layer,
     np.testing.assert_allclose(rows("distance")["distance"], bins.distance, atol=1e-6)
     np.testing.assert_allclose(rows("distance")["value"], bins.value, atol=1e-6)
     assert rows("distance")["n_pairs"].tolist() == bins.num_pairs.tolist()
-    line = rows("critical_length").iloc[0]
+    np.testing.assert_allclose(rows("distance")["low"], bins.low, atol=1e-5)
+    line = by_line(rows("critical_length")).iloc[0]
     assert line["slope"] == pytest.approx(fit.slope, abs=1e-5)
     assert line["intercept"] == pytest.approx(fit.intercept, abs=1e-5)
     assert line["crossing"] == fit.crossing
 
 
-def test_one_fit_a_layer(tables):
-    table = tables["critical_length"]
+def test_one_fit_a_layer_and_estimator(tables, measured):
+    table = by_line(tables["critical_length"])
+    assert len(tables["critical_length"]) == 2 * len(table)
     counts = table.groupby([*KEY, "layer"]).size()
     assert set(counts) == {1}
     assert len(counts) == len(STEPS) * 3 * 2 * 3
+    for layer in ("input", "first", "second"):
+        for estimator in ("line", "monotone"):
+            replicates = measured.replicates[f"xi/{estimator}/{layer}/train-val/sign"]
+            assert replicates.shape == (len(STEPS), RESAMPLES)
 
 
 def test_the_input_is_what_it_is_without_other_layers(tables, evaluation, folders):
-    alone = segment_tables(folders[0], evaluation, BINS)
+    alone = measure(folders[0], evaluation).tables
     for name in ("distance", "critical_length"):
         assert set(alone[name]["layer"]) == {"input"}
         ours = tables[name][tables[name]["layer"] == "input"].reset_index(drop=True)
@@ -110,16 +128,16 @@ def test_tokens_have_distances_in_layers_alone(evaluation, folders, tables):
     texts = Evaluation(
         tokens, evaluation.targets, evaluation.indices, NUM_TRAIN, evaluation.class_names
     )
-    found = segment_tables(folders[0], texts, BINS, None, ["first"], folders[1])
+    found = measure(folders[0], texts, ["first"], folders[1]).tables
     expected = tables["distance"][tables["distance"]["layer"] == "first"]
     pd.testing.assert_frame_equal(found["distance"], expected.reset_index(drop=True))
     with pytest.raises(StiffnessError, match="distance_layers: token inputs have no distance"):
-        segment_tables(folders[0], texts, BINS)
+        measure(folders[0], texts)
 
 
 def test_a_layer_that_was_not_represented_is_an_error_that_names_the_file(evaluation, folders):
     with pytest.raises(StiffnessError, match=r"vectors/step=00000000\.safetensors"):
-        segment_tables(folders[0], evaluation, BINS, None, ["third"], folders[1])
+        measure(folders[0], evaluation, ["third"], folders[1])
 
 
 def test_cosine_distances():

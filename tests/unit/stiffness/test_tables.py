@@ -9,22 +9,31 @@ from stiffness.data.evaluation import Evaluation
 from stiffness.data.hierarchy import Hierarchy
 from stiffness.errors import StiffnessError
 from stiffness.files import write_tensors
-from stiffness.stiffness.classes import class_stiffness
-from stiffness.stiffness.distance import binned, critical_length, same_class_pairs
-from stiffness.stiffness.pairs import METRICS, PAIR_MODES, interval, select_pairs
-from stiffness.stiffness.tables import COLUMNS, segment_tables
+from stiffness.stiffness.bootstrap import draw_weights, percentile_interval
+from stiffness.stiffness.classes import ClassStiffness, class_stiffness
+from stiffness.stiffness.distance import (
+    ESTIMATORS,
+    ClassPairs,
+    DistanceStiffness,
+    ResampledPairs,
+    distance_stiffness,
+    same_class_pairs,
+)
+from stiffness.stiffness.pairs import METRICS, PAIR_MODES, select_pairs
+from stiffness.stiffness.tables import COLUMNS, Measured, measure_segment
 
 NAMES = ["zebra", "ant", "bee"]
-NUM_TRAIN = 10
+NUM_TRAIN = 13
 STEPS = {0: 0.0, 5: 0.05, 100: 1.0}
 BINS = 4
+RESAMPLES, SEED = 50, 3
 HIERARCHY = Hierarchy({"insects": ["ant", "bee"], "others": ["zebra"]}, {})
-ZERO = (3, 12)  # at the last step, one training and one validation example
+ZERO = (5, 14)  # at the last step, one training and one validation example
 
 
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
-    targets = torch.tensor([0] * 3 + [1] * 4 + [2] * 3 + [0] * 3 + [1] * 3 + [2] * 2)
+    targets = torch.tensor([0] * 4 + [1] * 5 + [2] * 4 + [0] * 4 + [1] * 4 + [2] * 3)
     inputs = torch.randn(len(targets), 1, 2, 2, generator=torch.Generator().manual_seed(0))
     inputs /= inputs.flatten(1).norm(dim=1)[:, None, None, None]
     return Evaluation(inputs, targets, torch.arange(len(targets)), NUM_TRAIN, NAMES)
@@ -50,12 +59,21 @@ def write(folder, step: int, number: int):
     return path
 
 
+def measure(folder, evaluation: Evaluation, hierarchy: Hierarchy | None = None) -> Measured:
+    return measure_segment(folder, evaluation, BINS, RESAMPLES, SEED, hierarchy)
+
+
 @pytest.fixture(scope="module")
-def tables(evaluation, tmp_path_factory) -> dict[str, pd.DataFrame]:
+def measured(evaluation, tmp_path_factory) -> Measured:
     folder = tmp_path_factory.mktemp("gradients")
     for step in reversed(STEPS):
         write(folder, step, len(evaluation.targets))
-    return segment_tables(folder, evaluation, BINS, HIERARCHY)
+    return measure(folder, evaluation, HIERARCHY)
+
+
+@pytest.fixture(scope="module")
+def tables(measured) -> dict[str, pd.DataFrame]:
+    return measured.tables
 
 
 @pytest.fixture(
@@ -83,6 +101,25 @@ def selected(evaluation: Evaluation, key: tuple[int, str, str]):
     return select_pairs(cosines.numpy(), log_norms.numpy(), classes, NUM_TRAIN, mode, metric)
 
 
+def weights_of(evaluation: Evaluation) -> np.ndarray:
+    classes = evaluation.targets.numpy()
+    return draw_weights(2 * classes + (np.arange(len(classes)) < NUM_TRAIN), RESAMPLES, SEED)
+
+
+def directly(evaluation: Evaluation, key: tuple[int, str, str], groups=None) -> ClassStiffness:
+    weights = weights_of(evaluation)
+    sides = {"train": weights[:NUM_TRAIN], "val": weights[NUM_TRAIN:]}
+    row, column = key[1].split("-")
+    return class_stiffness(selected(evaluation, key), 3, sides[row], sides[column], groups)
+
+
+def distance_directly(evaluation: Evaluation, key: tuple[int, str, str]) -> DistanceStiffness:
+    """The same bins for every checkpoint, mode and metric: they reach to the farthest of all."""
+    pairs, values = close_pairs(evaluation, key)
+    edges = np.linspace(0, farthest(evaluation), BINS + 1)
+    return distance_stiffness(ResampledPairs(pairs, edges, weights_of(evaluation)), values)
+
+
 def close_pairs(evaluation: Evaluation, key: tuple[int, str, str]):
     """Same-class pairs and their values, pair by pair."""
     step, mode, metric = key
@@ -100,7 +137,7 @@ def close_pairs(evaluation: Evaluation, key: tuple[int, str, str]):
             keep.append(number)
             values.append(cosines[i, j])
     parts = (part[keep] for part in (pairs.first, pairs.second, pairs.distances))
-    return type(pairs)(*parts, pairs.strata), np.array(values, np.float64)
+    return ClassPairs(*parts), np.array(values, np.float64)
 
 
 def farthest(evaluation: Evaluation) -> float:
@@ -122,7 +159,7 @@ def test_columns(tables):
     [
         ("summary", ["quantity"], 3),
         ("classes", ["class_a", "class_b"], 9),
-        ("critical_length", [], 1),
+        ("critical_length", ["estimator"], 2),
         ("distance", ["distance"], None),
     ],
 )
@@ -146,13 +183,13 @@ def test_checkpoints_in_order(tables):
 
 def test_summary_agrees_with_a_direct_call(tables, evaluation, key):
     insects = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0]], bool)
-    stiffness = class_stiffness(selected(evaluation, key), 3, {"super_class": insects})
+    stiffness = directly(evaluation, key, {"super_class": insects})
     rows = at(tables["summary"], key).set_index("quantity")
     assert list(rows.index) == ["within", "between", "super_class"]
     estimates = {"within": stiffness.within, "between": stiffness.between} | stiffness.groups
     for quantity, estimate in estimates.items():
         row = rows.loc[quantity]
-        expected = [estimate.value, *interval(estimate.value, estimate.error)]
+        expected = [estimate.value, estimate.low, estimate.high]
         np.testing.assert_array_equal(
             row[["value", "low", "high"]].astype(float), np.array(expected)
         )
@@ -161,19 +198,18 @@ def test_summary_agrees_with_a_direct_call(tables, evaluation, key):
 
 def test_without_a_hierarchy_there_are_two_quantities(evaluation, tmp_path):
     write(tmp_path, 0, len(evaluation.targets))
-    summary = segment_tables(tmp_path, evaluation, BINS)["summary"]
+    summary = measure(tmp_path, evaluation).tables["summary"]
     assert set(summary["quantity"]) == {"within", "between"}
 
 
 def test_classes_agree_with_a_direct_call(tables, evaluation, key):
-    stiffness = class_stiffness(selected(evaluation, key), 3)
+    stiffness = directly(evaluation, key)
     rows = at(tables["classes"], key)
     assert rows["class_a"].drop_duplicates().tolist() == NAMES
-    low, high = interval(stiffness.matrix, stiffness.error)
     expected = {
         "value": stiffness.matrix,
-        "low": low,
-        "high": high,
+        "low": stiffness.low,
+        "high": stiffness.high,
         "n_pairs": stiffness.num_pairs,
     }
     for name, matrix in expected.items():
@@ -182,28 +218,75 @@ def test_classes_agree_with_a_direct_call(tables, evaluation, key):
 
 
 def test_distance_agrees_with_a_direct_call(tables, evaluation, key):
-    pairs, values = close_pairs(evaluation, key)
-    # The same bins for every checkpoint, mode and metric: they reach to the farthest pair of all.
-    bins = binned(pairs, values, np.linspace(0, farthest(evaluation), BINS + 1))
-    low, high = interval(bins.value, bins.error)
+    bins = distance_directly(evaluation, key).bins
     rows = at(tables["distance"], key)
-    expected = np.stack([bins.distance, bins.value, low, high, bins.num_pairs], axis=1)
+    expected = np.stack([bins.distance, bins.value, bins.low, bins.high, bins.num_pairs], axis=1)
     found = rows[["distance", "value", "low", "high", "n_pairs"]].to_numpy(float)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
-    assert rows["n_pairs"].sum() == len(values)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+    assert rows["n_pairs"].sum() == len(close_pairs(evaluation, key)[1])
 
 
-def test_critical_length_agrees_with_a_direct_call(tables, evaluation, key):
-    pairs, values = close_pairs(evaluation, key)
-    fit = critical_length(pairs, values)
-    (row,) = at(tables["critical_length"], key).to_dict("records")
-    assert row["crossing"] == fit.crossing
-    assert row["n_pairs"] == fit.num_pairs == len(values)
+def test_critical_lengths_agree_with_a_direct_call(tables, evaluation, key):
+    lengths = distance_directly(evaluation, key).lengths
+    rows = at(tables["critical_length"], key)
+    assert rows["estimator"].tolist() == list(ESTIMATORS)
     names = ["value", "low", "high", "slope", "slope_low", "slope_high", "intercept"]
     names.append("max_distance")
-    np.testing.assert_allclose(
-        [row[name] for name in names], [getattr(fit, name) for name in names], rtol=1e-12
-    )
+    for row, fit in zip(rows.to_dict("records"), lengths, strict=True):
+        assert row["crossing"] == fit.crossing
+        assert row["n_pairs"] == fit.num_pairs
+        np.testing.assert_allclose(
+            [row[name] for name in names], [getattr(fit, name) for name in names], rtol=1e-5
+        )
+
+
+def test_replicates_are_those_behind_the_intervals(measured, evaluation, key):
+    step, mode, metric = key
+    replicates = {name: values.numpy() for name, values in measured.replicates.items()}
+    assert replicates.pop("steps").tolist() == list(STEPS)
+    quantities = ("within", "between", "super_class", "xi/line/input", "xi/monotone/input")
+    assert set(replicates) == {
+        f"{quantity}/{one}/{other}"
+        for quantity in quantities
+        for one in PAIR_MODES
+        for other in METRICS
+    }
+    number, end = list(STEPS).index(step), f"{mode}/{metric}"
+    assert {values.shape for values in replicates.values()} == {(len(STEPS), RESAMPLES)}
+    stiffness, lengths = directly(evaluation, key), distance_directly(evaluation, key).lengths
+    expected = {"within": stiffness.within.replicates, "between": stiffness.between.replicates} | {
+        f"xi/{length.estimator}/input": length.replicates for length in lengths
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(
+            replicates[f"{name}/{end}"][number], values, rtol=1e-5, atol=1e-6
+        )
+    summary = at(measured.tables["summary"], key).set_index("quantity")
+    for quantity in ("within", "between", "super_class"):
+        ends = percentile_interval(replicates[f"{quantity}/{end}"][number])
+        np.testing.assert_allclose(
+            summary.loc[quantity, ["low", "high"]].astype(float), ends, rtol=1e-5
+        )
+
+
+def test_all_checkpoints_have_the_same_draws(evaluation, tmp_path, monkeypatch):
+    # The same measurement at two steps: every replicate is the same, in any company.
+    monkeypatch.setitem(STEPS, 7, 0.5)
+    number = len(evaluation.targets)
+    cosines, log_norms = measurement(0, number)
+    for step in (0, 7):
+        about = {"step": step, "epoch": STEPS[step]}
+        path = tmp_path / f"step={step:08d}.safetensors"
+        write_tensors(path, {"cosines": cosines, "log_norms": log_norms}, about)
+    made = measure(tmp_path, evaluation)
+    for name, values in made.replicates.items():
+        if name != "steps":
+            np.testing.assert_array_equal(values[0], values[1])
+    again = measure(tmp_path, evaluation).replicates
+    for name, values in made.replicates.items():
+        np.testing.assert_array_equal(values, again[name])
+    other = measure_segment(tmp_path, evaluation, BINS, RESAMPLES, SEED + 1).replicates
+    assert (other["within/train-val/cosine"] != made.replicates["within/train-val/cosine"]).any()
 
 
 def test_examples_without_a_gradient_are_reported(tables, key):
@@ -220,23 +303,23 @@ def test_a_class_with_one_example_is_undefined_in_the_tables(tmp_path):
     inputs = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
     inputs = torch.nn.functional.normalize(inputs).reshape(8, 1, 2, 2)
     write(tmp_path, 0, 8)
-    tables = segment_tables(
-        tmp_path, Evaluation(inputs, targets, torch.arange(8), 4, ["a", "b"]), BINS
-    )
+    tables = measure(tmp_path, Evaluation(inputs, targets, torch.arange(8), 4, ["a", "b"])).tables
     classes = tables["classes"].set_index(["metric", "pair_mode", "class_a", "class_b"])
     for metric in METRICS:
         alone = classes.loc[(metric, "train-train", "b", "b")]
         assert np.isnan(alone["value"])
         assert alone["n_pairs"] == 0
-        assert np.isfinite(classes.loc[(metric, "train-val", "b", "b"), "value"])
+        both = classes.loc[(metric, "train-val", "b", "b")]
+        assert np.isfinite(both["value"])
+        assert np.isnan([both["low"], both["high"]]).all()
 
 
-@pytest.mark.parametrize("number", [17, 19])
+@pytest.mark.parametrize("number", [23, 25])
 def test_another_subset_is_an_error_that_names_the_file(evaluation, tmp_path, number):
     write(tmp_path, 0, len(evaluation.targets))
     path = write(tmp_path, 5, number)
     with pytest.raises(StiffnessError) as raised:
-        segment_tables(tmp_path, evaluation, BINS)
+        measure(tmp_path, evaluation)
     assert str(path) in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
 
@@ -245,11 +328,13 @@ def test_a_broken_file_is_an_error_that_names_the_file(evaluation, tmp_path):
     path = write(tmp_path, 0, len(evaluation.targets))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(StiffnessError, match=path.name):
-        segment_tables(tmp_path, evaluation, BINS)
+        measure(tmp_path, evaluation)
 
 
 def test_an_empty_folder_gives_empty_tables(evaluation, tmp_path):
-    tables = segment_tables(tmp_path, evaluation, BINS)
+    made = measure(tmp_path, evaluation)
+    assert {name: len(values) for name, values in made.replicates.items()} == {"steps": 0}
+    tables = made.tables
     assert list(tables) == list(COLUMNS)
     for name, table in tables.items():
         assert list(table) == COLUMNS[name]

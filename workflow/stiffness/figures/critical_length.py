@@ -114,11 +114,12 @@ def _points(axis: Axes, run: pd.DataFrame, x: str, color: Any) -> None:
     # A line joins neighbouring checkpoints only: it breaks where one has no value to draw.
     drawn = run[["value", "low", "high"]].where(run["step"].isin(inside["step"]), axis=0)
     axis.plot(run[x], drawn["value"], color=color, lw=0.6, alpha=0.7)
-    low = drawn["low"].clip(lower=_LOWEST / 2)
+    # To the edges of the axis: an interval may be open.
+    low, high = drawn["low"].clip(lower=_LOWEST / 2), drawn["high"].clip(upper=_TOP)
     if run[x].is_monotonic_increasing:
-        axis.fill_between(run[x], low, drawn["high"], color=color, alpha=0.2, lw=0)
+        axis.fill_between(run[x], low, high, color=color, alpha=0.2, lw=0)
     else:  # a band would fold over itself
-        axis.vlines(run[x], low, drawn["high"], color=color, alpha=0.25, lw=0.6)
+        axis.vlines(run[x], low, high, color=color, alpha=0.25, lw=0.6)
     for kind, fill in ((True, color), (False, "white")):
         rows = inside[(inside["crossing"] == MEASURED) == kind]
         axis.plot(rows[x], rows["value"], "o", ms=2, mew=0.5, color=color, mfc=fill)

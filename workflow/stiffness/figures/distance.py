@@ -8,13 +8,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.lines import Line2D
 
 from stiffness.figures import style
-from stiffness.stiffness.distance import EXTRAPOLATED, NONE
+from stiffness.stiffness.distance import BEYOND, EXTRAPOLATED, MEASURED, NONE
 from stiffness.stiffness.pairs import METRICS
 from stiffness.stiffness.stages import choose_stages
 
 _MOST = 2.0  # no two inputs are farther apart
+_LINE, _MONOTONE = "#d55e00", "#882255"  # of the two estimates of xi
 
 
 def draw(
@@ -31,7 +35,7 @@ def draw(
     """A column a stage, a row a metric.
 
     Args:
-        runs, history, distance, critical_length: an experiment's tables.
+        runs, history, distance, critical_length: an experiment's tables; xi by both estimators.
         space: where distances were measured: "input", or a layer.
         options: width, height (inches), color, pair_mode.
     """
@@ -60,7 +64,8 @@ def draw(
                 rows[(rows["metric"] == metric) & (rows["step"] == stage.step)]
                 for rows in (of_run(distance), of_run(critical_length))
             ]
-            _panel(axis, at_stage[0], at_stage[1].iloc[0], options["color"])
+            fits = {row["estimator"]: row for _, row in at_stage[1].iterrows()}
+            _panel(axis, at_stage[0], fits["line"], fits["monotone"], options["color"])
         line[0].set_ylabel(style.METRIC_NAMES[metric])
     for axis, stage in zip(axes[0], chosen, strict=True):
         axis.set_title(style.stage_name(stage))
@@ -70,17 +75,39 @@ def draw(
     for line in axes:
         low, high = line[0].get_ylim()
         line[0].set_ylim(max(min(low, -0.08), -1.08), min(max(high, 1.02), 1.08))
+    _legend(figure)
     figure.suptitle(title, fontsize=8)
     style.save(figure, outputs)
 
 
-def _panel(axis: Axes, bins: pd.DataFrame, fit: pd.Series, color: str) -> None:
-    axis.axhline(0, color="0.6", lw=0.6, zorder=0)
-    bins = bins[np.isfinite(bins["low"])]  # a bin with one pair has no interval
-    errors = np.array([bins["value"] - bins["low"], bins["high"] - bins["value"]])
-    axis.errorbar(
-        bins["distance"], bins["value"], errors, fmt="o", ms=2.2, lw=0.8, color=color, zorder=2
+def _legend(figure: Figure) -> None:
+    def mark(color: str, marker: str, fill: str, size: float = 3.5) -> Line2D:
+        return Line2D([], [], ls="", marker=marker, ms=size, color=color, mfc=fill)
+
+    handles: dict[str, Any] = {
+        r"$\xi$ of the line (open: extrapolated)": (
+            mark(_LINE, "D", _LINE),
+            mark(_LINE, "D", "white"),
+        ),
+        r"$\xi$ of the best falling curve (arrow: beyond the data)": (
+            mark(_MONOTONE, "|", _MONOTONE, 7),
+            mark(_MONOTONE, ">", "white"),
+        ),
+    }
+    figure.legend(
+        list(handles.values()),
+        list(handles),
+        handler_map={tuple: HandlerTuple(ndivide=None)},
+        ncols=2,
+        loc="outside lower center",
     )
+
+
+def _panel(axis: Axes, bins: pd.DataFrame, fit: pd.Series, monotone: pd.Series, color: str) -> None:
+    axis.axhline(0, color="0.6", lw=0.6, zorder=0)
+    bins = bins[np.isfinite(bins["low"])]  # a bin with few pairs has no interval
+    axis.vlines(bins["distance"], bins["low"], bins["high"], color=color, lw=0.8, zorder=2)
+    axis.plot(bins["distance"], bins["value"], "o", ms=2.2, color=color, zorder=2)
     if np.isfinite(fit["slope"]):
         for begin, end, dashes in (
             (0.0, fit["max_distance"], "-"),
@@ -91,21 +118,26 @@ def _panel(axis: Axes, bins: pd.DataFrame, fit: pd.Series, color: str) -> None:
     if fit["crossing"] == NONE:
         text = "no crossing"
     else:
-        error = (fit["high"] - fit["low"]) / 2
-        text = rf"$\xi$ = {fit['value']:.2f}"
-        if np.isfinite(error):
-            text += f" ± {error:.2f}"
+        text = rf"$\xi$ = {fit['value']:.2f}{_interval(fit)}"
         if fit["crossing"] == EXTRAPOLATED:
             text += "\n(extrapolated)"
-        axis.errorbar(
+        axis.plot(*_span(fit), color=_LINE, lw=1.2, zorder=3)
+        axis.plot(
             [fit["value"]],
             [0],
-            xerr=[[fit["value"] - fit["low"]], [fit["high"] - fit["value"]]],
-            fmt="D",
+            "D",
             ms=3.5,
-            color="#d55e00",
-            mfc="white" if fit["crossing"] == EXTRAPOLATED else "#d55e00",
+            color=_LINE,
+            mfc="white" if fit["crossing"] == EXTRAPOLATED else _LINE,
             zorder=3,
+        )
+    if monotone["crossing"] != NONE:
+        axis.plot(*_span(monotone), color=_MONOTONE, lw=3.5, alpha=0.35, zorder=2.5)
+    if monotone["crossing"] == MEASURED:
+        axis.plot([monotone["value"]], [0], "|", ms=9, mew=1.2, color=_MONOTONE, zorder=4)
+    elif monotone["crossing"] == BEYOND:
+        axis.plot(
+            [monotone["max_distance"]], [0], ">", ms=3.5, color=_MONOTONE, mfc="white", zorder=4
         )
     axis.text(
         0.04,
@@ -117,3 +149,17 @@ def _panel(axis: Axes, bins: pd.DataFrame, fit: pd.Series, color: str) -> None:
         fontsize=7,
         bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1},
     )
+
+
+def _span(fit: pd.Series) -> tuple[list[float], list[float]]:
+    """The interval on the line y = 0, as far as the axis goes."""
+    if not fit["low"] < _MOST:
+        return [], []
+    return [max(fit["low"], 0.0), min(fit["high"], _MOST)], [0.0, 0.0]
+
+
+def _interval(fit: pd.Series) -> str:
+    if np.isnan(fit["low"]):
+        return ""
+    high = f"{fit['high']:.2f}" if np.isfinite(fit["high"]) else "∞"
+    return f"\n({fit['low']:.2f} to {high})"

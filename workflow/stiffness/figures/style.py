@@ -92,23 +92,25 @@ def epoch_axis(axis: Axes, epochs: pd.Series) -> None:
 
 
 def seed_mean(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Average over seeds; the interval covers both examples and seeds.
+    """Average over seeds; the interval covers both examples and seeds. One seed's stays as it is.
 
     The subset is the same for every seed, so the error over examples does not shrink with their
     number; the spread between seeds does.
     """
-    half = (table["high"] - table["low"]) / 2
-    grouped = table.assign(_square=half**2).groupby(list(by), sort=True)
+    sides = {"low": table["value"] - table["low"], "high": table["high"] - table["value"]}
+    squares = {f"_{name}": side.clip(lower=0) ** 2 for name, side in sides.items()}
+    grouped = table.assign(**squares).groupby(list(by), sort=True)
     result = grouped.agg(
         value=("value", "mean"),
-        _square=("_square", "mean"),
+        _low=("_low", "mean"),
+        _high=("_high", "mean"),
         _between=("value", "var"),
         _seeds=("value", "count"),
     ).reset_index()
     between = (Z95**2 * result["_between"] / result["_seeds"]).fillna(0)
-    total = np.sqrt(result["_square"] + between)
-    result["low"], result["high"] = result["value"] - total, result["value"] + total
-    return result.drop(columns=["_square", "_between", "_seeds"])
+    result["low"] = result["value"] - np.sqrt(result["_low"] + between)
+    result["high"] = result["value"] + np.sqrt(result["_high"] + between)
+    return result.drop(columns=["_low", "_high", "_between", "_seeds"])
 
 
 def curve(axis: Axes, table: pd.DataFrame, x: str, color: Any, label: str, **line: Any) -> None:

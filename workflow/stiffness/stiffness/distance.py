@@ -1,36 +1,42 @@
-"""Stiffness of same-class pairs against their input distance, and xi (sections 2.5, 4.4, 4.5).
+"""Stiffness of same-class pairs against their distance, and xi (sections 2.5, 4.4, 4.5).
 
-xi is where a line fitted to all same-class pairs crosses 0. It is a measurement only where the data
-reach: outside the range of the pairs it is an extrapolation, and a line that does not fall has no
-crossing at all. Errors are delete-one-example jackknife errors, stratified by class and set.
+xi is where stiffness reaches 0, estimated in two ways. The paper's: a line fitted to all same-class
+pairs. It is a measurement only where the data reach: outside the range of the pairs it is an
+extrapolation, and a line that does not fall has no crossing at all. Beside it the zero of the best
+fit that falls monotonically, which assumes no line and never extrapolates: a monotone fit changes
+its sign where the running sum of stiffness, over pairs in the order of distance, is largest.
+Intervals are bootstrap percentiles; see ``bootstrap``.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
-from stiffness.stiffness.pairs import Bools, Floats, Ints, interval
+from stiffness.stiffness.bootstrap import Singles, lone_examples, percentile_interval
+from stiffness.stiffness.pairs import Bools, Floats, Ints
 
 # A fall over the whole range of distances below this is rounding of float32 cosines, not a slope.
 _FLAT = 1e-6
+_CHUNK = 2**19  # weights of pairs held at once, 4 bytes each
+_CUTS = 512
 
-MEASURED, EXTRAPOLATED, NONE = "measured", "extrapolated", "none"
+ESTIMATORS = ("line", "monotone")
+MEASURED, EXTRAPOLATED, BEYOND, NONE = "measured", "extrapolated", "beyond the data", "none"
 
 
 @dataclass(frozen=True)
 class ClassPairs:
-    """Same-class pairs of one mode as lists; examples are numbered as in the matrix.
+    """Same-class pairs of one mode as lists, in the order of distance.
 
     Attributes:
-        first, second: [P] example numbers.
-        distances: [P], in [0, 2].
-        strata: [N], the (class, set) an example was drawn from.
+        first, second: [P] example numbers, as in the matrix.
+        distances: [P], in [0, 2], ascending.
     """
 
     first: Ints
     second: Ints
     distances: Floats
-    strata: Ints
 
 
 def same_class_pairs(distances: np.ndarray, classes: Ints, num_train: int, mode: str) -> ClassPairs:
@@ -48,14 +54,15 @@ def same_class_pairs(distances: np.ndarray, classes: Ints, num_train: int, mode:
         inside = training if mode == "train-train" else ~training
         chosen = np.triu(same & inside[:, None] & inside[None, :], k=1)
     first, second = np.nonzero(chosen)
-    strata = classes * 2 + training
-    return ClassPairs(first, second, distances[first, second].astype(np.float64), strata)
+    order = np.argsort(distances[first, second], kind="stable")
+    first, second = first[order], second[order]
+    return ClassPairs(first, second, distances[first, second].astype(np.float64))
 
 
 def defined_pairs(pairs: ClassPairs, defined: Bools) -> ClassPairs:
     """Without the pairs of an example that is not ``defined`` [N]."""
     keep = defined[pairs.first] & defined[pairs.second]
-    return ClassPairs(pairs.first[keep], pairs.second[keep], pairs.distances[keep], pairs.strata)
+    return ClassPairs(pairs.first[keep], pairs.second[keep], pairs.distances[keep])
 
 
 @dataclass(frozen=True)
@@ -64,46 +71,33 @@ class Bins:
 
     distance: Floats
     value: Floats
-    error: Floats
+    low: Floats
+    high: Floats
     num_pairs: Ints
-
-
-def binned(pairs: ClassPairs, values: Floats, edges: Floats) -> Bins:
-    """Means over the pairs in each bin of distance.
-
-    Args:
-        values: [P] stiffness of the pairs.
-        edges: [B + 1]; the last bin includes its right edge.
-    """
-    count = len(edges) - 1
-    index = np.clip(np.searchsorted(edges, pairs.distances, side="right") - 1, 0, count - 1)
-    numbers = np.bincount(index, minlength=count)
-    sums = np.bincount(index, values, count)
-    example_numbers = _per_example(pairs, index, np.ones_like(values), count)
-    example_sums = _per_example(pairs, index, values, count)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        left = numbers - example_numbers
-        left_out = (sums - example_sums) / np.where(left > 0, left, np.nan)
-        means = sums / numbers
-        distance = np.bincount(index, pairs.distances, count) / numbers
-    error = jackknife_error(left_out, pairs.strata, _members(pairs))
-    full = numbers > 0
-    return Bins(distance[full], means[full], error[full], numbers[full])
 
 
 @dataclass(frozen=True)
 class CriticalLength:
-    """A line fitted to stiffness against distance, and where it crosses 0.
+    """Where stiffness reaches 0.
 
     Attributes:
-        crossing: "measured" (within the data), "extrapolated" (outside their range) or "none"
-            (the slope's 95 % interval reaches 0 or is undefined, or the line is below 0
-            throughout).
-        value, low, high: of xi; NaN where there is no crossing.
-        slope, intercept, slope_low, slope_high: of the line.
+        estimator: "line" or "monotone".
+        crossing: "measured" (within the data), "extrapolated" (where a line crosses 0 outside
+            their range), "beyond the data" (a monotone fit is above 0 as far as they reach) or
+            "none" (the slope's 95 % interval reaches 0 or is undefined, or stiffness is not above
+            0 even at the shortest distances).
+        value: of xi; NaN where the data hold no crossing.
+        low, high: NaN where the crossing is "none". ``high`` is infinite where more than 2.5 % of
+            the resamples have no crossing; beyond the data, ``low`` still bounds xi from below, at
+            most by the farthest pair.
+        slope, intercept, slope_low, slope_high: of the line; NaN for the monotone fit.
         max_distance: of the pairs in the fit.
+        replicates: [R], xi of every resample: infinite where its line does not fall or its
+            monotone fit stays above 0, 0 where stiffness is not above 0 even at the shortest
+            distances, NaN where a resample holds too few pairs.
     """
 
+    estimator: str
     crossing: str
     value: float
     low: float
@@ -114,84 +108,229 @@ class CriticalLength:
     intercept: float
     max_distance: float
     num_pairs: int
+    replicates: Floats
 
 
-def critical_length(pairs: ClassPairs, values: Floats) -> CriticalLength:
-    """Least squares over all pairs ``values`` [P], not over bins, so that no bin width enters."""
-    number = len(values)
-    if number < 3 or np.ptp(pairs.distances) == 0:
-        nothing = float(pairs.distances.max()) if number else np.nan
-        fields = ("value", "low", "high", "slope", "slope_low", "slope_high", "intercept")
-        undefined = dict.fromkeys(fields, np.nan)
-        return CriticalLength(crossing=NONE, max_distance=nothing, num_pairs=number, **undefined)
-    center = pairs.distances.mean()  # keeps the sums of a flat line exact
-    moved = pairs.distances - center
-    terms = np.stack([np.ones(number), moved, moved**2, values, moved * values])
-    totals = terms.sum(1)
-    zeros = np.zeros(number, np.int64)
-    parts = np.concatenate([_per_example(pairs, zeros, term, 1) for term in terms], axis=1)
-    slope, height = _line(*totals)
-    slopes, heights = _line(*(totals - parts).T)
-    members = _members(pairs)
-    slope_error = float(jackknife_error(slopes[:, None], pairs.strata, members)[0])
-    slope_low, slope_high = (float(end) for end in interval(slope, slope_error))
-    farthest = float(pairs.distances.max())
-    intercept = float(height - slope * center)
-    fall = -slope * np.ptp(pairs.distances)
-    falls = fall > _FLAT and slope_high < 0  # undefined errors decide nothing
-    xi = float(center - height / slope) if falls else np.nan
-    crossing, low, high = NONE, np.nan, np.nan
-    if falls and xi > 0:
-        crossing = MEASURED if pairs.distances.min() <= xi <= farthest else EXTRAPOLATED
-        with np.errstate(divide="ignore", invalid="ignore"):
-            left_out = center - heights / slopes
-        error = float(jackknife_error(left_out[:, None], pairs.strata, members)[0])
-        low, high = (float(end) for end in interval(xi, error))
-    else:
-        xi = np.nan
-    return CriticalLength(
-        crossing, xi, low, high, float(slope), slope_low, slope_high, intercept, farthest, number
+@dataclass(frozen=True)
+class DistanceStiffness:
+    """Everything about one set of pairs; ``lengths`` holds one critical length an estimator."""
+
+    bins: Bins
+    lengths: list[CriticalLength]
+
+
+class ResampledPairs:
+    """Pairs in bins of distance, with resamples of the examples.
+
+    One of these serves all checkpoints and metrics for which the pairs are the same.
+
+    Attributes:
+        bins: [P], of each pair.
+        cuts: [K], the pair each of K runs of pairs begins with, the bins' first pairs among them;
+            the replicates' monotone fits resolve distance by these runs.
+        lone: [P], pairs of an example that is alone in its stratum.
+    """
+
+    def __init__(self, pairs: ClassPairs, edges: Floats, weights: Singles) -> None:
+        """``edges`` [B + 1] of the bins, the last one closed; ``weights`` [N, R] of examples."""
+        self.pairs, self.weights = pairs, weights
+        number = len(pairs.distances)
+        self.center = float(pairs.distances.mean()) if number else 0.0
+        self.moved = pairs.distances - self.center  # keeps the sums of a flat line exact
+        index = np.searchsorted(edges, pairs.distances, side="right") - 1
+        self.bins = np.clip(index, 0, len(edges) - 2)
+        alone = lone_examples(weights)
+        self.lone = alone[pairs.first] | alone[pairs.second]
+        # Pairs at one distance stay together.
+        farther = np.flatnonzero(np.diff(pairs.distances, prepend=-1) > 0)
+        run = np.arange(number) // max(1, -(-number // _CUTS))
+        steps = (np.diff(self.bins[farther], prepend=-1) > 0) | (
+            np.diff(run[farther], prepend=-1) > 0
+        )
+        self.cuts = farther[steps]
+        self._counts: tuple[Floats, Floats] | None = None  # filled with the first values
+
+    def sums(self, values: Floats) -> tuple[Floats, Floats, Floats]:
+        """Of every resample: the number of pairs in each run [K, R], the sum of ``values`` [P] over
+        them [K, R], and the sums of the line's normal equations [5, R]: n, x, x x, y, x y."""
+        resamples, moved = self.weights.shape[1], self.moved
+        if self._counts is None:
+            x = np.stack([moved, moved**2])
+            counts, line = self._products(np.ones_like(values), x)
+            self._counts = counts, np.concatenate([counts.sum(0)[None], line])
+        counts, line = self._counts
+        by_cut, xy = self._products(values, (moved * values)[None])
+        assert by_cut.shape[1] == resamples
+        return counts, by_cut, np.concatenate([line, by_cut.sum(0)[None], xy])
+
+    def _products(self, values: Floats, others: Floats) -> tuple[Floats, Floats]:
+        """Weighted sums of ``values`` [P] over each run [K, R] and of ``others`` [M, P] [M, R].
+
+        In chunks of pairs that fit a cache: the weights of all pairs are never held.
+        """
+        resamples, number = self.weights.shape[1], len(values)
+        size = max(1, _CHUNK // resamples)
+        first, second = (np.empty((size, resamples), np.float32) for _ in range(2))
+        values, others = values.astype(np.float32), others.astype(np.float32)
+        ends = np.append(self.cuts, number)
+        by_cut = np.zeros((len(self.cuts), resamples))
+        totals = np.zeros((len(others), resamples))
+        for begin in range(0, number, size):
+            end = min(begin + size, number)
+            weights, by = first[: end - begin], second[: end - begin]
+            np.take(self.weights, self.pairs.first[begin:end], axis=0, out=weights, mode="clip")
+            np.take(self.weights, self.pairs.second[begin:end], axis=0, out=by, mode="clip")
+            weights *= by
+            low, high = np.searchsorted(ends, [begin, end - 1], side="right")
+            low, high = low - 1, high  # the runs that the chunk touches
+            chunk = sparse.csr_array(
+                (
+                    values[begin:end],
+                    np.arange(end - begin),
+                    np.clip(ends[low : high + 1], begin, end) - begin,
+                ),
+                shape=(high - low, end - begin),
+            )
+            by_cut[low:high] += chunk @ weights
+            totals += others[:, begin:end] @ weights
+        return by_cut, totals
+
+
+def distance_stiffness(resampled: ResampledPairs, values: Floats) -> DistanceStiffness:
+    """Bins of distance and critical lengths of pairs with stiffness ``values`` [P]."""
+    pairs, resamples = resampled.pairs, resampled.weights.shape[1]
+    if len(values) == 0:
+        empty = np.zeros(0)
+        nothing = Bins(empty, empty, empty, empty, np.zeros(0, np.int64))
+        return DistanceStiffness(nothing, [_no_fit(name, pairs, resamples) for name in ESTIMATORS])
+    counts, by_cut, line = resampled.sums(values)
+    starts = np.flatnonzero(np.diff(resampled.bins[resampled.cuts], prepend=-1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = np.add.reduceat(by_cut, starts, axis=0) / np.add.reduceat(counts, starts, axis=0)
+    numbers = np.bincount(resampled.bins)
+    full = numbers > 0
+    means[np.bincount(resampled.bins, resampled.lone)[full] > 0] = np.nan
+    low, high = percentile_interval(means)
+    distance = np.bincount(resampled.bins, pairs.distances)[full] / numbers[full]
+    value = np.bincount(resampled.bins, values)[full] / numbers[full]
+    bins = Bins(distance, value, low, high, numbers[full])
+    return DistanceStiffness(
+        bins,
+        [
+            _line_length(resampled, values, line),
+            _monotone_length(resampled, values, by_cut, counts),
+        ],
     )
 
 
-def jackknife_error(left_out: Floats, strata: Ints, members: Bools) -> Floats:
-    """Stratified delete-one jackknife standard errors.
+def _line_length(resampled: ResampledPairs, values: Floats, sums: Floats) -> CriticalLength:
+    """Least squares over all pairs, not over bins, so that no bin width enters."""
+    pairs, moved, number = resampled.pairs, resampled.moved, len(values)
+    reach = float(np.ptp(pairs.distances))
+    if number < 3 or reach == 0:
+        return _no_fit("line", pairs, sums.shape[1])
+    totals = (number, moved.sum(), (moved**2).sum(), values.sum(), (moved * values).sum())
+    slope, height = (float(one) for one in _line(*(np.asarray(total) for total in totals)))
+    slopes, heights = _line(*sums)
+    if resampled.lone.any():
+        slopes[:] = np.nan
+    slope_low, slope_high = (float(end) for end in percentile_interval(slopes))
+    falls = -slope * reach > _FLAT and slope_high < 0
+    xi = resampled.center - height / slope if falls else np.nan
+    with np.errstate(divide="ignore", invalid="ignore"):
+        others = np.maximum(resampled.center - heights / slopes, 0)
+    others[-slopes * reach <= _FLAT] = np.inf
+    found = bool(falls and xi > 0)
+    low, high = (float(end) for end in percentile_interval(others))
+    inside = pairs.distances[0] <= xi <= pairs.distances[-1]
+    return CriticalLength(
+        estimator="line",
+        crossing=(MEASURED if inside else EXTRAPOLATED) if found else NONE,
+        value=float(xi) if found else np.nan,
+        low=low if found else np.nan,
+        high=high if found else np.nan,
+        slope=slope,
+        slope_low=slope_low,
+        slope_high=slope_high,
+        intercept=height - slope * resampled.center,
+        max_distance=float(pairs.distances[-1]),
+        num_pairs=number,
+        replicates=others,
+    )
+
+
+def _monotone_length(
+    resampled: ResampledPairs, values: Floats, by_cut: Floats, counts: Floats
+) -> CriticalLength:
+    """The fit's change of sign; see the module's docstring."""
+    distances, number = resampled.pairs.distances, len(values)
+    steps = np.flatnonzero(np.diff(distances, prepend=-1) > 0)  # pairs at one distance are one
+    sums = np.add.reduceat(values, steps)[:, None]
+    peak = _peak(sums, number)[0]
+    xi = float(_half_way(distances, steps, np.ones_like(sums), np.array([peak]))[0])
+    others = _half_way(distances, resampled.cuts, counts, _peak(by_cut, number))
+    others[counts.sum(0) == 0] = np.nan
+    if resampled.lone.any():
+        others[:] = np.nan
+    low, high = (float(end) for end in percentile_interval(others))
+    found = peak > 0
+    missing = dict.fromkeys(("slope", "slope_low", "slope_high", "intercept"), np.nan)
+    return CriticalLength(
+        estimator="monotone",
+        crossing=(MEASURED if np.isfinite(xi) else BEYOND) if found else NONE,
+        value=xi if found and np.isfinite(xi) else np.nan,
+        # Infinite means no more than that: beyond the farthest pair.
+        low=min(low, float(distances[-1])) if found else np.nan,
+        high=high if found else np.nan,
+        max_distance=float(distances[-1]),
+        num_pairs=number,
+        replicates=others,
+        **missing,
+    )
+
+
+def _peak(sums: Floats, number: int) -> Ints:
+    """[R]: after how many of the ``sums`` [K, R] their running sum is largest; 0 if it is never
+    above 0, or above what rounding may have left of ``number`` values around 0."""
+    running = np.cumsum(sums, axis=0)
+    return np.where(running.max(0) > _FLAT * number, running.argmax(0) + 1, 0)
+
+
+def _half_way(distances: Floats, starts: Ints, counts: Floats, places: Ints) -> Floats:
+    """[R]: between the last pair of the first ``places`` [R] runs and the next that is drawn.
+
+    0 where ``places`` is 0, infinite where no later pair is drawn.
 
     Args:
-        left_out: [N, K]; K statistics without example i.
-        strata: [N].
-        members: [N]; examples that take part at all.
-
-    Returns:
-        [K]; NaN where a stratum has one member or a statistic vanishes with an example.
+        starts: [K], the first pair of each run; ``counts`` [K, R] of drawn pairs.
     """
-    variance = np.zeros(left_out.shape[1])
-    for stratum in np.unique(strata[members]):
-        values = left_out[members & (strata == stratum)]
-        if len(values) < 2:
-            return np.full(left_out.shape[1], np.nan)
-        variance += (len(values) - 1) * values.var(axis=0)
-    return np.sqrt(variance)
+    number, columns = len(starts), np.arange(counts.shape[1])
+    following = places.copy()
+    while (empty := (following < number) & (counts[following % number, columns] == 0)).any():
+        following += empty
+    ends = np.append(starts[1:], len(distances)) - 1
+    before = distances[ends[places - 1]]
+    after = np.append(distances[starts], np.inf)[following]
+    return np.where(places > 0, (before + after) / 2, 0.0)
 
 
-def _members(pairs: ClassPairs) -> Bools:
-    members = np.zeros(len(pairs.strata), bool)
-    members[pairs.first] = members[pairs.second] = True
-    return members
-
-
-def _per_example(pairs: ClassPairs, index: Ints, weights: Floats, count: int) -> Floats:
-    """[N, count]: sums of ``weights`` [P] over the pairs an example takes part in, by ``index``."""
-    number = len(pairs.strata)
-    first = np.bincount(pairs.first * count + index, weights, number * count)
-    second = np.bincount(pairs.second * count + index, weights, number * count)
-    return (first + second).astype(np.float64).reshape(number, count)
+def _no_fit(estimator: str, pairs: ClassPairs, resamples: int) -> CriticalLength:
+    names = ("value", "low", "high", "slope", "slope_low", "slope_high", "intercept")
+    number = len(pairs.distances)
+    return CriticalLength(
+        estimator=estimator,
+        crossing=NONE,
+        max_distance=float(pairs.distances[-1]) if number else np.nan,
+        num_pairs=number,
+        replicates=np.full(resamples, np.nan),
+        **dict.fromkeys(names, np.nan),
+    )
 
 
 def _line(n: Floats, x: Floats, xx: Floats, y: Floats, xy: Floats) -> tuple[Floats, Floats]:
     """Slope, and height at x = 0, from the sums of the normal equations."""
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = n * xx - x * x
-        # Of one pair, or of pairs at one distance, nothing but rounding is left of the spread.
-        slope = (n * xy - x * y) / np.where(spread > 1e-9 * n * xx, spread, np.nan)
+        # Of one pair, or of pairs at one distance, float32 leaves nothing but rounding of it.
+        slope = (n * xy - x * y) / np.where(spread > 1e-5 * n * xx, spread, np.nan)
         return slope, (y - slope * x) / n

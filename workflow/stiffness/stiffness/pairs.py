@@ -70,8 +70,3 @@ def select_pairs(
     if same_set:
         np.fill_diagonal(values, 0)
     return Pairs(values, classes[rows], classes[columns], defined[rows], defined[columns], same_set)
-
-
-def interval(value: Floats | float, error: Floats | float) -> tuple[Floats, Floats]:
-    """Value -+ 1.96 standard errors."""
-    return np.asarray(value - Z95 * error), np.asarray(value + Z95 * error)

@@ -111,6 +111,12 @@ def in_layer(table: pd.DataFrame, layer: str) -> pd.DataFrame:
     return table[table["layer"] == layer].drop(columns="layer")
 
 
+def by_line(critical_length: pd.DataFrame) -> pd.DataFrame:
+    """The critical lengths of the paper's estimator, a fitted line."""
+    rows = critical_length[critical_length["estimator"] == "line"]
+    return rows.drop(columns="estimator")
+
+
 def _keyed(table: pd.DataFrame, key: Mapping[str, Any]) -> pd.DataFrame:
     keyed = table.copy()
     for position, (name, value) in enumerate(key.items()):
