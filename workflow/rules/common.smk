@@ -9,7 +9,7 @@ from humanfriendly import parse_size
 
 WORKFLOW = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(WORKFLOW))
-from stiffness.config import HIERARCHY_KINDS, STAGE_KINDS, check_config, check_figure
+from stiffness.config import STAGE_KINDS, check_config, check_figure, lacking
 from stiffness.data.fingerprint import content_fingerprint, folder_fingerprint
 from stiffness.data.hierarchy import read_hierarchy
 from stiffness.errors import StiffnessError
@@ -353,8 +353,7 @@ def figures_of(experiments, kinds, stage="last"):
         path.format(experiment=experiment, stage=stage)
         for experiment in experiments
         for kind in kinds
-        if kind not in HIERARCHY_KINDS or EXPERIMENTS[experiment]["dataset"] in HIERARCHIES
-        if kind != "whole_set" or EXPERIMENTS[experiment]["evaluation"]["all"] != "none"
+        if not lacking(config, EXPERIMENTS, experiment, kind)
         for path in (pdf(kind), str(Path(pdf(kind)).with_suffix(".png")))
     ]
 

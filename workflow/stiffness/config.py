@@ -51,6 +51,25 @@ def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return experiments
 
 
+def lacking(
+    config: Mapping[str, Any], experiments: Mapping[str, Any], name: str, kind: str
+) -> str:
+    """Why a kind of figure does not exist for an experiment, and the key to set; "" if it does."""
+    experiment = experiments[name]
+    dataset = experiment["dataset"]
+    if kind in HIERARCHY_KINDS and "hierarchy" not in config["datasets"][dataset]:
+        return (
+            f"{kind} needs a hierarchy of classes, which the data set of {name} has not; "
+            f"set datasets.{dataset}.hierarchy"
+        )
+    if kind == "whole_set" and experiment["evaluation"]["all"] == "none":
+        return (
+            f"{kind} needs the whole training set, which {name} does not measure; "
+            f"set experiments.{name}.evaluation.all to stages"
+        )
+    return ""
+
+
 def check_figure(
     key: str,
     config: Mapping[str, Any],
@@ -65,17 +84,9 @@ def check_figure(
         StiffnessError: the kind needs a hierarchy that the data set does not have, or a whole set
             that is not measured, or shows no single stage, or the experiment has fewer stages.
     """
-    dataset = experiments[name]["dataset"]
-    if kind in HIERARCHY_KINDS and "hierarchy" not in config["datasets"][dataset]:
-        raise StiffnessError(
-            f"{key}: {kind} needs a hierarchy of classes, which the data set of {name} has not; "
-            f"set datasets.{dataset}.hierarchy"
-        )
-    if kind == "whole_set" and experiments[name]["evaluation"]["all"] == "none":
-        raise StiffnessError(
-            f"{key}: {kind} needs the whole training set, which {name} does not measure; "
-            f"set experiments.{name}.evaluation.all to stages"
-        )
+    lacks = lacking(config, experiments, name, kind)
+    if lacks:
+        raise StiffnessError(f"{key}: {lacks}")
     if stage is not None and kind not in STAGE_KINDS:
         raise StiffnessError(
             f"{key}: {kind} has no single stage; the kinds that do: {', '.join(STAGE_KINDS)}"
