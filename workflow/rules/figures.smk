@@ -287,6 +287,87 @@ rule whole_set_figure:
         "../scripts/whole_set_figure.py"
 
 
+rule rounding_figure:
+    input:
+        runs=table("runs"),
+        history=table("history"),
+        exact="results/{experiment}/tables/exact/summary.parquet",
+        plain="results/{experiment}/tables/plain/summary.parquet",
+        rounding=reference_rounding,
+        library=library("rounding_figure"),
+    output:
+        pdf=pdf("rounding"),
+        png=png("rounding"),
+    log:
+        "results/logs/rounding_figure/{experiment}.log",
+    benchmark:
+        "results/benchmarks/rounding_figure/{experiment}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        learning_rate=setting("reference_learning_rate"),
+        seeds=reference_seeds,
+        options=config["figures"]["rounding"],
+    message:
+        "Drawing what rounding does to the stiffness of {wildcards.experiment}"
+    script:
+        "../scripts/rounding_figure.py"
+
+
+rule equal_loss:
+    input:
+        runs=table("runs"),
+        levels=table("levels"),
+        order=table("order"),
+        library=library("equal_loss"),
+    output:
+        pdf=pdf("equal_loss"),
+        png=png("equal_loss"),
+    log:
+        "results/logs/equal_loss/{experiment}.log",
+    benchmark:
+        "results/benchmarks/equal_loss/{experiment}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        options=config["figures"]["equal_loss"],
+    message:
+        "Drawing the learning rates of {wildcards.experiment} at equal loss"
+    script:
+        "../scripts/equal_loss.py"
+
+
+rule early_stopping:
+    input:
+        runs=table("runs"),
+        stopping=table("stopping"),
+        library=library("early_stopping"),
+    output:
+        pdf=pdf("early_stopping"),
+        png=png("early_stopping"),
+    log:
+        "results/logs/early_stopping/{experiment}.log",
+    benchmark:
+        "results/benchmarks/early_stopping/{experiment}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        options=config["figures"]["early_stopping"],
+    message:
+        "Drawing early stopping of {wildcards.experiment}"
+    script:
+        "../scripts/early_stopping.py"
+
+
 for name, entry in config["paper"].items():
 
     rule:

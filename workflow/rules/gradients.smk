@@ -94,3 +94,32 @@ rule whole_set:
         "Stiffness over the whole training set of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:
         "../scripts/whole_set.py"
+
+
+rule rounding:
+    input:
+        state=rules.training.output.state,
+        evaluation=evaluation_path,
+        library=library("rounding"),
+    output:
+        table=f"{RUN}/rounding/{{segment}}.parquet",
+    log:
+        "results/logs/rounding/{experiment}/lr={lr}/seed={seed}/{segment}.log",
+    benchmark:
+        "results/benchmarks/rounding/{experiment}/lr={lr}/seed={seed}/{segment}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+        gpu=GPU,
+        device=config["device"],
+        jobs_per_gpu=config["jobs_per_gpu"],
+        data_dir=config["data_dir"],
+    params:
+        model=setting("model"),
+    message:
+        "Rounding errors of gradients of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
+    script:
+        "../scripts/rounding.py"

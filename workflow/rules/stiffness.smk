@@ -2,6 +2,7 @@
 
 SEGMENT_TABLES = ("summary", "classes", "distance", "critical_length")
 EXPERIMENT_TABLES = ("runs", "history", "summary", "distance", "critical_length")
+COMPARISON_TABLES = ("levels", "order", "stopping")
 
 
 rule stiffness:
@@ -70,3 +71,35 @@ rule tables:
         "Putting together the tables of {wildcards.experiment}"
     script:
         "../scripts/tables.py"
+
+
+rule comparison:
+    input:
+        replicates=experiment_parts(
+            f"{RUN}/stiffness/{{precision}}/{{segment}}/replicates.safetensors"
+        ),
+        history=rules.tables.output.history,
+        summary=rules.tables.output.summary,
+        library=library("comparison"),
+    output:
+        **{
+            name: f"results/{{experiment}}/tables/{{precision}}/{name}.parquet"
+            for name in COMPARISON_TABLES
+        },
+    log:
+        "results/logs/comparison/{experiment}/{precision}.log",
+    benchmark:
+        "results/benchmarks/comparison/{experiment}/{precision}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    params:
+        runs=lambda wildcards: [list(run) for run in run_segments(wildcards.experiment)],
+        layer=first_layer,
+        seed=setting("bootstrap", "seed"),
+    message:
+        "Comparing the learning rates of {wildcards.experiment}"
+    script:
+        "../scripts/comparison.py"

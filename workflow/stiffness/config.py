@@ -51,9 +51,7 @@ def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return experiments
 
 
-def lacking(
-    config: Mapping[str, Any], experiments: Mapping[str, Any], name: str, kind: str
-) -> str:
+def lacking(config: Mapping[str, Any], experiments: Mapping[str, Any], name: str, kind: str) -> str:
     """Why a kind of figure does not exist for an experiment, and the key to set; "" if it does."""
     experiment = experiments[name]
     dataset = experiment["dataset"]
@@ -67,6 +65,13 @@ def lacking(
             f"{kind} needs the whole training set, which {name} does not measure; "
             f"set experiments.{name}.evaluation.all to stages"
         )
+    if kind == "rounding" and set(experiment["precisions"]) != {"exact", "plain"}:
+        return (
+            f"{kind} compares precisions, and {name} has one; "
+            f"set experiments.{name}.precisions to [exact, plain]"
+        )
+    if kind == "equal_loss" and len(experiment["learning_rates"]) < 2:
+        return f"{kind} compares learning rates; add to experiments.{name}.learning_rates"
     return ""
 
 

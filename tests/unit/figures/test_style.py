@@ -9,7 +9,7 @@ from PIL import Image
 
 from stiffness.errors import StiffnessError
 from stiffness.figures import style
-from stiffness.stiffness.pairs import METRICS, PAIR_MODES, Z95
+from stiffness.stiffness.pairs import METRICS, PAIR_MODES
 from stiffness.stiffness.stages import Stage
 
 
@@ -126,52 +126,6 @@ def test_a_curve_has_its_band(figure):
     assert line.get_label() == "name"
     corners = {tuple(corner) for corner in axis.collections[0].get_paths()[0].vertices}
     assert {(0, -1), (0, 0.4), (1, 0.7), (1, 1)} <= corners
-
-
-# --- averages ------------------------------------------------------------------------------------
-
-
-def seeds(values: list[float], halves: list[float], epoch: float = 1.0) -> pd.DataFrame:
-    value, half = np.array(values), np.array(halves)
-    return pd.DataFrame(
-        {"epoch": epoch, "seed": range(len(value)), "value": value}
-        | {"low": value - half, "high": value + half}
-    )
-
-
-def test_the_interval_over_seeds_combines_examples_and_seeds():
-    (mean,) = style.seed_mean(seeds([0.4, 0.6, 0.8], [0.1, 0.2, 0.3]), ["epoch"]).to_dict("records")
-    of_seeds = Z95 * np.std([0.4, 0.6, 0.8], ddof=1) / np.sqrt(3)
-    of_examples = np.sqrt(np.mean([0.01, 0.04, 0.09]))
-    half = np.hypot(of_seeds, of_examples)
-    assert mean["value"] == pytest.approx(0.6)
-    assert mean["low"] == pytest.approx(0.6 - half)
-    assert mean["high"] == pytest.approx(0.6 + half)
-
-
-def test_seeds_that_agree_do_not_shrink_the_interval_over_examples():
-    (mean,) = style.seed_mean(seeds([0.5] * 4, [0.1] * 4), ["epoch"]).to_dict("records")
-    assert (mean["low"], mean["high"]) == (pytest.approx(0.4), pytest.approx(0.6))
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.4, 0.6), (0.2, 0.55), (0.4, np.inf)])
-def test_one_seed_keeps_its_interval(low, high):
-    table = seeds([0.5], [0.1]).assign(low=low, high=high)
-    (mean,) = style.seed_mean(table, ["epoch"]).to_dict("records")
-    assert (mean["value"], mean["low"], mean["high"]) == pytest.approx((0.5, low, high))
-
-
-def test_an_undefined_interval_stays_undefined():
-    (mean,) = style.seed_mean(seeds([0.4, 0.6], [np.nan] * 2), ["epoch"]).to_dict("records")
-    assert mean["value"] == pytest.approx(0.5)
-    assert np.isnan([mean["low"], mean["high"]]).all()
-
-
-def test_groups_are_kept_apart_and_sorted():
-    table = pd.concat([seeds([0.1, 0.3], [0, 0], epoch=2.0), seeds([0.9], [0], epoch=0.5)])
-    mean = style.seed_mean(table, ["epoch"])
-    assert mean["epoch"].tolist() == [0.5, 2.0]
-    assert mean["value"].tolist() == pytest.approx([0.9, 0.2])
 
 
 # --- which run -----------------------------------------------------------------------------------

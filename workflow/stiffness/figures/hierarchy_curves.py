@@ -10,6 +10,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from stiffness.figures import style
 from stiffness.stiffness.pairs import METRICS
+from stiffness.stiffness.seeds import seed_means
 
 # Quantities of the summary table by what the paper calls them (section 4.2).
 _NAMES = {
@@ -55,7 +56,7 @@ def draw(
             one = rows[(rows["metric"] == metric) & (rows["quantity"] == quantity)]
             if len(one):
                 dashes = "--" if quantity == "between" else "-"
-                mean = style.seed_mean(one, ["epoch"])
+                mean = seed_means(one, ["epoch"])
                 style.curve(axis, mean, "epoch", color, name, ls=dashes)
         axis.axhline(0, color="0.6", lw=0.6, zorder=0)
         axis.set_ylabel(style.METRIC_NAMES[metric])

@@ -9,6 +9,7 @@ import pandas as pd
 
 from stiffness.figures import style
 from stiffness.stiffness.pairs import METRICS
+from stiffness.stiffness.seeds import seed_means
 
 
 def draw(
@@ -46,7 +47,7 @@ def draw(
                     & (alive["quantity"] == quantity)
                 ]
                 if len(rows):
-                    style.curve(axis, style.seed_mean(rows, ["epoch"]), "epoch", color, rate)
+                    style.curve(axis, seed_means(rows, ["epoch"]), "epoch", color, rate)
             axis.axhline(0, color="0.6", lw=0.6, zorder=0)
             if row == 0:
                 axis.set_title(style.METRIC_NAMES[metric])

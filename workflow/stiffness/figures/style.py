@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 
 from stiffness.errors import StiffnessError
 from stiffness.files import replacing
-from stiffness.stiffness.pairs import Z95
 from stiffness.stiffness.runs import OK
 from stiffness.stiffness.stages import Stage
 from stiffness.stiffness.stages import reference_run as reference_run
@@ -89,28 +88,6 @@ def epoch_axis(axis: Axes, epochs: pd.Series) -> None:
     axis.set_xticks(ticks, ["0", *[f"{tick:g}" for tick in ticks[1:]]])
     axis.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     axis.set_xlim(0, largest * 1.05)
-
-
-def seed_mean(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Average over seeds; the interval covers both examples and seeds. One seed's stays as it is.
-
-    The subset is the same for every seed, so the error over examples does not shrink with their
-    number; the spread between seeds does.
-    """
-    sides = {"low": table["value"] - table["low"], "high": table["high"] - table["value"]}
-    squares = {f"_{name}": side.clip(lower=0) ** 2 for name, side in sides.items()}
-    grouped = table.assign(**squares).groupby(list(by), sort=True)
-    result = grouped.agg(
-        value=("value", "mean"),
-        _low=("_low", "mean"),
-        _high=("_high", "mean"),
-        _between=("value", "var"),
-        _seeds=("value", "count"),
-    ).reset_index()
-    between = (Z95**2 * result["_between"] / result["_seeds"]).fillna(0)
-    result["low"] = result["value"] - np.sqrt(result["_low"] + between)
-    result["high"] = result["value"] + np.sqrt(result["_high"] + between)
-    return result.drop(columns=["_low", "_high", "_between", "_seeds"])
 
 
 def curve(axis: Axes, table: pd.DataFrame, x: str, color: Any, label: str, **line: Any) -> None:

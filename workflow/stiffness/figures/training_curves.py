@@ -9,6 +9,7 @@ import pandas as pd
 
 from stiffness.figures import style
 from stiffness.stiffness.pairs import PAIR_MODES
+from stiffness.stiffness.seeds import seed_means
 
 _ONSET = "#de8f05"  # orange, as in the paper
 
@@ -29,47 +30,51 @@ def draw(
     """
     seed, status = style.reference_run(runs, learning_rate)
     figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
-    title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}\nbands: 95 % intervals"
+    alive = runs[(runs["lr"] == learning_rate) & (runs["status"] == style.OK)].sort_values("seed")
+    title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}\n"
+    title += f"mean of {len(alive)} seeds, " if len(alive) > 1 else ""
+    title += "bands: 95 % intervals"
     if status != style.OK:
         style.refuse_dead(figure, title, status)
         style.save(figure, outputs)
         return
-    run = runs[(runs["lr"] == learning_rate) & (runs["seed"] == seed)].iloc[0]
-    losses = history[(history["lr"] == learning_rate) & (history["seed"] == seed)]
-    alive = runs.loc[(runs["lr"] == learning_rate) & (runs["status"] == style.OK), "seed"]
+    losses = history[(history["lr"] == learning_rate) & history["seed"].isin(alive["seed"])]
     stiffness = summary[
         (summary["lr"] == learning_rate)
-        & summary["seed"].isin(alive)
+        & summary["seed"].isin(alive["seed"])
         & (summary["metric"] == options["metric"])
     ]
     top, *panels = figure.subplots(3, 1, sharex=True)
     top.set_title(title)
-    top.plot(losses["epoch"], losses["train_loss"], color="black", label="training")
-    top.plot(
-        losses["epoch"],
-        losses["validation_loss"],
-        color="black",
-        ls=(0, (4, 1.5)),
-        label="validation",
-    )
+    # A line a seed: the onset is that of a run, not of a mean.
+    for number, (_, run) in enumerate(losses.groupby("seed")):
+        for split, dashes in (("train", "-"), ("validation", (0, (4, 1.5)))):
+            label = None if number else {"train": "training", "validation": "validation"}[split]
+            width = 1.2 if len(alive) == 1 else 0.8
+            top.plot(run["epoch"], run[f"{split}_loss"], "k", ls=dashes, lw=width, label=label)
     top.set_ylabel("loss")
     for axis, quantity in zip(panels, ("within", "between"), strict=True):
         for mode, color in zip(PAIR_MODES, options["colors"], strict=True):
             rows = stiffness[(stiffness["quantity"] == quantity) & (stiffness["pair_mode"] == mode)]
-            mean = style.seed_mean(rows, ["epoch"])
+            mean = seed_means(rows, ["epoch"])
             style.curve(axis, mean, "epoch", color, f"{style.MODE_NAMES[mode]} pairs")
         name = {"within": "within-class", "between": "between-classes"}[quantity]
         axis.set_ylabel(f"{name}\n{style.METRIC_NAMES[options['metric']]}")
         axis.axhline(0, color="0.6", lw=0.6, zorder=0)
-    onset = "over-fitting sets in" if run["onset_reached"] else "lowest validation loss"
+    reached = bool(alive["onset_reached"].all())
+    onset = "over-fitting sets in" if reached else "lowest validation loss"
+    epochs = ", ".join(f"{epoch:.3g}" for epoch in alive["onset_epoch"])
     for axis in (top, *panels):
-        axis.axvline(
-            run["onset_epoch"],
-            color=_ONSET,
-            ls="-" if run["onset_reached"] else ":",
-            label=f"{onset} (epoch {run['onset_epoch']:.3g})" if axis is top else None,
-        )
-    handles = [*top.get_lines(), *panels[0].get_lines()[: len(PAIR_MODES)]]
+        for number, row in enumerate(alive.itertuples()):
+            axis.axvline(
+                row.onset_epoch,
+                color=_ONSET,
+                lw=1.2 if len(alive) == 1 else 0.8,
+                ls="-" if row.onset_reached else ":",
+                label=None if number or axis is not top else f"{onset} (epoch {epochs})",
+            )
+    named = [line for line in top.get_lines() if not str(line.get_label()).startswith("_")]
+    handles = [*named, *panels[0].get_lines()[: len(PAIR_MODES)]]
     figure.legend(handles=handles, ncols=2, loc="outside lower center")
     style.epoch_axis(panels[-1], losses["epoch"])
     panels[-1].set_xlabel("epoch")

@@ -12,9 +12,6 @@ Bools = npt.NDArray[np.bool_]
 METRICS = ("sign", "cosine")
 PAIR_MODES = ("train-train", "train-val", "val-val")
 
-# Two-sided 95 % of the normal distribution.
-Z95 = 1.959963984540054
-
 
 @dataclass(frozen=True)
 class Pairs:

@@ -1,0 +1,22 @@
+"""How many loss gradients of the evaluation subset float32 gets wrong, checkpoint by checkpoint."""
+
+from pathlib import Path
+
+from stiffness.data.evaluation import Evaluation
+from stiffness.device import choose_device
+from stiffness.files import write_table
+from stiffness.gradients.rounding import measure_rounding
+from stiffness.job import job
+from stiffness.training.models import ModelSpec
+
+if __name__ == "__main__":
+    with job(snakemake):
+        resources = snakemake.resources
+        table = measure_rounding(
+            checkpoints=Path(snakemake.input.state).parent,
+            evaluation=Evaluation.load(snakemake.input.evaluation),
+            model_spec=ModelSpec(**snakemake.params.model),
+            device=choose_device(resources.device, resources.jobs_per_gpu),
+            data_dir=resources.data_dir,
+        )
+        write_table(snakemake.output.table, table)

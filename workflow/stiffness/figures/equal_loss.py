@@ -1,0 +1,130 @@
+"""Stiffness and xi against the learning rate, at equal epoch and at equal training loss (C12, C13)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
+
+from stiffness.figures import style
+from stiffness.stiffness.comparison import EPOCH, LOSS
+
+_ROWS = (
+    ("within", "sign", "within-class\nsign stiffness"),
+    ("within", "cosine", "within-class\ncosine stiffness"),
+    ("between", "cosine", "between-classes\ncosine stiffness"),
+    ("xi line", "cosine", "$\\xi$ of the line\n(cosine)"),
+    ("xi monotone", "cosine", "$\\xi$ of the best\nfalling curve (cosine)"),
+)
+_COLUMNS = ((EPOCH, "at equal epoch"), (LOSS, "at equal training loss"))
+_SHOWN = 4  # levels of the table that are drawn
+_LOWEST, _TOP, _NONE = 0.4, 8.0, 6.4  # of the axes of xi; where "no crossing" stands
+
+
+def draw(
+    runs: pd.DataFrame,
+    levels: pd.DataFrame,
+    order: pd.DataFrame,
+    options: Mapping[str, Any],
+    outputs: Sequence[str | Path],
+) -> None:
+    """Rows: quantities; columns: equal epoch, equal loss; a colour a level.
+
+    Args:
+        runs, levels, order: an experiment's tables.
+        options: width, height (inches), palette, pair_mode.
+    """
+    figure, axes = plt.subplots(
+        len(_ROWS),
+        2,
+        figsize=(options["width"], options["height"]),
+        sharex=True,
+        sharey="row",
+        layout="constrained",
+    )
+    rates = sorted(runs["lr"].unique(), key=float)
+    mode = options["pair_mode"]
+    for column, (by, name) in enumerate(_COLUMNS):
+        axes[0, column].set_title(name)
+        for row, (quantity, metric, label) in enumerate(_ROWS):
+            axis = axes[row, column]
+            axes[row, 0].set_ylabel(label)
+            shown, of_order = (
+                table[
+                    (table["by"] == by)
+                    & (table["quantity"] == quantity)
+                    & (table["metric"] == metric)
+                    & (table["pair_mode"] == mode)
+                ]
+                for table in (levels, order)
+            )
+            length = quantity.startswith("xi")
+            if length:
+                axis.set_yscale("log")
+                axis.set_ylim(_LOWEST, _TOP)
+                axis.set_yticks([0.5, 1, 2, 4, _NONE], ["0.5", "1", "2", "4", "none"])
+                axis.yaxis.set_minor_locator(NullLocator())
+                axis.axhspan(2, _TOP, color="0.93", lw=0, zorder=0)
+            else:
+                axis.axhline(0, color="0.6", lw=0.6, zorder=0)
+            _panel(axis, shown, by, length, options["palette"])
+            for one in of_order.itertuples():
+                axis.text(
+                    0.02,
+                    0.03,
+                    rf"$\tau$ = {one.tau:+.2f} ({one.low:+.2f} to {one.high:+.2f})",
+                    transform=axis.transAxes,
+                    fontsize=6.5,
+                    bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 0.8},
+                    zorder=5,
+                )
+        axes[0, column].legend(
+            title={EPOCH: "epoch", LOSS: "training loss"}[by],
+            ncols=2,
+            loc="lower right",
+            fontsize=6,
+            title_fontsize=6,
+        )
+        axes[-1, column].set_xlabel("learning rate")
+        axes[-1, column].set_xscale("log")
+        axes[-1, column].set_xticks([float(rate) for rate in rates], rates)
+        axes[-1, column].xaxis.set_minor_locator(NullLocator())
+    title = (
+        f"{runs['experiment'].iloc[0]}, {style.MODE_NAMES[mode]} pairs, 95 % intervals; "
+        r"$\tau$: Kendall's with the learning rate"
+    )
+    figure.suptitle("\n".join(filter(None, [title, style.dead_runs(runs)])), fontsize=8)
+    figure.align_ylabels()
+    style.save(figure, outputs)
+
+
+def _panel(axis: Axes, levels: pd.DataFrame, by: str, length: bool, palette: str) -> None:
+    values = np.sort(levels["level"].unique())
+    if len(values) == 0:
+        axis.text(0.5, 0.5, "no common range", transform=axis.transAxes, ha="center")
+        return
+    # Training proceeds from dark to light: upwards in epochs, downwards in loss.
+    ordered = values if by == EPOCH else values[::-1]
+    places = np.unique(np.linspace(0, len(ordered) - 1, _SHOWN).round().astype(int))
+    shades = style.colors(palette, len(places))
+    for number, (place, color) in enumerate(zip(places, shades, strict=True)):
+        rows = levels[levels["level"] == ordered[place]]
+        rows = rows.iloc[np.argsort(rows["lr"].astype(float).to_numpy())]
+        # Side by side, so that intervals do not hide each other.
+        rate = rows["lr"].astype(float).to_numpy() * 1.04 ** (number - (len(places) - 1) / 2)
+        value, low, high = (rows[key].to_numpy() for key in ("value", "low", "high"))
+        crossing = np.isfinite(value)
+        if length:
+            low, high = np.clip(low, _LOWEST / 2, _TOP), np.clip(high, _LOWEST / 2, _TOP)
+        else:
+            low, high = np.clip(low, -1, 1), np.clip(high, -1, 1)
+        axis.plot(rate[crossing], value[crossing], color=color, lw=0.8, zorder=2)
+        axis.vlines(rate, low, high, color=color, lw=0.9, alpha=0.8, zorder=2)
+        label = f"{ordered[place]:.3g}"
+        axis.plot(rate[crossing], value[crossing], "o", ms=3, color=color, label=label, zorder=3)
+        none = ~crossing
+        axis.plot(rate[none], np.full(none.sum(), _NONE), "x", ms=4, color=color, zorder=3)

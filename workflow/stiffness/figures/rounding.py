@@ -1,0 +1,94 @@
+"""Stiffness with exact loss gradients beside plain float32 (claim C3')."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from stiffness.figures import style
+from stiffness.stiffness.pairs import METRICS
+from stiffness.stiffness.seeds import seed_means
+
+_NAMES = {"exact": "exact loss gradients", "plain": "plain float32"}
+
+
+def draw(
+    runs: pd.DataFrame,
+    history: pd.DataFrame,
+    summaries: Mapping[str, pd.DataFrame],
+    rounding: pd.DataFrame,
+    learning_rate: str,
+    options: Mapping[str, Any],
+    outputs: Sequence[str | Path],
+) -> None:
+    """Rows: within-class, between-classes; share of wrong gradients and training loss.
+
+    Args:
+        runs, history: an experiment's tables.
+        summaries: its summary for each precision.
+        rounding: shares of wrong and of zero gradients of the reference rate, with a column seed.
+        options: width, height (inches), colors (exact, plain), pair_mode.
+    """
+    _, status = style.reference_run(runs, learning_rate)
+    title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}"
+    figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
+    if status != style.OK:
+        style.refuse_dead(figure, title, status)
+        style.save(figure, outputs)
+        return
+    alive = runs.loc[(runs["lr"] == learning_rate) & (runs["status"] == style.OK)]
+    axes = figure.subplots(3, 2, sharex=True)
+    for column, metric in enumerate(METRICS):
+        for row, quantity in enumerate(("within", "between")):
+            axis = axes[row, column]
+            for (precision, summary), color in zip(
+                summaries.items(), options["colors"], strict=True
+            ):
+                rows = summary[
+                    (summary["lr"] == learning_rate)
+                    & summary["seed"].isin(alive["seed"])
+                    & (summary["metric"] == metric)
+                    & (summary["quantity"] == quantity)
+                    & (summary["pair_mode"] == options["pair_mode"])
+                ]
+                mean = seed_means(rows, ["epoch"])
+                dashes = "-" if precision == "exact" else (0, (4, 1.5))
+                style.curve(axis, mean, "epoch", color, _NAMES[precision], ls=dashes)
+            axis.axhline(0, color="0.6", lw=0.6, zorder=0)
+        axes[0, column].set_title(style.METRIC_NAMES[metric])
+    axes[0, 0].set_ylabel("within-class stiffness")
+    axes[1, 0].set_ylabel("between-classes\nstiffness")
+    split = "validation" if options["pair_mode"] == "val-val" else "train"
+    shares = rounding[rounding["seed"].isin(alive["seed"]) & (rounding["split"] == split)]
+    for quantity, name, dashes in (
+        ("wrong", "wrong by more than 1 %", "-"),
+        ("zero", "exactly 0", (0, (4, 1.5))),
+    ):
+        mean = seed_means(shares[shares["quantity"] == quantity], ["epoch"])
+        style.curve(axes[2, 0], mean, "epoch", "0.2", name, ls=dashes)
+    axes[2, 0].set_ylabel("share of examples whose\nfloat32 loss gradient is")
+    axes[2, 0].set_ylim(bottom=0)
+    axes[2, 0].legend()
+    for number, (_, run) in enumerate(
+        history[(history["lr"] == learning_rate) & history["seed"].isin(alive["seed"])].groupby(
+            "seed"
+        )
+    ):
+        for name, dashes in (("training", "-"), ("validation", (0, (4, 1.5)))):
+            losses = run["train_loss" if name == "training" else "validation_loss"]
+            label = None if number else name
+            axes[2, 1].plot(run["epoch"], losses, color="0.2", ls=dashes, lw=0.9, label=label)
+    axes[2, 1].set_yscale("log")
+    axes[2, 1].set_ylabel("loss")
+    axes[2, 1].legend()
+    style.epoch_axis(axes[2, 0], history["epoch"])
+    for axis in axes[2]:
+        axis.set_xlabel("epoch")
+    mode = style.MODE_NAMES[options["pair_mode"]]
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=2, loc="outside lower center")
+    seeds = f", mean of {len(alive)} seeds" if len(alive) > 1 else ""
+    figure.suptitle(f"{title}, {mode} pairs{seeds}, 95 % intervals", fontsize=8)
+    figure.align_ylabels()
+    style.save(figure, outputs)
