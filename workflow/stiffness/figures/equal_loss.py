@@ -1,4 +1,4 @@
-"""Stiffness and xi against the learning rate, at equal epoch and at equal training loss (C12, C13)."""
+"""Stiffness and xi by learning rate, at equal epoch and at equal training loss (C12, C13)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -28,7 +28,7 @@ def draw(
         runs, history, summary: an experiment's tables.
         options: width, height (inches), colors (a pair mode each), metric ("sign" or "cosine").
     """
-    seed, status = style.reference_run(runs, learning_rate)
+    _, status = style.reference_run(runs, learning_rate)
     figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
     alive = runs[(runs["lr"] == learning_rate) & (runs["status"] == style.OK)].sort_values("seed")
     title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}\n"

@@ -68,8 +68,6 @@ def measure_rounding(
             for quantity, hit in (("wrong", errors > WRONG), ("zero", lost)):
                 count, number = int(hit[part].sum()), len(hit[part])
                 ends = stats.binomtest(count, number).proportion_ci(method="wilson")
-                rows.append(
-                    [metadata["step"], metadata["epoch"], split, quantity]
-                    + [count / number, ends.low, ends.high, number]
-                )
+                about = [metadata["step"], metadata["epoch"], split, quantity]
+                rows.append([*about, count / number, ends.low, ends.high, number])
     return pd.DataFrame(rows, columns=COLUMNS)

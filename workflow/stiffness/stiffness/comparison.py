@@ -50,7 +50,7 @@ class RunValues:
     Attributes:
         lr, seed: of the run.
         epochs, losses: [K], ascending epochs and training losses.
-        values: [K]; critical lengths may be infinite (no crossing).
+        estimates: [K]; critical lengths may be infinite (no crossing).
         replicates: [K, R].
     """
 
@@ -58,7 +58,7 @@ class RunValues:
     seed: int
     epochs: Floats
     losses: Floats
-    values: Floats
+    estimates: Floats
     replicates: Floats
 
 
@@ -101,7 +101,7 @@ def at_levels(run: RunValues, by: str, levels: Floats) -> tuple[Floats, Floats]:
         places = np.searchsorted(run.epochs, levels)
         if (places >= len(run.epochs)).any() or (run.epochs[places] != levels).any():
             raise StiffnessError(f"learning rate {run.lr}: no checkpoint at every epoch asked for")
-        return run.values[places], run.replicates[places]
+        return run.estimates[places], run.replicates[places]
     after = np.array([np.argmax(run.losses <= level) for level in levels])
     if (run.losses[after] > levels).any():
         raise StiffnessError(f"learning rate {run.lr}: its training loss never falls so far")

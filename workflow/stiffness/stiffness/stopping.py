@@ -34,7 +34,7 @@ def fall(run: RunValues) -> int | None:
     watched = np.flatnonzero(run.epochs >= WATCH_FROM)
     below = 0
     for number, place in enumerate(watched[1:], start=1):
-        highest = watched[:number][np.argmax(run.values[watched[:number]])]
+        highest = watched[:number][np.argmax(run.estimates[watched[:number]])]
         _, high = percentile_interval(run.replicates[place] - run.replicates[highest])
         below = below + 1 if high < 0 else 0
         if below == PATIENCE:
