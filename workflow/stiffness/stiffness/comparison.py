@@ -119,7 +119,7 @@ def at_levels(run: RunValues, by: str, levels: Floats) -> tuple[Floats, Floats]:
         infinite = np.isinf(values[before]) | np.isinf(values[after])
         return np.where(infinite, np.where(weight >= 0.5, values[after], values[before]), mixed)
 
-    return between(run.values), between(run.replicates)
+    return between(run.estimates), between(run.replicates)
 
 
 def kendall_tau(groups: Sequence[Floats], weights: Sequence[Floats]) -> Floats:
