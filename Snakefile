@@ -12,6 +12,7 @@ include: "workflow/rules/training.smk"
 include: "workflow/rules/gradients.smk"
 include: "workflow/rules/stiffness.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
@@ -19,4 +20,5 @@ rule all:
     input:
         figures_of(config["run"], config["figures"]),
         tables_of(config["run"]),
+        rules.claims.output,
     localrule: True

@@ -384,6 +384,49 @@ def tables_of(experiments):
     ]
 
 
+def claims_evidence(experiment):
+    """The tables that the claims read of an experiment."""
+    folder = f"results/{experiment}/tables/exact"
+    names = ("runs", "history", "summary", "distance", "critical_length", "order")
+    return [f"{folder}/{name}.parquet" for name in names]
+
+
+def claimed_experiments():
+    """Experiments that speak to the claims: those of a plain `snakemake`, and all that have been
+    run. The latter are read as they are: judging claims trains nothing."""
+    return [
+        name
+        for name in EXPERIMENTS
+        if "exact" in EXPERIMENTS[name]["precisions"]
+        if name in config["run"] or all(map(os.path.exists, claims_evidence(name)))
+    ]
+
+
+def claims_tables(wildcards):
+    """The tables to wait for."""
+    run = [name for name in claimed_experiments() if name in config["run"]]
+    return [path for name in run for path in claims_evidence(name)]
+
+
+def claims_experiments(wildcards):
+    """What the claims have to know about each experiment."""
+    return {
+        name: {
+            "settings": EXPERIMENTS[name],
+            "segments": [list(part) for part in run_segments(name)],
+            "source": config["datasets"][EXPERIMENTS[name]["dataset"]]["source"],
+            "has_hierarchy": EXPERIMENTS[name]["dataset"] in HIERARCHIES,
+        }
+        for name in claimed_experiments()
+    }
+
+
+def claims_made(wildcards):
+    """When the tables that are read as they are were made, so that newer ones are judged again."""
+    found = [name for name in claimed_experiments() if name not in config["run"]]
+    return {name: max(map(os.path.getmtime, claims_evidence(name))) for name in found}
+
+
 def unknown_figure(wildcards):
     known = ", ".join(config["paper"])
     sys.exit(f"error in the command: unknown figure fig{wildcards.unknown}; known: {known}")

@@ -55,6 +55,8 @@ def lacking(config: Mapping[str, Any], experiments: Mapping[str, Any], name: str
     """Why a kind of figure does not exist for an experiment, and the key to set; "" if it does."""
     experiment = experiments[name]
     dataset = experiment["dataset"]
+    if kind == "claims":
+        return "claims are drawn once for all experiments: results/claims.png"
     if kind in HIERARCHY_KINDS and "hierarchy" not in config["datasets"][dataset]:
         return (
             f"{kind} needs a hierarchy of classes, which the data set of {name} has not; "

@@ -1,0 +1,1 @@
+"""The last room: what the tables say about the paper's claims."""
