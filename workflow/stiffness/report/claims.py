@@ -99,7 +99,7 @@ def _effect(
 def _change(
     what: str, curve: Curve, first: int, last: int, holds: tuple[float, float] | None
 ) -> Effect:
-    difference = curve.values[last] - curve.values[first]
+    difference = curve.estimates[last] - curve.estimates[first]
     return _effect(what, difference, curve.replicates[last] - curve.replicates[first], holds)
 
 
@@ -116,7 +116,7 @@ def c1(evidence: Evidence) -> list[Effect]:
     curve = evidence.curve("within")
     high = _effect(
         "within-class sign stiffness at initialisation",
-        curve.values[0],
+        curve.estimates[0],
         curve.replicates[0],
         (0.5, _INF),
     )
@@ -160,14 +160,14 @@ def c3(evidence: Evidence) -> list[Effect]:
         effects.append(
             _effect(
                 f"distance of between-classes {name} from 0, end minus onset",
-                abs(between.values[-1]) - abs(between.values[place]),
+                abs(between.estimates[-1]) - abs(between.estimates[place]),
                 abs(between.replicates[-1]) - abs(between.replicates[place]),
                 _BELOW_0,
             )
         )
         for curve, what in ((within, "within-class"), (between, "between-classes")):
             effects.append(
-                _effect(f"{what} {name} at the end", curve.values[-1], curve.replicates[-1])
+                _effect(f"{what} {name} at the end", curve.estimates[-1], curve.replicates[-1])
             )
     return effects
 
@@ -188,13 +188,15 @@ def c3_rounding(evidence: Evidence) -> list[Effect]:
         plain = evidence.curve("within", metric, "train-train", "plain")
         what = f"within-class {metric} stiffness at the end, exact minus plain"
         difference = exact.replicates[-1] - plain.replicates[-1]
-        effects.append(_effect(what, exact.values[-1] - plain.values[-1], difference, _ABOVE_0))
+        effects.append(
+            _effect(what, exact.estimates[-1] - plain.estimates[-1], difference, _ABOVE_0)
+        )
         try:
             place, since = exact.near(evidence.onset()), "the onset"
         except NotTestable:
             place, since = exact.near(FIRST_EPOCH), "epoch 1"
         falls = [
-            (one.values[place] - one.values[-1], one.replicates[place] - one.replicates[-1])
+            (one.estimates[place] - one.estimates[-1], one.replicates[place] - one.replicates[-1])
             for one in (exact, plain)
         ]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -218,7 +220,7 @@ def c4(evidence: Evidence) -> list[Effect]:
             one = evidence.curve(quantity, metric, "train-train")
             other = evidence.curve(quantity, metric, "val-val")
             gaps = np.abs(one.replicates - other.replicates)[one.late].mean(0)
-            gap = np.abs(one.values - other.values)[one.late].mean()
+            gap = np.abs(one.estimates - other.estimates)[one.late].mean()
             what = f"{name} {metric} stiffness, distance of train-train from val-val"
             effects.append(_effect(what, gap, gaps, (0, 0.05)))
     return effects
@@ -241,7 +243,7 @@ def c5(evidence: Evidence) -> list[Effect]:
         last = len(values) - 1 - stiff[::-1].argmax(0)
         return np.where(stiff.any(0), later[last], curve.epochs[0])
 
-    value = float(departure(curve.values[:, None])[0])
+    value = float(departure(curve.estimates[:, None])[0])
     what = f"epoch of leaving 1 over that of the onset ({onset:.3g})"
     return [_effect(what, value / onset, departure(curve.replicates) / onset, (0.5, 2.0))]
 
@@ -259,7 +261,7 @@ def c6(evidence: Evidence) -> list[Effect]:
     larger range over training by cosine than by sign."""
     gaps = [_separation(evidence, metric) for metric in METRICS]
     curves = [evidence.curve("within", metric) for metric in METRICS]
-    spans = [np.ptp(curve.values[curve.late]) for curve in curves]
+    spans = [np.ptp(curve.estimates[curve.late]) for curve in curves]
     resampled = [np.ptp(curve.replicates[curve.late], axis=0) for curve in curves]
     return [
         _effect(
@@ -331,7 +333,7 @@ def c7(evidence: Evidence) -> list[Effect]:
     effects = []
     for metric in METRICS:
         curves = [evidence.curve(quantity, metric) for quantity in _GROUPS]
-        values = np.stack([curve.values[1:] for curve in curves])
+        values = np.stack([curve.estimates[1:] for curve in curves])
         replicates = np.stack([curve.replicates[1:] for curve in curves])
         ordered, drawn = values[:-1] > values[1:], replicates[:-1] > replicates[1:]
         what = f"share of checkpoints in order, {metric}"
@@ -358,11 +360,11 @@ def c8(evidence: Evidence) -> list[Effect]:
     effects = []
     for quantity, name in zip(_GROUPS, _GROUP_NAMES, strict=True):
         curve = evidence.curve(quantity)
-        peak = 1 + int(np.abs(curve.values[1:]).argmax())
+        peak = 1 + int(np.abs(curve.estimates[1:]).argmax())
         effects.append(
             _effect(
                 f"distance of {name} from 0, end minus epoch {curve.epochs[peak]:.3g}",
-                abs(curve.values[-1]) - abs(curve.values[peak]),
+                abs(curve.estimates[-1]) - abs(curve.estimates[peak]),
                 abs(curve.replicates[-1]) - abs(curve.replicates[peak]),
                 _BELOW_0,
             )
@@ -390,7 +392,7 @@ def c9(evidence: Evidence) -> list[Effect]:
         ):
             what = f"{name} {metric} stiffness"
             effects += [
-                _effect(f"{what} before training", curve.values[0], curve.replicates[0], start),
+                _effect(f"{what} before training", curve.estimates[0], curve.replicates[0], start),
                 _change(f"{what}, end minus start", curve, 0, -1, change),
             ]
     return effects
@@ -519,7 +521,7 @@ def c14(evidence: Evidence) -> list[Effect]:
         noise = np.random.default_rng(place).normal(0, spread, 1000)
         drawn.append(best @ weights + noise)
         curve = evidence.curve("within", "cosine", lr=rate)
-        ends.append(curve.values[-1])
+        ends.append(curve.estimates[-1])
         drawn_ends.append(curve.replicates[-1])
     return [
         _effect(
@@ -597,9 +599,9 @@ def c16(evidence: Evidence) -> list[Effect]:
     "layers",
 )
 def c17(evidence: Evidence) -> list[Effect]:
-    """At the end the line's xi (cosine) exists in every measured layer, and Kendall's tau of xi with
-    depth is below 0, with xi in units of the layer's mean same-class distance. In plain units of
-    cosine distance it is reported."""
+    """At the end the line's xi (cosine) exists in every measured layer, and Kendall's tau of xi
+    with depth is below 0, with xi in units of the layer's mean same-class distance. In plain units
+    of cosine distance it is reported."""
     layers = list(evidence.settings["distance_layers"])
     if len(layers) < 3:
         raise NotTestable("distances are measured in fewer than 3 layers (distance_layers)")

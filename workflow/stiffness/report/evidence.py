@@ -31,12 +31,12 @@ class Curve:
 
     Attributes:
         epochs, losses: [K] of the checkpoints; training losses are means over seeds.
-        values: [K]; ``replicates`` [K, R] vary examples and seeds.
+        estimates: [K]; ``replicates`` [K, R] vary examples and seeds.
     """
 
     epochs: Floats
     losses: Floats
-    values: Floats
+    estimates: Floats
     replicates: Floats
 
     def near(self, epoch: float) -> int:

@@ -155,8 +155,8 @@ def page(judged: Sequence[Judged], figures: Mapping[str, Mapping[str, str]]) -> 
     lines = [
         "# The paper's claims",
         "",
-        "Effects are given with 95 % intervals over examples and seeds. Each rule was fixed before the",
-        "runs it judges (`workflow/stiffness/report/claims.py`).",
+        "Effects are given with 95 % intervals over examples and seeds. The rules are in",
+        "`workflow/stiffness/report/claims.py` and were fixed before the runs they judge.",
         "",
         "| claim | verdict | why |",
         "|---|---|---|",
