@@ -60,14 +60,14 @@ def draw(
 
 
 def _epochs(axis: Axes, rows: pd.DataFrame, shades: Mapping[str, Any]) -> None:
-    for row in rows.itertuples():
+    for row in rows.to_dict("records"):
         axis.plot(
-            row.epoch_by_loss,
-            row.epoch,
-            _MARKS[str(row.rule)],
+            row["epoch_by_loss"],
+            row["epoch"],
+            _MARKS[row["rule"]],
             ms=4,
-            color=shades[str(row.lr)],
-            mfc=shades[str(row.lr)] if row.reached else "white",
+            color=shades[row["lr"]],
+            mfc=shades[row["lr"]] if row["reached"] else "white",
         )
     if len(rows):
         most = float(rows[["epoch", "epoch_by_loss"]].to_numpy().max()) * 1.25

@@ -123,8 +123,9 @@ def c1(evidence: Evidence) -> list[Effect]:
     cells = evidence.cells("sign")
     start = cells[(cells["step"] == cells["step"].min()) & (cells["class_a"] != cells["class_b"])]
     mean = seed_means(start, ["class_a", "class_b"]).dropna()
-    shares = [float((mean[key] > 0).mean()) for key in ("value", "low", "high")]
-    return [high, Effect("share of class pairs with positive stiffness", *shares, (0.25, 0.75))]
+    value, low, high_end = (float((mean[key] > 0).mean()) for key in ("value", "low", "high"))
+    what = "share of class pairs with positive stiffness"
+    return [high, Effect(what, value, low, high_end, (0.25, 0.75))]
 
 
 @claim("C2", "As training starts, stiffness between classes rises.", "stiffness_curves")
@@ -468,10 +469,10 @@ def _order(evidence: Evidence, by: str, holds: tuple[float, float]) -> list[Effe
             & (order["metric"] == "cosine")
             & (order["pair_mode"] == "train-val")
         ]
-        for row in rows.itertuples():
+        for row in rows.to_dict("records"):
             what = f"tau of xi ({estimator}) with the learning rate"
             decides = holds if estimator == "line" else None
-            effects.append(Effect(what, row.tau, row.low, row.high, decides))
+            effects.append(Effect(what, row["tau"], row["low"], row["high"], decides))
     if not effects:
         raise NotTestable(
             "it has one learning rate"
@@ -566,13 +567,8 @@ def c15(evidence: Evidence) -> list[Effect]:
             **{key: both[key] - both["whole"] for key in ("value", "low", "high")}
         )
         by_step = seed_means(shifted, ["step"])
-        effects.append(
-            Effect(
-                f"{name}, subset minus whole set",
-                *(float(by_step[key].mean()) for key in ("value", "low", "high")),
-                (-0.05, 0.05),
-            )
-        )
+        value, low, high = (float(by_step[key].mean()) for key in ("value", "low", "high"))
+        effects.append(Effect(f"{name}, subset minus whole set", value, low, high, (-0.05, 0.05)))
     return effects
 
 

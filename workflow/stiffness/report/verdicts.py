@@ -131,10 +131,9 @@ def table(judged: Sequence[Judged]) -> pd.DataFrame:
                 "figure": one.claim.figure,
                 "reason": one.reason,
             }
-            for effect in one.effects or [None]:
-                if effect is None:
-                    rows.append(key)
-                    continue
+            if not one.effects:
+                rows.append(key)
+            for effect in one.effects:
                 least, most = effect.holds or (np.nan, np.nan)
                 rows.append(
                     key
