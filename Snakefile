@@ -12,6 +12,7 @@ include: "workflow/rules/training.smk"
 include: "workflow/rules/gradients.smk"
 include: "workflow/rules/stiffness.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/studies.smk"
 
 
 rule all:
