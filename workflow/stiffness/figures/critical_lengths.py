@@ -71,7 +71,7 @@ def draw(
         options: width, height (inches), palette, metric, pair_mode.
     """
     figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(3, 1.25))
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(3, 1.25))[:, 0]
     axes = above.subplots(
         1 + len(ESTIMATORS), len(experiments), sharex=True, sharey="row", squeeze=False
     )
