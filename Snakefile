@@ -13,6 +13,7 @@ include: "workflow/rules/gradients.smk"
 include: "workflow/rules/stiffness.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/studies.smk"
 
 
 rule all:

@@ -278,7 +278,7 @@ def test_key_missing_in_an_experiment_and_in_defaults(config, dropped, where):
         ("datasets.digits.name", "MNIST"),
         ("datasets.digits.path", "images"),
         ("datasets.mnist.channels", 1),
-        ("datasets.mnist.seed", 0),
+        ("datasets.mnist.splits", {}),
         ("datasets.mnist.validation_examples", 10),
     ],
 )
@@ -287,7 +287,7 @@ def test_keys_of_another_source(config, key, value):
     where, _, unknown = key.rpartition(".")
     message = complaint(config)
     assert message.startswith(f"{where}: unknown {unknown!r}")
-    assert "known: source, " in message
+    assert "; known: source, " in message or "; did you mean 'train_examples'?" in message
 
 
 @pytest.mark.parametrize(
@@ -503,3 +503,88 @@ def test_figures_that_do_not_exist(config, entry, message):
 def test_a_stage_of_a_figure_is_a_number_or_last(config):
     put(config, "paper.fig6.stage", "first")
     assert complaint(config) == "paper.fig6.stage: 'first' is no stage; give 1, 2, ... or \"last\""
+
+
+# --- fewer examples and wrong labels -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dataset", ["digits", "mnist", "mnli", "pets"])
+def test_any_source_can_have_fewer_examples_and_wrong_labels(config, dataset):
+    put(config, "datasets.pets", {"source": "image_folder", "path": "pets"})
+    keys = {"train_examples": 100, "seed": 1, "label_noise": {"share": 0.5, "seed": 0}}
+    config["datasets"][dataset] |= keys
+    check_config(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train_examples", 0),
+        ("train_examples", 0.5),
+        ("label_noise", 0.5),
+        ("label_noise", {"share": 1, "seed": 0}),
+        ("label_noise", {"share": -0.1, "seed": 0}),
+        ("label_noise", {"share": 0.5}),
+        ("label_noise", {"share": 0.5, "seed": 0, "kind": "symmetric"}),
+    ],
+    ids=str,
+)
+def test_a_draw_or_a_noise_that_cannot_be(config, key, value):
+    put(config, f"datasets.mnist.{key}", value)
+    assert complaint(config).startswith(f"datasets.mnist.{key}")
+
+
+def test_a_seed_of_no_draw(config):
+    put(config, "datasets.mnist.seed", 1)
+    assert complaint(config) == (
+        "datasets.mnist: seed is that of train_examples; set that too, or leave seed out"
+    )
+
+
+# --- studies -------------------------------------------------------------------------------------
+
+
+def study(*experiments: str, kind: str = "label_noise") -> dict:
+    return {"kind": kind, "experiments": list(experiments)}
+
+
+def test_a_study_of_any_experiments(config):
+    put(config, "studies.mine", study("digits_cnn", "digits_fc", "mnli_bert"))
+    put(config, "studies.other", study("digits_cnn", "digits_fc", kind="critical_lengths"))
+    check_config(config)
+
+
+@pytest.mark.parametrize("name", ["all", "paper", "studies", "training", "label_noise"])
+def test_a_study_with_the_name_of_a_rule(config, name):
+    put(config, f"studies.{name}", study("digits_fc"))
+    assert complaint(config) == f"studies.{name}: a rule has this name; take another"
+
+
+@pytest.mark.parametrize("name", ["fig3", "figure", "a-b", "3"])
+def test_a_study_with_the_name_of_a_figure_or_none(config, name):
+    put(config, f"studies.{name}", study("digits_fc"))
+    assert complaint(config).startswith("studies: ")
+
+
+def test_a_study_of_what_there_is_not(config):
+    put(config, "studies.mine", study("digits_fc", "digit_cnn"))
+    assert complaint(config) == (
+        "studies.mine.experiments: unknown experiment 'digit_cnn'; did you mean 'digits_cnn'?"
+    )
+    put(config, "studies.mine", study("digits_fc", kind="label_noises"))
+    assert complaint(config) == (
+        "studies.mine.kind: unknown 'label_noises'; did you mean 'label_noise'?"
+    )
+
+
+def test_critical_lengths_in_different_spaces(config):
+    put(config, "studies.mine", study("digits_fc", "mnli_bert", kind="critical_lengths"))
+    assert complaint(config) == (
+        "studies.mine: the experiments measure distance in different layers "
+        "(bert.encoder.layer.11, input); set the same first of distance_layers"
+    )
+
+
+def test_no_experiment_hides_the_studies(config):
+    put(config, "experiments.studies", {"dataset": "digits", "model": {"name": "fc"}})
+    assert complaint(config).startswith("experiments: ")

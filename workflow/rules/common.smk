@@ -427,6 +427,100 @@ def claims_made(wildcards):
     return {name: max(map(os.path.getmtime, claims_evidence(name))) for name in found}
 
 
+def studies_of(kind):
+    """The names of the studies of a kind, as a pattern; it matches nothing where there are none."""
+    names = [name for name, entry in config["studies"].items() if entry["kind"] == kind]
+    return "|".join(names) or "(?!)"
+
+
+def study_files(study):
+    """What a study makes."""
+    return [f"results/studies/{study}.{suffix}" for suffix in ("pdf", "png", "csv")]
+
+
+def study_png(kind):
+    """Its figure as the report shows it."""
+    return report(
+        "results/studies/{study}.png",
+        caption=f"../report/{kind}.rst",
+        category="Open questions",
+        labels={"study": "{study}"},
+    )
+
+
+def _of_study(wildcards):
+    """Its experiments by name, with their settings."""
+    names = config["studies"][wildcards.study]["experiments"]
+    return {name: EXPERIMENTS[name] for name in names}
+
+
+def study_tables(name):
+    """One table of each of its experiments, in the first of the experiment's precisions."""
+
+    def get(wildcards):
+        return [
+            f"results/{experiment}/tables/{entry['precisions'][0]}/{name}.parquet"
+            for experiment, entry in _of_study(wildcards).items()
+        ]
+
+    return get
+
+
+def _study_parts(wildcards):
+    """(experiment, seed, segment) of the reference learning rates."""
+    return [
+        (experiment, seed, segment)
+        for experiment, entry in _of_study(wildcards).items()
+        for lr, seed, segment in run_segments(experiment)
+        if lr == entry["reference_learning_rate"]
+    ]
+
+
+def study_replicates(wildcards):
+    """Bootstrap replicates of the reference learning rates, for every seed and segment."""
+    return [
+        f"{RUN}/stiffness/{{precision}}/{{segment}}/replicates.safetensors".format(
+            experiment=experiment,
+            lr=EXPERIMENTS[experiment]["reference_learning_rate"],
+            seed=seed,
+            precision=EXPERIMENTS[experiment]["precisions"][0],
+            segment=segment,
+        )
+        for experiment, seed, segment in _study_parts(wildcards)
+    ]
+
+
+def study_replicates_of(wildcards):
+    """The experiment and the seed of each of those files."""
+    return [[experiment, seed] for experiment, seed, _ in _study_parts(wildcards)]
+
+
+def noise_columns(wildcards):
+    """What a study of wrong labels shows: of each experiment its name, rate and wrong share."""
+    return [
+        {
+            "experiment": experiment,
+            "lr": entry["reference_learning_rate"],
+            "share": config["datasets"][entry["dataset"]].get("label_noise", {}).get("share", 0),
+        }
+        for experiment, entry in _of_study(wildcards).items()
+    ]
+
+
+def study_settings(wildcards):
+    """What a study of optimisers shows: of each experiment its name, rates and optimiser."""
+    keys = ("learning_rates", "optimizer", "batch_size")
+    return [
+        {"experiment": experiment} | {key: entry[key] for key in keys}
+        for experiment, entry in _of_study(wildcards).items()
+    ]
+
+
+def study_layer(wildcards):
+    """The space of its distances, which is the same for all of its experiments."""
+    return next(iter(_of_study(wildcards).values()))["distance_layers"][0]
+
+
 def unknown_figure(wildcards):
     known = ", ".join(config["paper"])
     sys.exit(f"error in the command: unknown figure fig{wildcards.unknown}; known: {known}")

@@ -6,6 +6,7 @@ mean the same number) is checked here. Every complaint names its key.
 
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,29 @@ def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             check_figure(
                 f"paper.{figure}", config, experiments, name, entry["kind"], entry.get("stage")
             )
+    _check_studies(config["studies"], experiments)
     return experiments
+
+
+def _check_studies(studies: Mapping[str, Any], experiments: Mapping[str, Any]) -> None:
+    taken = rule_names()
+    for study, entry in studies.items():
+        if study in taken:
+            raise StiffnessError(f"studies.{study}: a rule has this name; take another")
+        for name in entry["experiments"]:
+            _known(name, experiments, f"studies.{study}.experiments", "experiment")
+        layers = {experiments[name]["distance_layers"][0] for name in entry["experiments"]}
+        if entry["kind"] == "critical_lengths" and len(layers) > 1:
+            raise StiffnessError(
+                f"studies.{study}: the experiments measure distance in different layers "
+                f"({', '.join(sorted(layers))}); set the same first of distance_layers"
+            )
+
+
+def rule_names() -> set[str]:
+    """Names of the workflow's rules, which are commands too."""
+    texts = [path.read_text() for path in (SCHEMA.parents[1] / "rules").glob("*.smk")]
+    return {"all", *re.findall(r"^rule (\w+):", "\n".join(texts), re.MULTILINE)}
 
 
 def lacking(config: Mapping[str, Any], experiments: Mapping[str, Any], name: str, kind: str) -> str:
@@ -188,6 +211,8 @@ def _described(error: ValidationError) -> str:
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
         return f"{where}: the key {missing!r} is missing"
+    if error.validator == "dependentRequired":
+        return f"{where}: seed is that of train_examples; set that too, or leave seed out"
     if error.validator == "anyOf" and where.startswith("datasets."):
         return f"{where}: set path, a folder below data_dir, or hub, a name on the Hugging Face hub"
     if error.validator == "enum" and isinstance(error.instance, str):

@@ -141,6 +141,11 @@ def write_table(path: str | Path, table: "pd.DataFrame") -> None:
     _write_checked(path, lambda temporary: table.to_parquet(temporary, index=False))
 
 
+def write_csv(path: str | Path, table: "pd.DataFrame") -> None:
+    """Write a table that people read as comma-separated values."""
+    _write_checked(path, lambda temporary: table.to_csv(temporary, index=False))
+
+
 def read_table(path: str | Path) -> "pd.DataFrame":
     """Read a parquet table.
 

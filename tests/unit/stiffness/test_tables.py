@@ -1,5 +1,7 @@
 """Tidy tables of one training segment."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -200,6 +202,105 @@ def test_without_a_hierarchy_there_are_two_quantities(evaluation, tmp_path):
     write(tmp_path, 0, len(evaluation.targets))
     summary = measure(tmp_path, evaluation).tables["summary"]
     assert set(summary["quantity"]) == {"within", "between"}
+
+
+# --- wrong labels --------------------------------------------------------------------------------
+
+PARTS = {"clean": [0, 1, 3, 4, 6, 8, 10, 11, 12], "mislabelled": [2, 5, 7, 9]}
+
+
+@pytest.fixture(scope="module")
+def mislabelled(evaluation) -> Evaluation:
+    """One, two and one wrong labels in the classes of the training subset."""
+    clean = evaluation.targets[:NUM_TRAIN].clone()
+    wrong = PARTS["mislabelled"]
+    clean[wrong] = (clean[wrong] + 1) % 3
+    return replace(evaluation, clean_targets=clean)
+
+
+def literal_cells(cosines, log_norms, classes, rows, columns, metric) -> np.ndarray:
+    """[3, 3]: the mean over the pairs of every two classes; an example may be there twice."""
+    values: dict[tuple[int, int], list[float]] = {}
+    for i in rows:
+        for j in columns:
+            zero = np.isinf(log_norms[[i, j]]).any()
+            if i != j and not (zero and metric == "cosine"):
+                value = 0.0 if zero else float(cosines[i, j])
+                value = float(np.sign(value)) if metric == "sign" else value
+                values.setdefault((classes[i], classes[j]), []).append(value)
+    cells = np.full((3, 3), np.nan)
+    for cell, found in values.items():
+        cells[cell] = sum(found) / len(found)
+    return cells
+
+
+def nanmean(values: np.ndarray) -> float:
+    return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else np.nan
+
+
+def test_clean_and_mislabelled_examples_apart(mislabelled, tmp_path):
+    step = max(STEPS)  # example 5, mislabelled, has no gradient there
+    write(tmp_path, step, len(mislabelled.targets))
+    made = measure(tmp_path, mislabelled, HIERARCHY)
+    cosines, log_norms = (part.numpy() for part in measurement(step, len(mislabelled.targets)))
+    classes, validation = mislabelled.targets.numpy(), range(NUM_TRAIN, len(mislabelled.targets))
+    drawn = weights_of(mislabelled).astype(int)
+    own = np.eye(3, dtype=bool)
+    for mode, columns in (("train-train", None), ("train-val", validation)):
+        for metric in METRICS:
+            table = at(made.tables["summary"], (step, mode, metric)).set_index("quantity")
+            for part, rows in PARTS.items():
+                sides = np.array(rows), np.array(rows if columns is None else columns)
+                matrix = literal_cells(cosines, log_norms, classes, *sides, metric)
+                resampled = [
+                    literal_cells(
+                        cosines,
+                        log_norms,
+                        classes,
+                        *(np.repeat(side, drawn[side, r]) for side in sides),
+                        metric,
+                    )
+                    for r in range(RESAMPLES)
+                ]
+                for quantity, cells in ((f"within_{part}", own), (f"between_{part}", ~own)):
+                    row = table.loc[quantity]
+                    assert row["value"] == pytest.approx(nanmean(matrix[cells]), nan_ok=True)
+                    expected = np.array([nanmean(one[cells]) for one in resampled])
+                    found = made.replicates[f"{quantity}/{mode}/{metric}"][0].numpy()
+                    known = np.isfinite(found)
+                    np.testing.assert_allclose(found[known], expected[known], atol=1e-6)
+                    ends = percentile_interval(found)
+                    np.testing.assert_allclose([row["low"], row["high"]], ends, rtol=1e-5)
+                excluded = {"clean": 0, "mislabelled": 1}[part] + (columns is not None)
+                expected = excluded if metric == "cosine" else 0
+                assert table.loc[f"within_{part}", "n_excluded"] == expected
+    within = at(made.tables["summary"], (step, "train-val", "sign")).set_index("quantity")
+    assert within.loc["within_clean", "n_pairs"] == 3 * 4 + 3 * 4 + 3 * 3
+    assert within.loc["within_mislabelled", "n_pairs"] == 1 * 4 + 2 * 4 + 1 * 3
+    assert np.isfinite(within[["value", "low", "high"]].astype(float)).all(axis=None)
+
+
+def test_the_other_quantities_are_as_without_wrong_labels(mislabelled, evaluation, tmp_path):
+    write(tmp_path, 0, len(evaluation.targets))
+    plain = measure(tmp_path, evaluation).tables["summary"]
+    noisy = measure(tmp_path, mislabelled).tables["summary"]
+    extra = noisy["quantity"].isin([f"{q}_{part}" for q in ("within", "between") for part in PARTS])
+    pd.testing.assert_frame_equal(noisy[~extra].reset_index(drop=True), plain)
+    counts = noisy[extra].groupby("pair_mode").size()
+    assert counts.to_dict() == {"train-train": 8, "train-val": 8}
+
+
+def test_all_labels_of_the_subset_clean_or_all_wrong(evaluation, tmp_path):
+    write(tmp_path, 0, len(evaluation.targets))
+    own = evaluation.targets[:NUM_TRAIN]
+    clean = measure(tmp_path, replace(evaluation, clean_targets=own.clone())).tables["summary"]
+    assert set(clean["quantity"]) == {"within", "between"}
+    summary = measure(tmp_path, replace(evaluation, clean_targets=(own + 1) % 3)).tables["summary"]
+    wide = summary.pivot_table(
+        index=["pair_mode", "metric"], columns="quantity", values="value", dropna=False
+    ).loc[["train-train", "train-val"]]
+    np.testing.assert_array_equal(wide["within_mislabelled"], wide["within"])
+    assert wide[["within_clean", "between_clean"]].isna().all(axis=None)
 
 
 def test_classes_agree_with_a_direct_call(tables, evaluation, key):

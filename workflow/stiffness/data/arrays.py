@@ -3,14 +3,15 @@
 Images are stored as bytes and preprocessed on the way in.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from stiffness.data.draws import stratified, wrong_labels
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, write_tensors
-from stiffness.inputs import Inputs, length, named, unnamed
+from stiffness.inputs import Inputs, length, named, take, unnamed
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Arrays:
         train_inputs, validation_inputs: images uint8 [N, C, H, W], or tokens: integers [N, T] by
             the name that the network knows them by.
         normalization: of images; None for tokens.
+        clean_targets: of the training set, before some were made wrong; None where none were.
     """
 
     train_inputs: Inputs
@@ -61,6 +63,7 @@ class Arrays:
     validation_targets: torch.Tensor
     class_names: list[str]
     normalization: Normalization | None
+    clean_targets: torch.Tensor | None = None
 
     @classmethod
     def of(
@@ -80,18 +83,13 @@ class Arrays:
             raise StiffnessError("validation set: images of another shape than the training set's")
         _check_targets("training", len(train_inputs), train_targets, class_names)
         _check_targets("validation", len(validation_inputs), validation_targets, class_names)
-        normalization = Normalization.of(train_inputs)
-        if not (normalization.std > 0).all():
-            raise StiffnessError(
-                "a colour channel is the same in every training pixel: nothing to normalise"
-            )
         return cls(
             train_inputs,
             train_targets.long(),
             validation_inputs,
             validation_targets.long(),
             class_names,
-            normalization,
+            _measured(train_inputs),
         )
 
     @classmethod
@@ -128,6 +126,34 @@ class Arrays:
             None,
         )
 
+    def with_few_examples(self, number: int, seed: int) -> "Arrays":
+        """With ``number`` training examples, in equal shares of every class, in their old order.
+
+        The normalisation is measured on them; the validation set stays as it is.
+
+        Raises:
+            StiffnessError: a class has too few, or would get none.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        key = "datasets: train_examples"
+        chosen = stratified(self.train_targets, number, self.class_names, key, generator)
+        chosen = chosen.sort().values
+        inputs, targets = take(self.train_inputs, chosen), self.train_targets[chosen]
+        return replace(
+            self,
+            train_inputs=inputs,
+            train_targets=targets,
+            normalization=_measured(inputs) if isinstance(inputs, torch.Tensor) else None,
+        )
+
+    def with_wrong_labels(self, share: float, seed: int) -> "Arrays":
+        """With exactly round(share * N) of the N training labels wrong; see ``wrong_labels``."""
+        given = wrong_labels(self.train_targets, len(self.class_names), share, seed)
+        wrong = not torch.equal(given, self.train_targets)
+        return replace(
+            self, train_targets=given, clean_targets=self.train_targets if wrong else None
+        )
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one image (C, H, W); () for tokens, whose number varies."""
@@ -149,6 +175,8 @@ class Arrays:
             **named(self.validation_inputs, "validation_inputs"),
             "validation_targets": self.validation_targets,
         }
+        if self.clean_targets is not None:
+            tensors["clean_targets"] = self.clean_targets
         if self.normalization is not None:
             tensors |= {"mean": self.normalization.mean, "std": self.normalization.std}
         write_tensors(path, tensors, {"class_names": self.class_names})
@@ -166,9 +194,19 @@ class Arrays:
                 tensors["validation_targets"],
                 metadata["class_names"],
                 Normalization(tensors["mean"], tensors["std"]) if images else None,
+                tensors.get("clean_targets"),
             )
         except KeyError:
             raise StiffnessError(f"{path}: not a file of data arrays") from None
+
+
+def _measured(inputs: torch.Tensor) -> Normalization:
+    normalization = Normalization.of(inputs)
+    if not (normalization.std > 0).all():
+        raise StiffnessError(
+            "a colour channel is the same in every training pixel: nothing to normalise"
+        )
+    return normalization
 
 
 def _check_targets(name: str, number: int, targets: torch.Tensor, class_names: list[str]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from stiffness.data.arrays import Arrays
+from stiffness.data.draws import stratified
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, write_tensors
 from stiffness.inputs import Inputs, joined, named, take, trimmed, unnamed
@@ -22,6 +23,8 @@ class Evaluation:
         indices: int64 [N], positions in the training (first ``num_train``) or validation set.
         num_train: how many of the N come from the training set.
         class_names: one name a class.
+        clean_targets: int64 [num_train], the labels of the training examples before some were made
+            wrong; None where none were.
     """
 
     inputs: Inputs
@@ -29,6 +32,14 @@ class Evaluation:
     indices: torch.Tensor
     num_train: int
     class_names: list[str]
+    clean_targets: torch.Tensor | None = None
+
+    @property
+    def mislabelled(self) -> torch.Tensor | None:
+        """bool [num_train]: training examples with a wrong label; None where there can be none."""
+        if self.clean_targets is None:
+            return None
+        return self.targets[: self.num_train] != self.clean_targets
 
     def save(self, path: str | Path) -> None:
         """Write to one safetensors file."""
@@ -37,6 +48,8 @@ class Evaluation:
             "targets": self.targets,
             "indices": self.indices,
         }
+        if self.clean_targets is not None:
+            tensors["clean_targets"] = self.clean_targets
         metadata = {"num_train": self.num_train, "class_names": self.class_names}
         write_tensors(path, tensors, metadata)
 
@@ -51,6 +64,7 @@ class Evaluation:
                 indices=tensors["indices"],
                 num_train=metadata["num_train"],
                 class_names=metadata["class_names"],
+                clean_targets=tensors.get("clean_targets"),
             )
         except KeyError:
             raise StiffnessError(f"{path}: not an evaluation subset") from None
@@ -82,7 +96,7 @@ def cosine_distances(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def draw_evaluation(arrays: Arrays, train: int, validation: int, seed: int) -> Evaluation:
-    """Draw ``train`` and ``validation`` examples, stratified by class, without replacement.
+    """Draw ``train`` and ``validation`` examples, stratified by given label, without replacement.
 
     Classes get equal shares, as in the paper's balanced sets; where the number of classes does
     not divide the total, the first classes get one more.
@@ -91,40 +105,15 @@ def draw_evaluation(arrays: Arrays, train: int, validation: int, seed: int) -> E
         StiffnessError: a class has fewer examples than its share, or a class would get none.
     """
     generator = torch.Generator().manual_seed(seed)
+    names = arrays.class_names
     chosen = [
-        _stratified(arrays.train_targets, train, arrays.class_names, "train", generator),
-        _stratified(
-            arrays.validation_targets, validation, arrays.class_names, "validation", generator
+        stratified(arrays.train_targets, train, names, "evaluation: train", generator),
+        stratified(
+            arrays.validation_targets, validation, names, "evaluation: validation", generator
         ),
     ]
     inputs = joined(take(arrays.train_inputs, chosen[0]), take(arrays.validation_inputs, chosen[1]))
     targets = torch.cat([arrays.train_targets[chosen[0]], arrays.validation_targets[chosen[1]]])
     prepared = trimmed(arrays.prepared(inputs))
-    return Evaluation(prepared, targets, torch.cat(chosen), train, arrays.class_names)
-
-
-def _stratified(
-    targets: torch.Tensor,
-    total: int,
-    class_names: list[str],
-    split: str,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    share, extra = divmod(total, len(class_names))
-    if share == 0:
-        raise StiffnessError(
-            f"evaluation: {split}: {total} examples for {len(class_names)} classes; "
-            "ask for at least one a class"
-        )
-    parts = []
-    for label, name in enumerate(class_names):
-        wanted = share + (label < extra)
-        members = (targets == label).nonzero().flatten()
-        if len(members) < wanted:
-            raise StiffnessError(
-                f"evaluation: {split}: {total} examples need {wanted} of class {name!r}, "
-                f"which has {len(members)}; ask for fewer"
-            )
-        drawn = torch.randperm(len(members), generator=generator)[:wanted]
-        parts.append(members[drawn].sort().values)
-    return torch.cat(parts)
+    clean = None if arrays.clean_targets is None else arrays.clean_targets[chosen[0]]
+    return Evaluation(prepared, targets, torch.cat(chosen), train, names, clean)

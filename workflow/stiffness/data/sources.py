@@ -169,14 +169,30 @@ LOADERS: dict[str, Callable[..., Arrays]] = {
 
 
 def load(source: str, options: dict[str, Any], data_dir: str | Path) -> Arrays:
-    """Load a data set as config.yaml describes it: ``source`` and that source's ``options``."""
+    """Load a data set as config.yaml describes it.
+
+    Args:
+        options: the source's own, and of any source ``train_examples`` (with ``seed``, by default
+            0) and ``label_noise`` (share and seed): first the examples are drawn, then labels of
+            theirs are made wrong.
+
+    Raises:
+        StiffnessError: unknown source, too few examples, or what the source raises.
+    """
     if source not in LOADERS:
         raise StiffnessError(f"datasets: unknown source {source!r}; known: {', '.join(LOADERS)}")
+    options = dict(options)
+    number, noise = options.pop("train_examples", None), options.pop("label_noise", None)
+    # Of digits, the seed is that of the split too.
+    seed = options.get("seed", 0) if source == "digits" else options.pop("seed", 0)
     if source in ("torchvision", "text"):
-        options = {**options, "data_dir": data_dir}
+        options["data_dir"] = data_dir
     if source == "image_folder":
-        options = {**options, "path": Path(data_dir) / options["path"]}
-    return LOADERS[source](**options)
+        options["path"] = Path(data_dir) / options["path"]
+    arrays = LOADERS[source](**options)
+    if number is not None:
+        arrays = arrays.with_few_examples(number, seed)
+    return arrays.with_wrong_labels(**noise) if noise else arrays
 
 
 def _tensors(dataset: Any) -> tuple[torch.Tensor, torch.Tensor]:

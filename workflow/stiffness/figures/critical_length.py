@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from stiffness.figures import style
-from stiffness.stiffness.distance import MEASURED, NONE
+from stiffness.stiffness.distance import BEYOND, MEASURED, NONE
 from stiffness.stiffness.pairs import METRICS
 
 _MOST = 2.0  # no two inputs are farther apart
@@ -56,37 +56,23 @@ def draw(
         rows = alive[alive["metric"] == metric]
         for rate, color in zip(rates, shades, strict=True):
             for _, run in rows[rows["lr"] == rate].groupby("seed"):
-                _points(axes[0, column], run, "epoch", color)
-                _points(axes[1, column], run, "train_loss", color)
+                points(axes[0, column], run, "epoch", color)
+                points(axes[1, column], run, "train_loss", color)
         axes[0, column].set_title(f"from {style.METRIC_NAMES[metric]}")
         axes[0, column].set_xlabel("epoch")
         axes[1, column].set_xlabel("training loss (training proceeds to the right)")
         if len(alive):
             axes[0, column].set_xlim(-0.01 * alive["epoch"].max(), alive["epoch"].max() * 1.01)
-            _loss_axis(axes[1, column], alive["train_loss"])
+            loss_axis(axes[1, column], alive["train_loss"])
     for axis in axes.flat:
-        axis.axhspan(_MOST, _TOP, color="0.93", lw=0, zorder=0)
-        axis.set_yscale("log")
-        axis.set_ylim(_LOWEST, _TOP)
-        axis.set_yticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
-        axis.yaxis.set_minor_locator(NullLocator())
+        length_axis(axis)
     for axis in axes[:, 0]:
         axis.set_ylabel(rf"critical length $\xi$ ({style.distance_name(space)})")
     handles: list[Artist] = [
         Line2D([], [], color=color, marker="o", ms=3, label=rate)
         for rate, color in zip(rates, shades, strict=True)
     ]
-    marks = [
-        ("o", "0.3", "within the data"),
-        ("o", "white", "extrapolated"),
-        ("^", "white", "above the axis"),
-        ("x", "0.3", "no crossing"),
-    ]
-    handles += [
-        Line2D([], [], color="0.3", ls="", marker=marker, mfc=fill, ms=4, label=label)
-        for marker, fill, label in marks
-    ]
-    handles.append(Patch(color="0.93", label="no two inputs\nare so far apart"))
+    handles += mark_handles()
     figure.legend(handles=handles, title="learning rate", loc="outside right center")
     title = (
         f"{runs['experiment'].iloc[0]}, {style.MODE_NAMES[options['pair_mode']]} pairs, "
@@ -96,7 +82,32 @@ def draw(
     style.save(figure, outputs)
 
 
-def _loss_axis(axis: Axes, losses: pd.Series) -> None:
+def length_axis(axis: Axes) -> None:
+    """The scale of xi; grey where no two inputs are so far apart."""
+    axis.axhspan(_MOST, _TOP, color="0.93", lw=0, zorder=0)
+    axis.set_yscale("log")
+    axis.set_ylim(_LOWEST, _TOP)
+    axis.set_yticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
+    axis.yaxis.set_minor_locator(NullLocator())
+
+
+def mark_handles(above: str = "above the axis") -> list[Artist]:
+    """What the marks mean, for a legend; ``above`` is what an arrow does."""
+    marks = [
+        ("o", "0.3", "within the data"),
+        ("o", "white", "extrapolated"),
+        ("^", "white", above),
+        ("x", "0.3", "no crossing"),
+    ]
+    handles: list[Artist] = [
+        Line2D([], [], color="0.3", ls="", marker=marker, mfc=fill, ms=4, label=label)
+        for marker, fill, label in marks
+    ]
+    return [*handles, Patch(color="0.93", label="no two inputs\nare so far apart")]
+
+
+def loss_axis(axis: Axes, losses: pd.Series) -> None:
+    """Training loss, falling to the right, on a logarithmic scale."""
     axis.set_xscale("log")
     axis.set_xlim(losses.max() * 1.1, losses.min() / 1.1)
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
@@ -108,7 +119,8 @@ def _loss_axis(axis: Axes, losses: pd.Series) -> None:
         axis.xaxis.set_major_locator(MaxNLocator(5))
 
 
-def _points(axis: Axes, run: pd.DataFrame, x: str, color: Any) -> None:
+def points(axis: Axes, run: pd.DataFrame, x: str, color: Any) -> None:
+    """One run's xi by either estimator with its intervals, and marks where it has no value."""
     run = run.sort_values("step")
     inside = run[(run["crossing"] != NONE) & run["value"].between(_LOWEST, _HIGHEST)]
     # A line joins neighbouring checkpoints only: it breaks where one has no value to draw.
@@ -125,5 +137,8 @@ def _points(axis: Axes, run: pd.DataFrame, x: str, color: Any) -> None:
         axis.plot(rows[x], rows["value"], "o", ms=2, mew=0.5, color=color, mfc=fill)
     beyond = run[(run["crossing"] != NONE) & (run["value"] > _HIGHEST)]
     axis.plot(beyond[x], [_BEYOND] * len(beyond), "^", ms=2.5, mew=0.5, color=color, mfc="white")
+    # Of the monotone estimator: above 0 as far as there are pairs.
+    past = run[run["crossing"] == BEYOND]
+    axis.plot(past[x], past["max_distance"], "^", ms=2.5, mew=0.5, color=color, mfc="white")
     none = run[run["crossing"] == NONE]
     axis.plot(none[x], [_NONE] * len(none), "x", ms=2.5, mew=0.5, color=color)

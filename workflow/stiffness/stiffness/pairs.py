@@ -37,6 +37,18 @@ class Pairs:
         excluded = int((~self.row_defined).sum())
         return excluded if self.same_set else excluded + int((~self.column_defined).sum())
 
+    def of_rows(self, chosen: Bools) -> "Pairs":
+        """The pairs of the chosen rows [n]; in one set, those of which both are chosen."""
+        columns = chosen if self.same_set else np.ones(len(self.column_classes), bool)
+        return Pairs(
+            self.values[np.ix_(chosen, columns)],
+            self.row_classes[chosen],
+            self.column_classes[columns],
+            self.row_defined[chosen],
+            self.column_defined[columns],
+            self.same_set,
+        )
+
 
 def select_pairs(
     cosines: npt.NDArray[np.floating],

@@ -56,11 +56,13 @@ class Measured:
     """What ``measure_segment`` makes of a segment.
 
     Attributes:
-        tables: "summary": within-class and between-classes stiffness, and with a hierarchy that
-            between the classes of its groups (section 4.2); "classes": the class stiffness matrix;
-            "distance": same-class stiffness in bins of distance; "critical_length": xi by either
-            estimator. ``low`` and ``high`` bound a 95 % bootstrap interval over examples;
-            ``n_pairs`` counts different pairs, ``n_excluded`` examples without a gradient.
+        tables: "summary": within-class and between-classes stiffness, with a hierarchy that
+            between the classes of its groups (section 4.2), and where training labels are wrong
+            both for clean and for mislabelled training examples alone; "classes": the class
+            stiffness matrix; "distance": same-class stiffness in bins of distance;
+            "critical_length": xi by either estimator. ``low`` and ``high`` bound a 95 % bootstrap
+            interval over examples; ``n_pairs`` counts different pairs, ``n_excluded`` examples
+            without a gradient.
         replicates: float32 [steps, R] by name: the resamples behind the intervals of the summary
             ("within/train-val/sign") and of xi ("xi/line/input/train-val/sign"; infinite where a
             resample has no crossing); and "steps", int64 [steps].
@@ -133,6 +135,7 @@ def measure_segment(
     )
     inner = [layer for layer in layers if layer != INPUT]
     groups = hierarchy.cells(evaluation.class_names) if hierarchy else {}
+    parts, num_classes = _parts_by_label(evaluation), len(evaluation.class_names)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in COLUMNS if name != "classes"}
     matrices: list[pd.DataFrame] = []
     steps: list[int] = []
@@ -163,18 +166,26 @@ def measure_segment(
                     "metric": metric,
                     "n_excluded": pairs.num_excluded,
                 }
-                stiffness = class_stiffness(
-                    pairs,
-                    len(evaluation.class_names),
-                    sides[row_side],
-                    sides[column_side],
-                    groups,
-                )
+                row_weights, column_weights = sides[row_side], sides[column_side]
+                stiffness = class_stiffness(pairs, num_classes, row_weights, column_weights, groups)
                 estimates = {"within": stiffness.within, "between": stiffness.between}
-                for quantity, estimate in (estimates | stiffness.groups).items():
-                    rows["summary"].append(_summary_row(key, quantity, estimate))
-                    name = f"{quantity}/{mode}/{metric}"
-                    replicates.setdefault(name, []).append(estimate.replicates)
+                summaries = [(key, estimates | stiffness.groups)]
+                for part, chosen in parts.items() if row_side == "train" else ():
+                    some = pairs.of_rows(chosen)
+                    drawn = row_weights[chosen]
+                    of_part = class_stiffness(
+                        some, num_classes, drawn, drawn if some.same_set else column_weights
+                    )
+                    estimates = {
+                        f"within_{part}": of_part.within,
+                        f"between_{part}": of_part.between,
+                    }
+                    summaries.append((key | {"n_excluded": some.num_excluded}, estimates))
+                for about, estimates in summaries:
+                    for quantity, estimate in estimates.items():
+                        rows["summary"].append(_summary_row(about, quantity, estimate))
+                        name = f"{quantity}/{mode}/{metric}"
+                        replicates.setdefault(name, []).append(estimate.replicates)
                 matrices.append(_class_table(key, stiffness, evaluation.class_names))
                 counted = np.isfinite(log_norms) if metric == "cosine" else np.ones_like(training)
                 for layer in layers:
@@ -198,6 +209,14 @@ def measure_segment(
     }
     stacked["steps"] = torch.tensor(steps, dtype=torch.int64)
     return Measured({name: tables[name] for name in COLUMNS}, stacked)
+
+
+def _parts_by_label(evaluation: Evaluation) -> dict[str, Bools]:
+    """[num_train] masks of clean and of mislabelled training examples; none where all are clean."""
+    wrong = evaluation.mislabelled
+    if wrong is None or not wrong.any():
+        return {}
+    return {"clean": ~wrong.numpy(), "mislabelled": wrong.numpy()}
 
 
 def _length_row(length: CriticalLength) -> dict[str, Any]:

@@ -1,0 +1,203 @@
+"""xi and within-class stiffness against training loss, for several optimisers or batch sizes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
+from matplotlib.lines import Line2D
+
+from stiffness.figures import style
+from stiffness.figures.critical_length import length_axis, loss_axis, mark_handles, points
+from stiffness.stiffness.distance import ESTIMATORS, MEASURED
+from stiffness.stiffness.studies import at_losses, common_losses, with_losses
+
+_GREY = "0.75"
+_NAMES = {"line": "line", "monotone": "falling curve"}
+
+
+def numbers(
+    history: pd.DataFrame,
+    summary: pd.DataFrame,
+    critical_length: pd.DataFrame,
+    options: Mapping[str, Any],
+) -> pd.DataFrame:
+    """xi by either estimator and within-class stiffness of every run at common training losses.
+
+    See ``studies.common_losses`` and ``studies.at_losses``.
+
+    Args:
+        history, summary, critical_length: tables of the experiments; the last of one space.
+        options: metric, pair_mode.
+
+    Returns:
+        Columns experiment, lr, seed, train_loss, quantity ("xi/line", "xi/monotone" or "within"),
+        value, low, high and crossing.
+    """
+    losses = common_losses(history)
+    lengths, within = _measured(history, summary, critical_length, options)
+    parts = [
+        at_losses(lengths[lengths["estimator"] == estimator], losses).assign(
+            quantity=f"xi/{estimator}"
+        )
+        for estimator in ESTIMATORS
+    ]
+    parts.append(at_losses(within, losses).assign(quantity="within", crossing=""))
+    columns = ["experiment", "lr", "seed", "train_loss", "quantity", "value", "low", "high"]
+    return pd.concat(parts, ignore_index=True)[[*columns, "crossing"]]
+
+
+def draw(
+    experiments: Sequence[Mapping[str, Any]],
+    runs: pd.DataFrame,
+    history: pd.DataFrame,
+    summary: pd.DataFrame,
+    critical_length: pd.DataFrame,
+    space: str,
+    options: Mapping[str, Any],
+    outputs: Sequence[str | Path],
+) -> None:
+    """A column an experiment, the first one in grey behind the others; below: at equal loss.
+
+    Args:
+        experiments: experiment (its name), learning_rates, optimizer and batch_size of each.
+        runs, history, summary, critical_length: tables of these experiments; the last of one space.
+        space: where distances were measured: "input", or a layer.
+        options: width, height (inches), palette, metric, pair_mode.
+    """
+    figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(3, 1.25))[:, 0]
+    axes = above.subplots(
+        1 + len(ESTIMATORS), len(experiments), sharex=True, sharey="row", squeeze=False
+    )
+    lengths, within = _measured(history, summary, critical_length, options)
+    shades = {
+        one["experiment"]: dict(
+            zip(
+                sorted(one["learning_rates"], key=float),
+                style.colors(options["palette"], len(one["learning_rates"])),
+                strict=True,
+            )
+        )
+        for one in experiments
+    }
+    first = experiments[0]["experiment"]
+    for number, (one, panels) in enumerate(zip(experiments, axes.T, strict=True)):
+        name = one["experiment"]
+        panels[0].set_title(_title(one))
+        for behind in (True, False) if number else (False,):
+            shown = first if behind else name
+            for (rate, _), run in within[within["experiment"] == shown].groupby(["lr", "seed"]):
+                color = _GREY if behind else shades[shown][rate]
+                _stiffness(panels[-1], run, color, behind)
+            of_one = lengths[lengths["experiment"] == shown]
+            for axis, estimator in zip(panels, ESTIMATORS, strict=False):
+                of_estimator = of_one[of_one["estimator"] == estimator]
+                for (rate, _), run in of_estimator.groupby(["lr", "seed"]):
+                    points(axis, run, "train_loss", _GREY if behind else shades[shown][rate])
+        handles = [
+            Line2D([], [], color=color, marker="o", ms=3, label=rate)
+            for rate, color in shades[name].items()
+        ]
+        if number:
+            handles.append(Line2D([], [], color=_GREY, label="as in the first column"))
+        panels[0].legend(handles=handles, title="learning rate", loc="upper right")
+        panels[-1].set_xlabel("training loss (falling)")
+    for axis in axes[:-1].flat:
+        length_axis(axis)
+    for axis, estimator in zip(axes[:, 0], ESTIMATORS, strict=False):
+        axis.set_ylabel(rf"$\xi$ of the {_NAMES[estimator]}" f"\n({style.distance_name(space)})")
+    axes[-1, 0].set_ylabel(f"within-class\n{style.METRIC_NAMES[options['metric']]}")
+    if len(within):
+        loss_axis(axes[0, 0], within["train_loss"])
+    above.align_ylabels()
+    table = numbers(history, summary, critical_length, options)
+    _at_equal_loss(below, experiments, table[table["quantity"] == "xi/line"], shades)
+    marks: list[Artist] = mark_handles("larger: beyond the data or the axis")
+    figure.legend(handles=marks, ncols=3, loc="outside lower center")
+    title = (
+        f"{style.METRIC_NAMES[options['metric']]}, {style.MODE_NAMES[options['pair_mode']]} pairs, "
+        "95 % intervals"
+    )
+    dead = [style.dead_runs(part) for _, part in runs.groupby("experiment", sort=False)]
+    figure.suptitle("\n".join(filter(None, [title, *dead])), fontsize=8)
+    style.save(figure, outputs)
+
+
+def _measured(
+    history: pd.DataFrame,
+    summary: pd.DataFrame,
+    critical_length: pd.DataFrame,
+    options: Mapping[str, Any],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Critical lengths and within-class stiffness of living runs, with their training losses."""
+    lengths, stiffness = (
+        table[(table["metric"] == options["metric"]) & (table["pair_mode"] == options["pair_mode"])]
+        for table in (critical_length, summary)
+    )
+    within = stiffness[stiffness["quantity"] == "within"]
+    return with_losses(lengths, history), with_losses(within, history)
+
+
+def _title(one: Mapping[str, Any]) -> str:
+    optimizer = one["optimizer"]
+    name = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}[optimizer["name"]]
+    if optimizer["name"] == "sgd" and optimizer["momentum"]:
+        name += f", momentum {optimizer['momentum']:g}"
+    return f"{name}, batch {one['batch_size']}\n{one['experiment']}"
+
+
+def _stiffness(axis: Axes, run: pd.DataFrame, color: Any, behind: bool) -> None:
+    run = run.sort_values("step")
+    axis.plot(run["train_loss"], run["value"], color=color, lw=0.8)
+    if not behind:
+        axis.vlines(run["train_loss"], run["low"], run["high"], color=color, alpha=0.25, lw=0.6)
+        axis.plot(run["train_loss"], run["value"], "o", ms=2, color=color)
+
+
+def _at_equal_loss(
+    figure: SubFigure,
+    experiments: Sequence[Mapping[str, Any]],
+    table: pd.DataFrame,
+    shades: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """xi of the line for every rate of every experiment, a panel a loss, a mark a seed."""
+    losses = sorted(table["train_loss"].unique(), reverse=True)
+    if not losses:
+        return
+    panels = figure.subplots(1, len(losses), sharey=True, squeeze=False)[0]
+    # An interval may be open: it is drawn to the edge.
+    ends = table[["value", "low", "high"]].to_numpy(float)
+    ends = ends[np.isfinite(ends)]
+    edges = ends.min(initial=2.0) / 1.05, ends.max(initial=1.0) * 1.05
+    for axis, loss in zip(panels, losses, strict=True):
+        axis.set_title(f"at training loss {loss:g}")
+        place, ticks = 0.0, []
+        for one in experiments:
+            begin = place
+            for rate, color in shades[one["experiment"]].items():
+                rows = table[
+                    (table["experiment"] == one["experiment"])
+                    & (table["lr"] == rate)
+                    & (table["train_loss"] == loss)
+                ].sort_values("seed")
+                shifts = (np.arange(len(rows)) - (len(rows) - 1) / 2) * 0.3
+                for shift, row in zip(shifts, rows.to_dict("records"), strict=True):
+                    fill = color if row["crossing"] == MEASURED else "white"
+                    low, high = np.clip([row["low"], row["high"]], *edges)
+                    axis.vlines(place + shift, low, high, color=color, lw=0.8)
+                    axis.plot(place + shift, row["value"], "o", ms=3.5, color=color, mfc=fill)
+                place += 1
+            ticks.append((begin + place - 1) / 2)
+            place += 0.7
+        axis.set_xticks(
+            ticks, [_title(one).split("\n")[0].replace(", ", "\n") for one in experiments]
+        )
+        axis.tick_params(axis="x", length=0)
+        axis.set_ylim(*edges)
+    panels[0].set_ylabel(r"$\xi$ of the line")

@@ -1,0 +1,184 @@
+"""Stiffness of one network on data of which a share of the training labels is wrong."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from stiffness.figures import style
+from stiffness.stiffness.pairs import METRICS
+from stiffness.stiffness.studies import apart, of_columns
+
+_SCORES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+_DASHED = (0, (3, 1.5))
+_LOWEST_LOSS = 1e-3
+_QUANTITIES = ("within", "between")
+
+
+def draw(
+    columns: Sequence[Mapping[str, Any]],
+    runs: pd.DataFrame,
+    history: pd.DataFrame,
+    summary: pd.DataFrame,
+    options: Mapping[str, Any],
+    outputs: Sequence[str | Path],
+) -> None:
+    """A column a share; rows: losses, accuracies, then for each metric all pairs, and apart.
+
+    Args:
+        columns: experiment, lr and share (of wrong labels) of each column.
+        runs, history, summary: tables of these experiments.
+        options: width, height (inches), colors (within classes, between them), pair_mode.
+    """
+    figure, axes = plt.subplots(
+        2 + 2 * len(METRICS),
+        len(columns),
+        figsize=(options["width"], options["height"]),
+        sharex="col",
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
+    for column, panels in zip(columns, axes.T, strict=True):
+        share = f"{column['share']:.0%} wrong labels".replace("%", " %")
+        panels[0].set_title(f"{share}\n{column['experiment']}", fontsize=7)
+        own, past, rows = (
+            of_columns(table, [column]) for table in (runs, history, _chosen(summary, options))
+        )
+        alive = past[past["status"] == style.OK]
+        if alive.empty:
+            for axis in panels:
+                axis.text(
+                    *(0.5, 0.5, f"not a finding:\n{own['status'].iloc[0]}"),
+                    transform=axis.transAxes,
+                    ha="center",
+                    va="center",
+                )
+            continue
+        _scores(panels[0], alive, "loss")
+        _scores(panels[1], alive, "accuracy")
+        if column["share"]:
+            # What a network has that learns the clean labels alone.
+            panels[1].axhline(1 - column["share"], color="0.5", lw=0.8, ls=":")
+        for place, metric in enumerate(METRICS):
+            of_metric = rows[(rows["metric"] == metric) & (rows["status"] == style.OK)]
+            together, parts = panels[2 + place], panels[2 + len(METRICS) + place]
+            for quantity, color in zip(_QUANTITIES, options["colors"], strict=True):
+                _curve(together, of_metric, quantity, color)
+                _curve(parts, of_metric, f"{quantity}_clean", color)
+                _curve(parts, of_metric, f"{quantity}_mislabelled", color, ls=_DASHED)
+            if not column["share"]:
+                parts.text(0.5, 0.5, "all clean", transform=parts.transAxes, ha="center")
+        style.epoch_axis(panels[0], alive["epoch"])
+    # A memorised set's loss falls without end; what counts is that it is memorised.
+    losses = history.loc[history["status"] == style.OK, ["train_loss", "validation_loss"]]
+    axes[0, 0].set_yscale("log")
+    if len(losses):
+        axes[0, 0].set_ylim(bottom=max(_LOWEST_LOSS, 0.8 * losses.min().min()))
+    for axis in axes[2:].flat:
+        axis.axhline(0, color="0.6", lw=0.6, zorder=0)
+    for axis in axes[-1]:
+        axis.set_xlabel("epoch")
+    names = [
+        "loss",
+        "accuracy",
+        *(f"{metric},\nall pairs" for metric in METRICS),
+        *(f"{metric}, clean\nand mislabelled" for metric in METRICS),
+    ]
+    for axis, name in zip(axes[:, 0], names, strict=True):
+        axis.set_ylabel(name)
+    figure.align_ylabels()
+    _legend(figure, options["colors"])
+    mode = style.MODE_NAMES[options["pair_mode"]]
+    title = f"stiffness of {mode} pairs under wrong training labels, 95 % intervals"
+    figure.suptitle("\n".join(filter(None, [title, _rates(columns)])), fontsize=8)
+    style.save(figure, outputs)
+
+
+def numbers(
+    columns: Sequence[Mapping[str, Any]],
+    runs: pd.DataFrame,
+    history: pd.DataFrame,
+    summary: pd.DataFrame,
+    gaps: pd.DataFrame,
+    options: Mapping[str, Any],
+) -> pd.DataFrame:
+    """A row an experiment and metric: what the figure shows at the end, and ``studies.apart``.
+
+    Means over the living seeds; an experiment without any has its status and no numbers.
+
+    Args:
+        columns, runs, history, summary, options: as in ``draw``.
+        gaps: of these experiments, from ``studies.stiffness_gaps``.
+    """
+    table = []
+    for column in columns:
+        own, past, rows = (
+            of_columns(given, [column]) for given in (runs, history, _chosen(summary, options))
+        )
+        alive = own[own["status"] == style.OK]
+        status = style.OK if len(alive) else own["status"].iloc[0]
+        about = dict(column) | {"status": status, "seeds": len(alive)}
+        at_end = past[(past["status"] == style.OK) & (past["epoch"] == past["epoch"].max())]
+        for metric in METRICS:
+            row: dict[str, Any] = about | {"metric": metric}
+            table.append(row)
+            if alive.empty:
+                continue
+            row |= {"epoch": past["epoch"].max()} | {name: at_end[name].mean() for name in _SCORES}
+            gap = gaps[
+                (gaps["experiment"] == column["experiment"])
+                & (gaps["metric"] == metric)
+                & gaps["seed"].isin(alive["seed"])
+            ]
+            gap = style.seed_mean(gap, ["epoch"])
+            last = rows[
+                (rows["status"] == style.OK)
+                & (rows["metric"] == metric)
+                & (rows["epoch"] == row["epoch"])
+            ]
+            ends = style.seed_mean(last, ["quantity"]).to_dict("records")
+            for one in [*ends, gap.iloc[-1].to_dict() | {"quantity": "gap"}]:
+                name = one["quantity"]
+                row |= {name: one["value"], f"{name}_low": one["low"], f"{name}_high": one["high"]}
+            row |= apart(gap)
+    return pd.DataFrame(table)
+
+
+def _chosen(summary: pd.DataFrame, options: Mapping[str, Any]) -> pd.DataFrame:
+    return summary[summary["pair_mode"] == options["pair_mode"]]
+
+
+def _rates(columns: Sequence[Mapping[str, Any]]) -> str:
+    rates = list(dict.fromkeys(column["lr"] for column in columns))
+    return f"learning rate {', '.join(rates)}"
+
+
+def _scores(axis: Axes, history: pd.DataFrame, name: str) -> None:
+    for split, dashes in (("train", "-"), ("validation", _DASHED)):
+        mean = history.groupby("epoch")[f"{split}_{name}"].mean()
+        axis.plot(mean.index, mean, color="black", ls=dashes)
+
+
+def _curve(axis: Axes, rows: pd.DataFrame, quantity: str, color: str, **line: Any) -> None:
+    rows = rows[rows["quantity"] == quantity]
+    if len(rows):
+        style.curve(axis, style.seed_mean(rows, ["epoch"]), "epoch", color, quantity, **line)
+
+
+def _legend(figure: plt.Figure, colors: Sequence[str]) -> None:
+    handles = [
+        Line2D([], [], color="black", label="training (given labels)"),
+        Line2D([], [], color="black", ls=_DASHED, label="validation (clean labels)"),
+        Line2D([], [], color="0.5", lw=0.8, ls=":", label="share of clean labels"),
+        Patch(color=colors[0], label="within classes"),
+        Patch(color=colors[1], label="between classes"),
+        Line2D([], [], color="0.3", label="clean training examples"),
+        Line2D([], [], color="0.3", ls=_DASHED, label="mislabelled"),
+    ]
+    figure.legend(handles=handles, ncols=4, loc="outside lower center")
