@@ -51,9 +51,7 @@ def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return experiments
 
 
-def lacking(
-    config: Mapping[str, Any], experiments: Mapping[str, Any], name: str, kind: str
-) -> str:
+def lacking(config: Mapping[str, Any], experiments: Mapping[str, Any], name: str, kind: str) -> str:
     """Why a kind of figure does not exist for an experiment, and the key to set; "" if it does."""
     experiment = experiments[name]
     dataset = experiment["dataset"]
