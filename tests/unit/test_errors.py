@@ -3,6 +3,7 @@
 import errno
 
 import pytest
+import torch
 
 from stiffness.errors import StiffnessError, reported
 
@@ -28,6 +29,29 @@ def test_full_disk_is_one_line_that_names_the_file(code):
     assert "results/a.safetensors" in message
 
 
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_no_access_is_one_line_that_names_the_file(code):
+    message = ended(OSError(code, "denied", "results/a.safetensors"))
+    assert "error in training: no access to results/a.safetensors" in message
+    assert "--directory" in message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 8 GiB"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_no_memory_is_one_line_that_says_what_to_lower(error):
+    message = ended(error)
+    assert message.startswith("error in training: out of memory")
+    assert str(error).splitlines()[0] in message
+    assert "memory_budget" in message
+
+
 def test_full_disk_without_a_file_name():
     message = ended(OSError(errno.ENOSPC, "No space left on device"))
     assert "no room on the disk;" in message
@@ -36,7 +60,7 @@ def test_full_disk_without_a_file_name():
 
 @pytest.mark.parametrize(
     "error",
-    [ValueError("x"), PermissionError(errno.EACCES, "denied", "x"), KeyboardInterrupt()],
+    [ValueError("x"), OSError(errno.EIO, "broken", "x"), RuntimeError("x"), KeyboardInterrupt()],
     ids=repr,
 )
 def test_everything_else_keeps_its_traceback(error):

@@ -218,7 +218,7 @@ def test_full_quota_while_writing_tensors(tmp_path, monkeypatch):
 def test_full_disk_while_writing_a_table(tmp_path, monkeypatch):
     # pyarrow fills in the number but no file name
     error = OSError(errno.ENOSPC, "Error writing bytes to file")
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", raising(error))
+    monkeypatch.setattr("pyarrow.parquet.write_table", raising(error))
     with pytest.raises(OSError, match="No space left") as raised:
         write_some_table(tmp_path / "a.parquet")
     assert raised.value.errno == errno.ENOSPC
@@ -262,7 +262,8 @@ def test_truncated_file(tmp_path, write, read, kept):
     write(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole))])
-    assert "delete it and run again" in complaint(read, path)
+    message = complaint(read, path)
+    assert f"delete {path}, make it again with `snakemake --cores 1 {path}`" in message
 
 
 @pytest.mark.parametrize("read", [read_tensors, read_table, read_metadata])

@@ -56,6 +56,9 @@ TINY = {
 }
 
 
+NOTES = ("total", "provenance")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command left behind: its exit code, and what it printed on both streams."""
@@ -70,10 +73,13 @@ class Outcome:
 
     @property
     def jobs(self) -> dict[str, int]:
-        """Snakemake's "Job stats", by rule; empty where nothing is to be done."""
+        """Snakemake's "Job stats", by rule; empty where nothing is to be done.
+
+        Not the note on what tables were made with, which follows every change.
+        """
         rows = re.search(r"^Job stats:\n.*\n-+.*\n((?:\w+ +\d+\n)+)", self.output, re.MULTILINE)
         counts = dict(row.split() for row in rows[1].splitlines()) if rows else {}
-        return {rule: int(count) for rule, count in counts.items() if rule != "total"}
+        return {rule: int(count) for rule, count in counts.items() if rule not in NOTES}
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,21 @@ from stiffness.errors import StiffnessError
 from stiffness.host import gpu_driver_present
 from stiffness.hub import local_or_hub
 from stiffness.imports import library_modules, share_with_jobs
+from stiffness.presence import end_with_workflow, lead_jobs, remove_stale_locks
 from stiffness.resources import gradients_request, stiffness_request, training_request
 from stiffness.training.schedule import finished_segments, plan_segments
 
 share_with_jobs(WORKFLOW)
+if workflow.is_main_process:
+    if remove_stale_locks():
+        print(
+            "note: another snakemake is at work in this folder; what both would make is refused. "
+            "Wait for it, and do not use --unlock",
+            file=sys.stderr,
+        )
+elif not workflow.remote_exec:
+    end_with_workflow(lambda: os._exit(1))
+lead_jobs()
 
 # Hierarchies by data set, as given: relative to the project, wherever it is run.
 HIERARCHIES = {}
@@ -371,16 +382,20 @@ def figures_of(experiments, kinds, stage="last"):
 
 
 def figures_of_paper(entry):
-    """The pictures of one figure of the paper."""
-    return figures_of(entry["experiments"], [entry["kind"]], entry.get("stage", "last"))
+    """The pictures of one figure of the paper, and what their tables were made with."""
+    figures = figures_of(entry["experiments"], [entry["kind"]], entry.get("stage", "last"))
+    return [*figures, *provenance_of(entry["experiments"])]
 
 
 def tables_of(experiments):
-    """A table of every precision, also of those that no figure shows."""
+    """A table of every precision, also of those that no figure shows, and what made them."""
     return [
-        f"results/{experiment}/tables/{precision}/summary.parquet"
-        for experiment in experiments
-        for precision in EXPERIMENTS[experiment]["precisions"]
+        *provenance_of(experiments),
+        *[
+            f"results/{experiment}/tables/{precision}/summary.parquet"
+            for experiment in experiments
+            for precision in EXPERIMENTS[experiment]["precisions"]
+        ],
     ]
 
 
@@ -519,6 +534,22 @@ def study_settings(wildcards):
 def study_layer(wildcards):
     """The space of its distances, which is the same for all of its experiments."""
     return next(iter(_of_study(wildcards).values()))["distance_layers"][0]
+
+
+def provenance_of(experiments):
+    """What the tables of these experiments were made with."""
+    return [f"results/{experiment}/provenance.yaml" for experiment in experiments]
+
+
+def whole_experiment(wildcards):
+    """An experiment's settings, defaults filled in."""
+    return EXPERIMENTS[wildcards.experiment]
+
+
+def whole_dataset(wildcards):
+    """The options of an experiment's data set, and its name."""
+    name = EXPERIMENTS[wildcards.experiment]["dataset"]
+    return {"name": name, **config["datasets"][name]}
 
 
 def unknown_figure(wildcards):

@@ -103,3 +103,28 @@ rule comparison:
         "Comparing the learning rates of {wildcards.experiment}"
     script:
         "../scripts/comparison.py"
+
+
+rule provenance:
+    input:
+        tables=table("summary"),
+        library=library("provenance"),
+    output:
+        provenance="results/{experiment}/provenance.yaml",
+    log:
+        "results/logs/provenance/{experiment}.log",
+    benchmark:
+        "results/benchmarks/provenance/{experiment}.tsv"
+    localrule: True
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        configuration=whole_experiment,
+        dataset=whole_dataset,
+    message:
+        "Writing down what the tables of {wildcards.experiment} were made with"
+    script:
+        "../scripts/provenance.py"

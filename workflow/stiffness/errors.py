@@ -25,10 +25,42 @@ def reported(rule: str) -> Iterator[None]:
     except StiffnessError as error:
         sys.exit(f"error in {rule}: {error}")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        reason = _REASONS.get(error.errno or 0)
+        if reason is None:
             raise
-        where = f" while writing {error.filename}" if error.filename else ""
+        what, advice = reason
+        where = f" {what[1]} {error.filename}" if error.filename else ""
+        sys.exit(f"error in {rule}: {what[0]}{where}; nothing half-written was kept. {advice}")
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
         sys.exit(
-            f"error in {rule}: no room on the disk{where}; nothing half-written was kept. "
-            "Free some space and run the same command again"
+            f"error in {rule}: out of memory ({str(error).splitlines()[0][:200]}); "
+            "run fewer jobs at once (--cores, jobs_per_gpu: 1) or set a smaller memory_budget, and "
+            "run the same command again"
         )
+
+
+_FULL = (("no room on the disk", "while writing"), "Free some space and run the same command again")
+_SHUT = (
+    ("no access", "to"),
+    "Allow it, or work in another folder with --directory, and run the same command again",
+)
+_REASONS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EROFS: _SHUT,
+    errno.EACCES: _SHUT,
+    errno.EPERM: _SHUT,
+}
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the machine, had no memory left; without importing torch."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in text
+        or "CUDA out of memory" in text
+    )

@@ -1,17 +1,20 @@
 """Reading and writing the files that connect the rooms.
 
 Every file is written to a temporary name beside its destination and renamed, so a reader sees
-the whole file or none. Tensors are safetensors, tables are parquet; nothing is ever unpickled.
+the whole file or none. Tensors are safetensors, tables are parquet; nothing is ever unpickled. Both
+carry SHA-256 digests of what they hold, which are compared when it is read.
 """
 
 import errno
+import fcntl
+import hashlib
 import json
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 METADATA_KEY = "stiffness"
+DIGESTS_KEY = "sha256"
 
 
 @contextmanager
@@ -29,18 +33,20 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` if the body succeeds.
 
     The suffix is kept (matplotlib reads the format from it). On any error the temporary file is
-    removed and ``path`` is left as it was.
+    removed and ``path`` is left as it was. What a writer that was killed has left is removed first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path.parent, f".{path.stem}.", path.suffix)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
     temporary = Path(name)
     try:
+        _lock(handle)
         yield temporary
         _open_to_others(temporary, 0o666)
         os.replace(temporary, path)
     finally:
+        os.close(handle)
         temporary.unlink(missing_ok=True)
 
 
@@ -49,15 +55,102 @@ def replacing_directory(path: str | Path) -> Iterator[Path]:
     """The same for a directory: filled under a temporary name, then renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path.parent, f".{path.name}.", "")
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    handle = os.open(temporary, os.O_RDONLY)
     try:
+        _lock(handle)
         yield temporary
         _open_to_others(temporary, 0o777)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        move_directory(temporary, path)
     finally:
+        os.close(handle)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def move_directory(source: Path, path: Path) -> None:
+    """Rename a directory; what was there goes as a whole, before any of it is deleted."""
+    while True:
+        old = None
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            with suppress(FileNotFoundError):  # another process was faster
+                os.replace(path, old)
+        try:
+            os.replace(source, path)
+            return
+        except OSError as error:
+            # Another process has put its own there in the meantime.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        finally:
+            if old is not None:
+                shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def alone(lock: str | Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Have the file ``lock``, which is there for nothing else, to this process until the body ends.
+
+    Another process waits, and goes on when this one has ended, whatever ended it.
+
+    Args:
+        waiting: called once where another process has it.
+    """
+    lock = Path(lock)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    handle = _locked(lock, waiting)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _locked(lock: Path, waiting: Callable[[], None]) -> int:
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        if not _lock(handle):
+            waiting()
+            waiting = lambda: None  # noqa: E731
+            with suppress(OSError):  # the file system has no locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        # Whoever had it has removed it, and the name may be another file's by now.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), os.stat(lock)):
+                return handle
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file until it is closed; False where another process has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # no locks on this file system
+    return True
+
+
+def _remove_abandoned(folder: Path, prefix: str, suffix: str) -> None:
+    """Remove temporary files and folders whose writer is gone: its lock went with it."""
+    pattern = re.compile(re.escape(prefix) + "[a-z0-9_]{8}" + re.escape(suffix))
+    for name in filter(pattern.fullmatch, os.listdir(folder)):
+        try:
+            handle = os.open(folder / name, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name, ignore_errors=True)
+            else:
+                (folder / name).unlink(missing_ok=True)
+        except OSError:
+            pass  # in use, or no locks here to tell
+        finally:
+            os.close(handle)
 
 
 def _open_to_others(path: Path, mode: int) -> None:
@@ -85,8 +178,12 @@ def _write_checked(path: str | Path, write: Callable[[Path], None]) -> None:
 
 def write_tensors(
     path: str | Path, tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, Any]
-) -> None:
-    """Write named tensors and a JSON-serialisable ``metadata`` to one safetensors file."""
+) -> dict[str, str]:
+    """Write named tensors and a JSON-serialisable ``metadata`` to one safetensors file.
+
+    Returns:
+        The SHA-256 of every tensor, with its type and shape, by name.
+    """
     from safetensors.torch import save_file
 
     whole, storages = {}, set()
@@ -97,8 +194,14 @@ def write_tensors(
             kept = kept.clone()
         storages.add(kept.untyped_storage().data_ptr())
         whole[name] = kept
-    header = {METADATA_KEY: json.dumps(metadata, sort_keys=True)}
+    digests = {name: _tensor_digest(tensor) for name, tensor in whole.items()}
+    described = json.dumps(metadata, sort_keys=True)
+    header = {
+        METADATA_KEY: described,
+        DIGESTS_KEY: json.dumps(digests | {"": _text_digest(described)}, sort_keys=True),
+    }
     _write_checked(path, lambda temporary: save_file(whole, temporary, metadata=header))
+    return digests
 
 
 @contextmanager
@@ -110,11 +213,8 @@ def _opened(path: str | Path) -> Iterator[Any]:
             yield file
     except FileNotFoundError:
         raise StiffnessError(f"{path}: no such file") from None
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise StiffnessError(
-            f"{path}: not a readable file of this workflow ({_line(error)}); "
-            "delete it and run again to rebuild it"
-        ) from None
+    except (SafetensorError, KeyError, ValueError, OSError, AttributeError) as error:
+        raise damaged(path, _line(error)) from None
 
 
 def read_tensors(
@@ -122,13 +222,23 @@ def read_tensors(
 ) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
     """Read the tensors (all, or those named) and the metadata written by ``write_tensors``.
 
+    Files of earlier versions have no digests, and are taken as they are.
+
     Raises:
-        StiffnessError: the file is missing, truncated, not one of ours, or lacks a named tensor.
+        StiffnessError: the file is missing, truncated, altered, not one of ours, or lacks a named
+            tensor.
     """
     with _opened(path) as file:
-        metadata = json.loads((file.metadata() or {})[METADATA_KEY])
+        header = file.metadata() or {}
+        described, digests = header[METADATA_KEY], json.loads(header.get(DIGESTS_KEY, "{}"))
+        if digests and digests[""] != _text_digest(described):
+            raise ValueError("its metadata have changed since they were written")
         wanted = file.keys() if names is None else names
-        return {name: file.get_tensor(name) for name in wanted}, metadata
+        tensors = {name: file.get_tensor(name) for name in wanted}
+        for name, tensor in tensors.items():
+            if digests and digests[name] != _tensor_digest(tensor):
+                raise ValueError(f"{name} has changed since it was written")
+        return tensors, json.loads(described)
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -136,9 +246,44 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     return read_tensors(path, names=())[1]
 
 
+def _tensor_digest(tensor: "torch.Tensor") -> str:
+    import torch
+
+    digest = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)}".encode())
+    digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def damaged(path: str | Path, reason: str) -> StiffnessError:
+    """What to say of a file that cannot be read, and of how to have it made again.
+
+    Snakemake knows folders of checkpoints as a whole, and would not miss one file of them. Made by
+    itself, a file comes out as it was, and nothing that was made of it is out of date.
+    """
+    path = Path(path)
+    made = path.parent if path.name.startswith("step=") else path
+    return StiffnessError(
+        f"{path}: not a readable file of this workflow ({reason}); delete {made}, make it again "
+        f"with `snakemake --cores 1 {made}` and the options of your command, and repeat the command"
+    )
+
+
 def write_table(path: str | Path, table: "pd.DataFrame") -> None:
     """Write a table to parquet."""
-    _write_checked(path, lambda temporary: table.to_parquet(temporary, index=False))
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = pa.Table.from_pandas(table, preserve_index=False)
+    metadata = {**(content.schema.metadata or {}), DIGESTS_KEY: _table_digest(table)}
+    content = content.replace_schema_metadata(metadata)
+    _write_checked(
+        path,
+        lambda temporary: pq.write_table(content, temporary, write_page_checksum=True),
+    )
 
 
 def write_csv(path: str | Path, table: "pd.DataFrame") -> None:
@@ -147,32 +292,59 @@ def write_csv(path: str | Path, table: "pd.DataFrame") -> None:
 
 
 def read_table(path: str | Path) -> "pd.DataFrame":
-    """Read a parquet table.
+    """Read a parquet table; one of an earlier version, without a digest, is taken as it is.
 
     Raises:
-        StiffnessError: the file is missing or not parquet.
+        StiffnessError: the file is missing, not parquet, or altered.
     """
-    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
-        return pd.read_parquet(path)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            content = file.read()
+        table = content.to_pandas()
+        digest = (content.schema.metadata or {}).get(DIGESTS_KEY.encode())
+        if digest is not None and digest.decode() != _table_digest(table):
+            raise ValueError("its content has changed since it was written")
+        return table
     except FileNotFoundError:
         raise StiffnessError(f"{path}: no such file") from None
-    except (ValueError, OSError) as error:
-        raise StiffnessError(
-            f"{path}: not a readable parquet table ({_line(error)}); "
-            "delete it and run again to rebuild it"
-        ) from None
+    except (ValueError, TypeError, KeyError, OSError, pa.ArrowException) as error:
+        raise damaged(path, _line(error)) from None
+
+
+def _table_digest(table: "pd.DataFrame") -> str:
+    """Of names and values; a number counts with its type, an absent one is the same everywhere."""
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for name in table.columns:
+        values = table[name].to_numpy()
+        if values.dtype.kind == "f":
+            values = np.where(np.isnan(values), np.nan, values)
+        numbers = values.dtype.kind in "iufb"
+        kind = str(table[name].dtype) if numbers else "text"
+        digest.update(f"{name} {kind} {len(values)} ".encode())
+        if numbers:
+            digest.update(np.ascontiguousarray(values).data)
+        else:
+            digest.update("\0".join(map(str, values)).encode())
+    return digest.hexdigest()
 
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON."""
-    text = json.dumps(value, indent=2, sort_keys=True) + "\n"
-    _write_checked(path, lambda temporary: _write_text(temporary, text))
+    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text``, in UTF-8."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    _write_checked(path, write)
 
 
 def _line(error: Exception) -> str:

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 
 from stiffness.figures import style
 from stiffness.stiffness.pairs import METRICS
+from stiffness.stiffness.seeds import seed_means
 from stiffness.stiffness.studies import apart, of_columns
 
 _SCORES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
@@ -136,13 +137,13 @@ def numbers(
                 & (gaps["metric"] == metric)
                 & gaps["seed"].isin(alive["seed"])
             ]
-            gap = style.seed_mean(gap, ["epoch"])
+            gap = seed_means(gap, ["epoch"])
             last = rows[
                 (rows["status"] == style.OK)
                 & (rows["metric"] == metric)
                 & (rows["epoch"] == row["epoch"])
             ]
-            ends = style.seed_mean(last, ["quantity"]).to_dict("records")
+            ends = seed_means(last, ["quantity"]).to_dict("records")
             for one in [*ends, gap.iloc[-1].to_dict() | {"quantity": "gap"}]:
                 name = one["quantity"]
                 row |= {name: one["value"], f"{name}_low": one["low"], f"{name}_high": one["high"]}
@@ -168,7 +169,7 @@ def _scores(axis: Axes, history: pd.DataFrame, name: str) -> None:
 def _curve(axis: Axes, rows: pd.DataFrame, quantity: str, color: str, **line: Any) -> None:
     rows = rows[rows["quantity"] == quantity]
     if len(rows):
-        style.curve(axis, style.seed_mean(rows, ["epoch"]), "epoch", color, quantity, **line)
+        style.curve(axis, seed_means(rows, ["epoch"]), "epoch", color, quantity, **line)
 
 
 def _legend(figure: plt.Figure, colors: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
 from stiffness.gradients.engine import Shares, gram_blocks, mirror, squared_norms
-from stiffness.gradients.memory import parse_bytes, peak_bytes
+from stiffness.gradients.memory import parse_bytes, peak_bytes, within_memory
 from stiffness.gradients.models import (
     Inputs,
     call,
@@ -155,16 +155,23 @@ def whole_set_cosines(
     placed, seeds = _seeded(model, inputs, targets, loss, "exact")
     budget = parse_bytes(memory_budget)
     with full_float32():
-        squares = squared_norms(model, placed, seeds, budget)
+        squares, budget = within_memory(
+            budget, lambda room: squared_norms(model, placed, seeds, room)
+        )
     labels = seeds.targets
     classes = int(labels.max()) + 1 if num_classes is None else num_classes
     defined = squares > 0
     scale = torch.where(defined, squares, torch.ones_like(squares)).rsqrt()
     members = [((labels == label) & defined).nonzero().flatten() for label in range(classes)]
-    products = torch.zeros(classes, classes, dtype=torch.float64, device=scale.device)
-    for parameters in _packed_parameters(model, classes, budget // 2):
-        sums = _weighted_sums(model, placed, seeds, scale, members, parameters, budget)
-        products += sums @ sums.T
+
+    def sum_products(room: int) -> torch.Tensor:
+        products = torch.zeros(classes, classes, dtype=torch.float64, device=scale.device)
+        for parameters in _packed_parameters(model, classes, room // 2):
+            sums = _weighted_sums(model, placed, seeds, scale, members, parameters, room)
+            products += sums @ sums.T
+        return products
+
+    products, _ = within_memory(budget, sum_products)
     sizes = torch.tensor([len(rows) for rows in members]).to(products)
     pairs = torch.outer(sizes, sizes)
     products.diagonal().sub_(sizes)
@@ -236,7 +243,10 @@ def _seeded_grams(
     """Gram matrices for unit-norm seeds, and the seeds' log-norms (0 in plain precision)."""
     placed, seeds = _seeded(model, inputs, targets, loss, precision)
     with full_float32():
-        grams = gram_blocks(model, placed, seeds, per_layer, parse_bytes(memory_budget))
+        grams, _ = within_memory(
+            parse_bytes(memory_budget),
+            lambda room: gram_blocks(model, placed, seeds, per_layer, room),
+        )
     return grams, seeds.log_norms
 
 

@@ -4,7 +4,6 @@ The files keep what survives rounding: cosines of all pairs (float32) and the na
 every gradient's norm (float64). With labels and distances, every number of the paper follows.
 """
 
-import hashlib
 import resource
 import sys
 import time
@@ -39,8 +38,8 @@ def measure_segment(
     """Write ``output``/cosines/step=*.safetensors for every checkpoint in ``checkpoints``.
 
     Each file holds ``cosines`` [N, N], ``log_norms`` [N] and, in its metadata, step, epoch,
-    precision and device. Beside their folder, digests.json has a SHA-256 of each file's tensors and
-    performance.json its seconds and peak memory in MiB, which are no results.
+    precision and device. Beside their folder, digests.json has the SHA-256 of each of a file's
+    tensors and performance.json its seconds and peak memory in MiB, which are no results.
 
     Raises:
         StiffnessError: a checkpoint is unreadable or belongs to another model.
@@ -48,7 +47,7 @@ def measure_segment(
     classes = len(evaluation.class_names)
     model = build_model(model_spec, evaluation.shape, classes, 0, data_dir).to(device)
     inputs, targets = place(evaluation.inputs, device), evaluation.targets.to(device)
-    digests: dict[str, str] = {}
+    digests: dict[str, dict[str, str]] = {}
     performance: dict[str, dict[str, Any]] = {}
     with replacing_directory(output) as folder:
         (folder / COSINES).mkdir()
@@ -74,9 +73,7 @@ def measure_segment(
                 "device": _device_name(device),
             }
             tensors = {"cosines": cosines, "log_norms": log_norms}
-            write_tensors(folder / COSINES / path.name, tensors, about)
-            digest = hashlib.sha256(cosines.numpy().tobytes() + log_norms.numpy().tobytes())
-            digests[path.name] = digest.hexdigest()
+            digests[path.name] = write_tensors(folder / COSINES / path.name, tensors, about)
             performance[path.name] = {
                 "examples": len(targets),
                 "device": _device_name(device),

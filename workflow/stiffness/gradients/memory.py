@@ -1,15 +1,20 @@
 """How much memory a budget is, and how much a pass takes: measured, not guessed."""
 
 import re
+import warnings
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from stiffness.errors import StiffnessError
+from stiffness.errors import StiffnessError, StiffnessWarning, out_of_memory
+
+_LEAST = 2**25  # bytes of a budget that is not worth halving
+
+Result = TypeVar("Result")
 
 
 def parse_bytes(text: str | int) -> int:
@@ -23,6 +28,35 @@ def parse_bytes(text: str | int) -> int:
     if not match:
         raise StiffnessError(f"memory_budget: {text!r} is not a size such as 4GiB or 512MiB")
     return int(float(match[1]) * units[match[2] or "B"])
+
+
+def within_memory(budget: int, compute: Callable[[int], Result]) -> tuple[Result, int]:
+    """What ``compute`` makes of a budget in bytes, and the budget that was small enough.
+
+    A budget may be more than a device has left, since others may use it too: it is halved until
+    the device has room. The answer does not depend on it.
+
+    Raises:
+        RuntimeError: as PyTorch raises it, where the smallest budget is still too much.
+
+    Warns:
+        StiffnessWarning: a budget was too much.
+    """
+    while True:
+        try:
+            return compute(budget), budget
+        except RuntimeError as error:
+            if not out_of_memory(error) or budget < 2 * _LEAST:
+                raise
+        # After the except clause, whose traceback holds on to tensors.
+        budget //= 2
+        torch.cuda.empty_cache()  # nothing where there is no GPU
+        warnings.warn(
+            f"memory_budget: the device has no room for twice as much; going on with "
+            f"{budget / 2**20:.4g} MiB",
+            StiffnessWarning,
+            stacklevel=2,
+        )
 
 
 def peak_bytes(function: Callable[[], object]) -> int:

@@ -28,6 +28,8 @@ from stiffness.data.arrays import Arrays, Normalization
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
 from stiffness.files import (
+    alone,
+    move_directory,
     read_metadata,
     read_table,
     read_tensors,
@@ -146,7 +148,11 @@ def train_segment(
     """
     output = Path(output)
     work = output.parent / f".{output.name}.unfinished"
-    with full_float32():
+
+    def waiting() -> None:
+        print(f"{label} is being trained by another process: waiting", file=sys.stderr, flush=True)
+
+    with alone(work.with_suffix(".lock"), waiting), full_float32():
         run = _Run(arrays, spec, device, data_dir)
         run.start(start, end, previous)
         run.resume(work, start, previous)
@@ -161,9 +167,7 @@ def train_segment(
             _report(label, run, end, left)
         if not (work / STATE).exists():
             run.save(work)
-    if output.exists():
-        shutil.rmtree(output)
-    work.rename(output)
+        move_directory(work, output)
 
 
 class _Run:
