@@ -219,7 +219,7 @@ NAMES = [claim.name for claim in CLAIMS]
 
 
 def test_all_claims_of_the_paper_are_there():
-    assert NAMES == ["C1", "C2", "C3", "C3'", *(f"C{number}" for number in range(4, 19))]
+    assert ["C1", "C2", "C3", "C3'", *(f"C{number}" for number in range(4, 19))] == NAMES
     assert all(claim.rule and claim.text for claim in CLAIMS)
 
 

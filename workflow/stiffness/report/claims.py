@@ -518,7 +518,8 @@ def c14(evidence: Evidence) -> list[Effect]:
         best = alive.loc[alive["lr"] == rate, "best_validation_accuracy"].to_numpy(float)
         weights = seed_weights(len(best), 1000, place)
         means.append(best.mean())
-        drawn.append(best @ weights)
+        # One run says nothing about how much the seed matters.
+        drawn.append(best @ weights if len(best) > 1 else np.full(1000, np.nan))
         curve = evidence.curve("within", "cosine", lr=rate)
         ends.append(curve.estimates[-1])
         drawn_ends.append(curve.replicates[-1])
