@@ -42,7 +42,16 @@ def draw(
     top = 0.0
     for name, height in zip(claims, heights, strict=True):
         middle = top + height / 2
-        axis.text(-0.15, middle, "\n".join(wrapped[name]), ha="right", va="center", fontsize=6.5)
+        axis.text(
+            -0.03,
+            middle,
+            "\n".join(wrapped[name]),
+            transform=axis.get_yaxis_transform(),
+            ha="right",
+            va="center",
+            multialignment="left",
+            fontsize=6.5,
+        )
         for column, experiment in enumerate(experiments):
             cell = rows[(rows["claim"] == name) & (rows["experiment"] == experiment)]
             verdict = cell["experiment_verdict"].iloc[0]

@@ -49,7 +49,7 @@ def draw(
     rates = sorted(runs["lr"].unique(), key=float)
     mode = options["pair_mode"]
     for column, (by, name) in enumerate(_COLUMNS):
-        axes[0, column].set_title(name)
+        axes[0, column].set_title(name, loc="left")
         for row, (quantity, metric, label) in enumerate(_ROWS):
             axis = axes[row, column]
             axes[row, 0].set_ylabel(label)
@@ -74,13 +74,13 @@ def draw(
             _panel(axis, shown, by, length, options["palette"])
             for one in of_order.itertuples():
                 axis.text(
-                    0.02,
-                    0.03,
+                    1,
+                    1.01,
                     rf"$\tau$ = {one.tau:+.2f} ({one.low:+.2f} to {one.high:+.2f})",
                     transform=axis.transAxes,
+                    ha="right",
+                    va="bottom",
                     fontsize=6.5,
-                    bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 0.8},
-                    zorder=5,
                 )
         axes[0, column].legend(
             title={EPOCH: "epoch", LOSS: "training loss"}[by],
