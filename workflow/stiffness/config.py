@@ -17,7 +17,7 @@ from stiffness.errors import StiffnessError
 
 SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
 
-STAGE_KINDS = ("class_matrix", "hierarchy_matrix")
+STAGE_KINDS = ("class_matrix", "hierarchy_matrix", "contact_sheet")
 """Kinds of figures that show one stage of training, a file a stage."""
 HIERARCHY_KINDS = ("hierarchy_matrix", "hierarchy_curves")
 """Kinds of figures that exist only where the data set has a hierarchy of classes."""
@@ -51,9 +51,7 @@ def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return experiments
 
 
-def lacking(
-    config: Mapping[str, Any], experiments: Mapping[str, Any], name: str, kind: str
-) -> str:
+def lacking(config: Mapping[str, Any], experiments: Mapping[str, Any], name: str, kind: str) -> str:
     """Why a kind of figure does not exist for an experiment, and the key to set; "" if it does."""
     experiment = experiments[name]
     dataset = experiment["dataset"]
@@ -67,6 +65,13 @@ def lacking(
             f"{kind} needs the whole training set, which {name} does not measure; "
             f"set experiments.{name}.evaluation.all to stages"
         )
+    if kind == "layers" and experiment["layer_stiffness"] == "none":
+        return (
+            f"{kind} needs stiffness by layer, which {name} does not measure; "
+            f"set experiments.{name}.layer_stiffness to stages"
+        )
+    if kind == "contact_sheet" and config["datasets"][dataset]["source"] == "text":
+        return f"{kind} shows images, and the examples of {name} are texts; take another kind"
     return ""
 
 

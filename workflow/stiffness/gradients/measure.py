@@ -17,6 +17,7 @@ from stiffness.data.evaluation import Evaluation
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, replacing_directory, write_json, write_tensors
 from stiffness.gradients.gram import gradient_cosines
+from stiffness.gradients.models import predicted_classes
 from stiffness.inputs import place
 from stiffness.training.models import ModelSpec, build_model, load_weights
 
@@ -38,9 +39,10 @@ def measure_segment(
 ) -> None:
     """Write ``output``/cosines/step=*.safetensors for every checkpoint in ``checkpoints``.
 
-    Each file holds ``cosines`` [N, N], ``log_norms`` [N] and, in its metadata, step, epoch,
-    precision and device. Beside their folder, digests.json has a SHA-256 of each file's tensors and
-    performance.json its seconds and peak memory in MiB, which are no results.
+    Each file holds ``cosines`` [N, N], ``log_norms`` [N], ``predictions`` [N] (classes, int64) and,
+    in its metadata, step, epoch, precision and device. Beside their folder, digests.json has a
+    SHA-256 of each file's tensors and performance.json its seconds and peak memory in MiB, which
+    are no results.
 
     Raises:
         StiffnessError: a checkpoint is unreadable or belongs to another model.
@@ -73,9 +75,12 @@ def measure_segment(
                 "precision": precision,
                 "device": _device_name(device),
             }
-            tensors = {"cosines": cosines, "log_norms": log_norms}
+            predictions = predicted_classes(model, inputs)
+            tensors = {"cosines": cosines, "log_norms": log_norms, "predictions": predictions}
             write_tensors(folder / COSINES / path.name, tensors, about)
-            digest = hashlib.sha256(cosines.numpy().tobytes() + log_norms.numpy().tobytes())
+            digest = hashlib.sha256()
+            for tensor in tensors.values():
+                digest.update(tensor.numpy().data)
             digests[path.name] = digest.hexdigest()
             performance[path.name] = {
                 "examples": len(targets),
