@@ -5,7 +5,6 @@ It has a profile of its own in a temporary folder, and knows no host but this ma
 
 import contextlib
 import json
-import re
 import shutil
 import subprocess
 import tempfile
@@ -147,25 +146,21 @@ def page() -> Iterator[Page]:
 
 @contextmanager
 def _browser(profile: str) -> Iterator[str]:
-    """The address of a new browser's DevTools."""
+    """The address of a new browser's DevTools, which it writes to a file in its profile."""
     process = subprocess.Popen(
         [PROGRAM, *_FLAGS, f"--user-data-dir={profile}"],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        stderr=subprocess.DEVNULL,
     )
-    assert process.stderr is not None
     try:
-        said = []
-        for line in process.stderr:
-            said.append(line)
-            if found := re.search(r"DevTools listening on (ws://\S+)", line):
-                break
-        else:
-            raise RuntimeError(f"{PROGRAM} does not start:\n{''.join(said)}")
-        # Nobody reads what else it says, and a full pipe would stop it.
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        yield found[1]
+        said = Path(profile) / "DevToolsActivePort"
+        end = time.monotonic() + _WAIT
+        while not (said.exists() and len(said.read_text().split()) == 2):
+            if process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"{PROGRAM} does not start (exit code {process.poll()})")
+            time.sleep(0.05)
+        port, path = said.read_text().split()
+        yield f"ws://127.0.0.1:{port}{path}"
     finally:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -175,6 +170,13 @@ def _browser(profile: str) -> Iterator[str]:
 
 
 class _Quiet(SimpleHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path == "/favicon.ico":  # browsers ask for one; the report has none
+            self.send_response(204)
+            self.end_headers()
+        else:
+            super().do_GET()
+
     def log_message(self, format: str, *args: Any) -> None:
         pass
 

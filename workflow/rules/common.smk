@@ -356,13 +356,17 @@ def pdf(kind):
 
 
 def png(kind):
-    """The figure as the report shows it."""
-    labels = {"paper": figure_number(kind), "figure": kind.replace("_", " ")}
+    """The figure as the report shows it.
+
+    Everything is in one label: with several the report's page turns one into a switch where two
+    figures happen to differ in it, and finds neither.
+    """
+    stage = ", stage {stage}" if kind in STAGE_KINDS else ""
     return report(
         str(Path(pdf(kind)).with_suffix(".png")),
         caption=f"../report/{kind}.rst",
         category="Experiment {experiment}",
-        labels=labels | ({"stage": "{stage}"} if kind in STAGE_KINDS else {}),
+        labels={"figure": f"{figure_number(kind)}: {kind.replace('_', ' ')}{stage}"},
     )
 
 

@@ -132,7 +132,12 @@ def _row(
                 lines = [truth] if group == OTHER and number == 1 else []
                 lines += [f"→ {predicted}"] if wrong else []
                 lines = [f"{row['value']:.2f}", *lines] if number == 0 else lines
-                below = {"ha": "center", "va": "top", "fontsize": 5.8, "linespacing": 1.1}
+                below: dict[str, Any] = {
+                    "ha": "center",
+                    "va": "top",
+                    "fontsize": 5.8,
+                    "linespacing": 1.1,
+                }
                 axis.text(left + 0.5, top + 1.04, "\n".join(lines), **below)
 
 
