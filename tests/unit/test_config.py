@@ -486,7 +486,18 @@ def test_figures_that_exist(config, entry):
         ),
         (
             figure("distance", "digits_fc", stage=1),
-            "distance has no single stage; the kinds that do: class_matrix, hierarchy_matrix",
+            "distance has no single stage; the kinds that do: class_matrix, hierarchy_matrix, "
+            "contact_sheet",
+        ),
+        (
+            figure("layers", "mnist_cnn"),
+            "layers needs stiffness by layer, which mnist_cnn does not measure; "
+            "set experiments.mnist_cnn.layer_stiffness to stages",
+        ),
+        (
+            figure("contact_sheet", "mnli_bert", stage=1),
+            "contact_sheet shows images, and the examples of mnli_bert are texts; "
+            "take another kind",
         ),
         (
             figure("class_matrix", "digits_fc", stage=5),

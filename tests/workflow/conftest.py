@@ -25,10 +25,13 @@ KINDS = (
     "stiffness_curves",
     "distance",
     "critical_length",
+    "contact_sheet",
 )
 # Pictures of a plain `snakemake` by kind, without their suffix.
 PICTURES = {
-    kind: f"{kind}/stage=last" if kind in ("class_matrix", "hierarchy_matrix") else kind
+    kind: f"{kind}/stage=last"
+    if kind in ("class_matrix", "hierarchy_matrix", "contact_sheet")
+    else kind
     for kind in KINDS
 }
 GROUPS = """

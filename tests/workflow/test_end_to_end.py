@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import KINDS, PICTURES, TINY, Project
+from conftest import KINDS, PICTURES, TINY, Project, of_tiny
 from PIL import Image
 
 from stiffness.files import read_table
@@ -16,7 +16,7 @@ RATES = ("1e-3", "3e-3")
 SEGMENTS = ("epochs=0000-0001", "epochs=0001-0002")
 STEPS = {SEGMENTS[0]: (0, 1, 6, 38), SEGMENTS[1]: (76,)}  # 1,200 digits are 38 batches of 32
 TABLES = ("runs", "history", "summary", "distance", "critical_length")
-SEGMENT_TABLES = ("summary", "classes", "distance", "critical_length")
+SEGMENT_TABLES = ("summary", "classes", "distance", "critical_length", "extremes")
 
 
 def expected_results() -> set[str]:
@@ -37,6 +37,7 @@ def expected_results() -> set[str]:
             files |= {f"{run}/checkpoints/{segment}/{name}" for name in kept}
             files |= {f"{run}/gradients/exact/{segment}/{name}" for name in measured}
             files |= {f"{run}/stiffness/exact/{segment}/{n}.parquet" for n in SEGMENT_TABLES}
+            files.add(f"{run}/stiffness/exact/{segment}/replicates.safetensors")
     return files
 
 
@@ -176,3 +177,23 @@ def test_the_whole_training_set_is_measured_where_asked_for(built):
     # A stage fewer reruns what is measured at stages, not what is measured at every checkpoint.
     built.configure({"experiments": {"tiny": {"evaluation": {"all": "checkpoints"}}}})
     assert built.plan(figure) == {"whole_set": 2, "whole_set_figure": 1}
+
+
+def test_layers_are_measured_where_asked_for(built):
+    figure = "results/tiny/figures/layers.png"
+    assert "layer_stiffness" in built.run(figure).errors[0]
+    built.configure(of_tiny(layer_stiffness="stages") | {"keep_gradients": False})
+    expected = {"layer_gradients": 2, "layer_stiffness": 2, "layers": 1}
+    assert built.build(figure).jobs == expected
+    run = built.folder / "results/tiny/lr=1e-3/seed=0"
+    assert not list(run.glob("layer_gradients/**/*.safetensors"))
+    for name in ("summary", "distance", "critical_length"):
+        parts = [
+            read_table(run / f"layer_stiffness/exact/{segment}/{name}.parquet")
+            for segment in SEGMENTS
+        ]
+        table = pd.concat([part for part in parts if len(part)])
+        assert {0, 76} <= set(table["step"])
+        assert set(table["layer"]) == {"1", "3", "5", "7"}
+    assert (built.folder / figure).stat().st_size > 0
+    assert built.plan(figure) == {}

@@ -37,6 +37,7 @@ LOOKS = {
     "stiffness_curves": {"palette": "magma"},
     "distance": {"color": "#d55e00"},
     "critical_length": {"width": 4.0},
+    "contact_sheet": {"classes": 3},
 }
 
 

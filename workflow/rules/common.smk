@@ -285,30 +285,49 @@ def reference_classes(wildcards):
     ]
 
 
-def run_histories(wildcards):
+def stages_measured(*keys):
+    """Stages at which something is measured, by its setting; nothing for every checkpoint."""
+
+    def get(wildcards):
+        return setting("stages")(wildcards) if setting(*keys)(wildcards) == "stages" else []
+
+    return get
+
+
+whole_set_stages = stages_measured("evaluation", "all")
+layer_stages = stages_measured("layer_stiffness")
+
+
+def run_histories(stages):
     """Histories of all segments of a run that decide which checkpoints stand for its stages."""
-    if not whole_set_stages(wildcards):
-        return []
-    chain = segments(wildcards.experiment, wildcards.lr, wildcards.seed)
-    return [f"{RUN}/checkpoints/{segment}/history.parquet" for segment in chain]
+
+    def get(wildcards):
+        if not stages(wildcards):
+            return []
+        chain = segments(wildcards.experiment, wildcards.lr, wildcards.seed)
+        return [f"{RUN}/checkpoints/{segment}/history.parquet" for segment in chain]
+
+    return get
 
 
-def whole_set_stages(wildcards):
-    """Stages at which the whole training set is measured; nothing for every checkpoint."""
-    entry = EXPERIMENTS[wildcards.experiment]
-    return entry["stages"] if entry["evaluation"]["all"] == "stages" else []
+def reference_files(pattern, kind):
+    """What a kind of figure reads of every seed and segment of the reference learning rate."""
 
+    def get(wildcards):
+        _refuse_figure(wildcards.experiment, kind)
+        entry = EXPERIMENTS[wildcards.experiment]
+        return [
+            pattern.format(
+                experiment=wildcards.experiment,
+                lr=entry["reference_learning_rate"],
+                seed=seed,
+                segment=segment,
+                precision=entry["precisions"][0],
+            )
+            for seed, segment in reference_parts(wildcards)
+        ]
 
-def reference_whole_set(wildcards):
-    """Class stiffness over the whole training set, of the reference learning rate."""
-    _refuse_figure(wildcards.experiment, "whole_set")
-    rate = EXPERIMENTS[wildcards.experiment]["reference_learning_rate"]
-    return [
-        f"{RUN}/whole_set/{{segment}}.parquet".format(
-            experiment=wildcards.experiment, lr=rate, seed=seed, segment=segment
-        )
-        for seed, segment in reference_parts(wildcards)
-    ]
+    return get
 
 
 def reference_rounding(wildcards):
@@ -360,14 +379,28 @@ def pdf(kind):
 
 
 def png(kind):
-    """The figure as the report shows it."""
-    labels = {"figure": kind.replace("_", " ")}
+    """The figure as the report shows it.
+
+    Everything is in one label: with several the report's page turns one into a switch where two
+    figures happen to differ in it, and finds neither.
+    """
+    stage = ", stage {stage}" if kind in STAGE_KINDS else ""
     return report(
         str(Path(pdf(kind)).with_suffix(".png")),
         caption=f"../report/{kind}.rst",
-        category="{experiment}",
-        labels=labels | ({"stage": "{stage}"} if kind in STAGE_KINDS else {}),
+        category="Experiment {experiment}",
+        labels={"figure": f"{figure_number(kind)}: {kind.replace('_', ' ')}{stage}"},
     )
+
+
+def figure_number(kind):
+    """Of a kind in the paper, for sorting; "new" where the paper has no such figure."""
+    numbers = [
+        int(name.removeprefix("fig"))
+        for name, entry in config["paper"].items()
+        if entry["kind"] == kind and name.removeprefix("fig").isdigit()
+    ]
+    return f"fig. {min(numbers):02d}" if numbers else "new"
 
 
 def figures_of(experiments, kinds, stage="last"):

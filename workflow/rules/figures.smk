@@ -368,6 +368,74 @@ rule early_stopping:
         "../scripts/early_stopping.py"
 
 
+rule layers:
+    input:
+        **{
+            f"by_layer_{name}": reference_files(
+                f"{RUN}/layer_stiffness/{{precision}}/{{segment}}/{name}.parquet", "layers"
+            )
+            for name in LAYER_TABLES
+        },
+        runs=table("runs"),
+        history=table("history"),
+        summary=table("summary"),
+        library=library("layers"),
+    output:
+        pdf=pdf("layers"),
+        png=png("layers"),
+    log:
+        "results/logs/layers/{experiment}.log",
+    benchmark:
+        "results/benchmarks/layers/{experiment}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        learning_rate=setting("reference_learning_rate"),
+        stages=setting("stages"),
+        seeds=reference_seeds,
+        options=config["figures"]["layers"],
+    message:
+        "Drawing stiffness by layer of {wildcards.experiment}"
+    script:
+        "../scripts/layers.py"
+
+
+rule contact_sheet:
+    input:
+        runs=table("runs"),
+        history=table("history"),
+        extremes=reference_files(
+            f"{RUN}/stiffness/{{precision}}/{{segment}}/extremes.parquet", "contact_sheet"
+        ),
+        arrays=arrays_path,
+        evaluation=evaluation_path,
+        library=library("contact_sheet"),
+    output:
+        pdf=pdf("contact_sheet"),
+        png=png("contact_sheet"),
+    log:
+        "results/logs/contact_sheet/{experiment}/stage={stage}.log",
+    benchmark:
+        "results/benchmarks/contact_sheet/{experiment}/stage={stage}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        learning_rate=setting("reference_learning_rate"),
+        stages=stage_of_figure("contact_sheet"),
+        seeds=reference_seeds,
+        options=config["figures"]["contact_sheet"],
+    message:
+        "Drawing the stiffest and the least stiff examples of {wildcards.experiment}, stage {wildcards.stage}"
+    script:
+        "../scripts/contact_sheet.py"
+
+
 for name, entry in config["paper"].items():
 
     rule:

@@ -123,3 +123,36 @@ rule rounding:
         "Rounding errors of gradients of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:
         "../scripts/rounding.py"
+
+
+rule layer_gradients:
+    input:
+        state=rules.training.output.state,
+        histories=run_histories(layer_stages),
+        evaluation=evaluation_path,
+        library=library("layer_gradients"),
+    output:
+        layers=kept(directory(f"{RUN}/layer_gradients/{{precision}}/{{segment}}")),
+    log:
+        "results/logs/layer_gradients/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.log",
+    benchmark:
+        "results/benchmarks/layer_gradients/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 12000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+        gpu=GPU,
+        device=config["device"],
+        jobs_per_gpu=config["jobs_per_gpu"],
+        memory_budget=config["memory_budget"],
+        data_dir=config["data_dir"],
+    params:
+        model=setting("model"),
+        epochs=setting("epochs"),
+        stages=layer_stages,
+    message:
+        "Gradients by layer of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
+    script:
+        "../scripts/layer_gradients.py"

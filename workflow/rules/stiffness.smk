@@ -1,6 +1,7 @@
 """Gradient cosines to tidy tables: a segment at a time, then one set for an experiment."""
 
-SEGMENT_TABLES = ("summary", "classes", "distance", "critical_length")
+SEGMENT_TABLES = ("summary", "classes", "distance", "critical_length", "extremes")
+LAYER_TABLES = ("summary", "distance", "critical_length")
 EXPERIMENT_TABLES = ("runs", "history", "summary", "distance", "critical_length")
 COMPARISON_TABLES = ("levels", "order", "stopping")
 
@@ -39,6 +40,35 @@ rule stiffness:
         "Stiffness of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:
         "../scripts/stiffness.py"
+
+
+rule layer_stiffness:
+    input:
+        layers=rules.layer_gradients.output.layers,
+        evaluation=evaluation_path,
+        library=library("layer_stiffness"),
+    output:
+        **{
+            name: f"{RUN}/layer_stiffness/{{precision}}/{{segment}}/{name}.parquet"
+            for name in LAYER_TABLES
+        },
+    log:
+        "results/logs/layer_stiffness/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.log",
+    benchmark:
+        "results/benchmarks/layer_stiffness/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.tsv"
+    priority: 10
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 12000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        distance_bins=setting("distance_bins"),
+        bootstrap=setting("bootstrap"),
+    message:
+        "Stiffness by layer of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
+    script:
+        "../scripts/layer_stiffness.py"
 
 
 rule tables:

@@ -4,20 +4,11 @@ from pathlib import Path
 
 from stiffness.data.arrays import Arrays
 from stiffness.device import choose_device
-from stiffness.files import read_table, write_table
+from stiffness.files import write_table
 from stiffness.gradients.whole_set import measure_whole_set
 from stiffness.job import job
-from stiffness.stiffness.runs import concatenated
-from stiffness.stiffness.stages import choose_stages
+from stiffness.stiffness.stages import stage_steps
 from stiffness.training.models import ModelSpec
-
-
-def stage_steps(histories: list[str], epochs: int, stages: list) -> set[int]:
-    """The checkpoints that stand for a run's stages, of those that belong to the experiment."""
-    history = concatenated([read_table(file) for file in histories])
-    history = history[history["epoch"] <= epochs].sort_values("step")
-    return {stage.step for stage in choose_stages(history, stages)}
-
 
 if __name__ == "__main__":
     with job(snakemake):

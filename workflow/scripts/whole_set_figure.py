@@ -3,7 +3,7 @@
 from stiffness.figures.whole_set import METRIC, PAIR_MODE, draw
 from stiffness.files import read_table
 from stiffness.job import job
-from stiffness.stiffness.runs import concatenated
+from stiffness.stiffness.runs import of_seeds
 from stiffness.stiffness.stages import read_matrices, reference_stages
 
 if __name__ == "__main__":
@@ -22,12 +22,7 @@ if __name__ == "__main__":
                 [METRIC],
                 [PAIR_MODE],
             ),
-            whole_set=concatenated(
-                [
-                    read_table(file).assign(seed=seed)
-                    for file, seed in zip(snakemake.input.whole_set, seeds, strict=True)
-                ]
-            ),
+            whole_set=of_seeds(snakemake.input.whole_set, seeds),
             learning_rate=rate,
             stages=stages,
             options=snakemake.params.options,

@@ -18,7 +18,7 @@ from stiffness.errors import StiffnessError
 
 SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
 
-STAGE_KINDS = ("class_matrix", "hierarchy_matrix")
+STAGE_KINDS = ("class_matrix", "hierarchy_matrix", "contact_sheet")
 """Kinds of figures that show one stage of training, a file a stage."""
 HIERARCHY_KINDS = ("hierarchy_matrix", "hierarchy_curves")
 """Kinds of figures that exist only where the data set has a hierarchy of classes."""
@@ -97,6 +97,13 @@ def lacking(config: Mapping[str, Any], experiments: Mapping[str, Any], name: str
         )
     if kind == "equal_loss" and len(experiment["learning_rates"]) < 2:
         return f"{kind} compares learning rates; add to experiments.{name}.learning_rates"
+    if kind == "layers" and experiment["layer_stiffness"] == "none":
+        return (
+            f"{kind} needs stiffness by layer, which {name} does not measure; "
+            f"set experiments.{name}.layer_stiffness to stages"
+        )
+    if kind == "contact_sheet" and config["datasets"][dataset]["source"] == "text":
+        return f"{kind} shows images, and the examples of {name} are texts; take another kind"
     return ""
 
 

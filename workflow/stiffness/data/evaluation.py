@@ -86,6 +86,25 @@ class Evaluation:
             )
         return cosine_distances(self.inputs)
 
+    def originals(self, arrays: Arrays) -> torch.Tensor:
+        """uint8 [N, C, H, W]: the images as they were before preprocessing.
+
+        Args:
+            arrays: that the subset was drawn from.
+
+        Raises:
+            StiffnessError: the inputs are tokens.
+        """
+        parts = []
+        for rows, inputs in (
+            (self.indices[: self.num_train], arrays.train_inputs),
+            (self.indices[self.num_train :], arrays.validation_inputs),
+        ):
+            if not isinstance(inputs, torch.Tensor):
+                raise StiffnessError("contact_sheet: shows images; these inputs are tokens")
+            parts.append(inputs[rows])
+        return torch.cat(parts)
+
 
 def cosine_distances(vectors: torch.Tensor) -> torch.Tensor:
     """float32 [N, N]: 1 - cos(X_i, X_j), in [0, 2], of [N, ...]; 1 where one is 0 (eq. 8)."""

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
@@ -65,7 +65,7 @@ def draw(
                 for rows in (of_run(distance), of_run(critical_length))
             ]
             fits = {row["estimator"]: row for _, row in at_stage[1].iterrows()}
-            _panel(axis, at_stage[0], fits["line"], fits["monotone"], options["color"])
+            panel(axis, at_stage[0], fits["line"], fits["monotone"], options["color"])
         line[0].set_ylabel(style.METRIC_NAMES[metric])
     for axis, stage in zip(axes[0], chosen, strict=True):
         axis.set_title(style.stage_name(stage))
@@ -75,12 +75,14 @@ def draw(
     for line in axes:
         low, high = line[0].get_ylim()
         line[0].set_ylim(max(min(low, -0.08), -1.08), min(max(high, 1.02), 1.08))
-    _legend(figure)
+    legend(figure)
     figure.suptitle(title, fontsize=8)
     style.save(figure, outputs)
 
 
-def _legend(figure: Figure) -> None:
+def legend(figure: Figure | SubFigure) -> None:
+    """What the marks on the line y = 0 are."""
+
     def mark(color: str, marker: str, fill: str, size: float = 3.5) -> Line2D:
         return Line2D([], [], ls="", marker=marker, ms=size, color=color, mfc=fill)
 
@@ -103,7 +105,20 @@ def _legend(figure: Figure) -> None:
     )
 
 
-def _panel(axis: Axes, bins: pd.DataFrame, fit: pd.Series, monotone: pd.Series, color: str) -> None:
+def panel(
+    axis: Axes,
+    bins: pd.DataFrame,
+    fit: pd.Series,
+    monotone: pd.Series,
+    color: str,
+    most: float = _MOST,
+) -> None:
+    """Bins of one stage and metric, and xi by both estimators.
+
+    Args:
+        bins, fit, monotone: rows of the tables of distance and of critical lengths.
+        most: where the axis ends.
+    """
     axis.axhline(0, color="0.6", lw=0.6, zorder=0)
     bins = bins[np.isfinite(bins["low"])]  # a bin with few pairs has no interval
     axis.vlines(bins["distance"], bins["low"], bins["high"], color=color, lw=0.8, zorder=2)
@@ -111,7 +126,7 @@ def _panel(axis: Axes, bins: pd.DataFrame, fit: pd.Series, monotone: pd.Series, 
     if np.isfinite(fit["slope"]):
         for begin, end, dashes in (
             (0.0, fit["max_distance"], "-"),
-            (fit["max_distance"], _MOST, ":"),
+            (fit["max_distance"], most, ":"),
         ):
             ends = np.array([begin, end])
             axis.plot(ends, fit["intercept"] + fit["slope"] * ends, "k", ls=dashes, lw=0.9)
@@ -121,7 +136,7 @@ def _panel(axis: Axes, bins: pd.DataFrame, fit: pd.Series, monotone: pd.Series, 
         text = rf"$\xi$ = {fit['value']:.2f}{_interval(fit)}"
         if fit["crossing"] == EXTRAPOLATED:
             text += "\n(extrapolated)"
-        axis.plot(*_span(fit), color=_LINE, lw=1.2, zorder=3)
+        axis.plot(*_span(fit, most), color=_LINE, lw=1.2, zorder=3)
         axis.plot(
             [fit["value"]],
             [0],
@@ -132,7 +147,7 @@ def _panel(axis: Axes, bins: pd.DataFrame, fit: pd.Series, monotone: pd.Series, 
             zorder=3,
         )
     if monotone["crossing"] != NONE:
-        axis.plot(*_span(monotone), color=_MONOTONE, lw=3.5, alpha=0.35, zorder=2.5)
+        axis.plot(*_span(monotone, most), color=_MONOTONE, lw=3.5, alpha=0.35, zorder=2.5)
     if monotone["crossing"] == MEASURED:
         axis.plot([monotone["value"]], [0], "|", ms=9, mew=1.2, color=_MONOTONE, zorder=4)
     elif monotone["crossing"] == BEYOND:
@@ -151,11 +166,11 @@ def _panel(axis: Axes, bins: pd.DataFrame, fit: pd.Series, monotone: pd.Series, 
     )
 
 
-def _span(fit: pd.Series) -> tuple[list[float], list[float]]:
+def _span(fit: pd.Series, most: float) -> tuple[list[float], list[float]]:
     """The interval on the line y = 0, as far as the axis goes."""
-    if not fit["low"] < _MOST:
+    if not fit["low"] < most:
         return [], []
-    return [max(fit["low"], 0.0), min(fit["high"], _MOST)], [0.0, 0.0]
+    return [max(fit["low"], 0.0), min(fit["high"], most)], [0.0, 0.0]
 
 
 def _interval(fit: pd.Series) -> str:

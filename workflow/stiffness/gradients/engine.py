@@ -86,7 +86,7 @@ def squared_norms(model: nn.Module, inputs: Inputs, seeds: Seeds, budget: int) -
     total = torch.zeros(len(seeds), dtype=torch.float64, device=seeds.log_norms.device)
     for source in _sources(model, inputs, seeds, 1, budget):
         shares = Shares(budget, next(model.parameters()).element_size())
-        for group in _packed(source.sizes, 1, shares.kept):
+        for group in packed(source.sizes, 1, shares.kept):
             size = shares.chunk(source.working(group))
             for begin in range(0, len(seeds), size):
                 rows = slice(begin, min(begin + size, len(seeds)))
@@ -199,7 +199,7 @@ def _groups(source: Source, total: int, shares: Shares) -> list[list[str]]:
     everything = list(source.sizes)
     if isinstance(source, Layered) and total <= shares.chunk(source.working(everything)):
         return [everything]
-    return _packed(source.sizes, total, shares.kept)
+    return packed(source.sizes, total, shares.kept)
 
 
 def _cut(rows: slice, size: int) -> list[slice]:
@@ -210,7 +210,7 @@ def _cut(rows: slice, size: int) -> list[slice]:
     return [slice(begin, end) for begin, end in pairwise(edges)]
 
 
-def _packed(sizes: dict[str, int], total: int, room: int) -> list[list[str]]:
+def packed(sizes: dict[str, int], total: int, room: int) -> list[list[str]]:
     """Units that share a pass, in the order of the network; a unit too large stands alone."""
     groups: list[list[str]] = []
     filled = 0

@@ -16,6 +16,7 @@ from stiffness.data.evaluation import Evaluation
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, replacing_directory, write_json, write_tensors
 from stiffness.gradients.gram import gradient_cosines
+from stiffness.gradients.models import predicted_classes
 from stiffness.inputs import place
 from stiffness.training.models import ModelSpec, build_model, load_weights
 
@@ -37,8 +38,8 @@ def measure_segment(
 ) -> None:
     """Write ``output``/cosines/step=*.safetensors for every checkpoint in ``checkpoints``.
 
-    Each file holds ``cosines`` [N, N], ``log_norms`` [N] and, in its metadata, step, epoch,
-    precision and device. Beside their folder, digests.json has the SHA-256 of each of a file's
+    Each file holds ``cosines`` [N, N], ``log_norms`` [N], ``predictions`` [N] (classes, int64) and,
+    in its metadata, step, epoch, precision and device. Beside their folder, digests.json has the SHA-256 of each of a file's
     tensors and performance.json its seconds and peak memory in MiB, which are no results.
 
     Raises:
@@ -72,7 +73,8 @@ def measure_segment(
                 "precision": precision,
                 "device": _device_name(device),
             }
-            tensors = {"cosines": cosines, "log_norms": log_norms}
+            predictions = predicted_classes(model, inputs)
+            tensors = {"cosines": cosines, "log_norms": log_norms, "predictions": predictions}
             digests[path.name] = write_tensors(folder / COSINES / path.name, tensors, about)
             performance[path.name] = {
                 "examples": len(targets),

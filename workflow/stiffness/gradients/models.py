@@ -1,11 +1,23 @@
-"""Which models have per-example gradients at all."""
+"""Which models have per-example gradients at all, and which classes they predict."""
 
+import torch
 from torch import nn
 
+from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
-from stiffness.inputs import Inputs, call, length, place, take
+from stiffness.inputs import Inputs, call, length, place, take, trimmed
 
-__all__ = ["Inputs", "call", "length", "place", "refuse_training_mode", "take"]
+__all__ = [
+    "Inputs",
+    "call",
+    "length",
+    "place",
+    "predicted_classes",
+    "refuse_training_mode",
+    "take",
+]
+
+_CHUNK = 100
 
 
 def refuse_training_mode(model: nn.Module) -> None:
@@ -31,3 +43,14 @@ def refuse_training_mode(model: nn.Module) -> None:
 def _has_own_dropout(module: nn.Module) -> bool:
     """Layers that drop inside themselves, without a dropout module."""
     return isinstance(module, nn.MultiheadAttention | nn.RNNBase)
+
+
+@torch.inference_mode()
+def predicted_classes(model: nn.Module, inputs: Inputs) -> torch.Tensor:
+    """int64 [N] on the CPU: the class with the largest output."""
+    parts = []
+    with full_float32():
+        for begin in range(0, length(inputs), _CHUNK):
+            batch = trimmed(take(inputs, slice(begin, begin + _CHUNK)))
+            parts.append(call(model, batch).argmax(1).cpu())
+    return torch.cat(parts)

@@ -2,7 +2,7 @@
 the paper: distance in a layer's activations instead of the input)."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,78 @@ def representations(
             raise StiffnessError(
                 f"distance_layers: the network has no layer {layer!r}; close: {', '.join(near)}"
             )
-    found: dict[str, list[torch.Tensor]] = {layer: [] for layer in layers}
-    last: dict[str, Any] = {}
+    return _watched(model, inputs, layers, lambda _, __, output: output)
+
+
+@torch.inference_mode()
+def read_widths(model: nn.Module, inputs: Inputs, layers: Sequence[str]) -> dict[str, int]:
+    """How many numbers each layer reads of an example, in the order in which layers are called.
+
+    Tokens count once, as they are averaged. 0 for a layer that reads no such numbers (an embedding
+    reads the numbers of tokens), or is never called; those come last.
+    """
+    widths: dict[str, int] = {}
+    batch = trimmed(take(inputs, slice(0, 2)))
+
+    def watch(layer: str, args: Any, keywords: Any) -> None:
+        read = _read(args, keywords)
+        try:
+            numbers = isinstance(read, torch.Tensor) and read.is_floating_point()
+            widths[layer] = _flat(read, batch, layer).shape[1] if numbers else 0
+        except StiffnessError:
+            widths[layer] = 0
+
+    modules = dict(model.named_modules())
     handles = [
         modules[layer].register_forward_hook(
-            lambda _, __, output, layer=layer: last.__setitem__(layer, output)
+            lambda _, args, keywords, __, layer=layer: watch(layer, args, keywords),
+            with_kwargs=True,
+        )
+        for layer in layers
+    ]
+    try:
+        call(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return widths | {layer: 0 for layer in layers if layer not in widths}
+
+
+@torch.inference_mode()
+def reads(model: nn.Module, inputs: Inputs, layers: Sequence[str]) -> dict[str, torch.Tensor]:
+    """float32 [N, D] a layer: what it reads, as ``representations`` has what it returns.
+
+    Args:
+        layers: those with a width, by ``read_widths``.
+    """
+    refuse_training_mode(model)
+    return _watched(model, inputs, layers, lambda args, keywords, _: _read(args, keywords))
+
+
+def _read(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+    return args[0] if args else next(iter(keywords.values()), None)
+
+
+def _watched(
+    model: nn.Module,
+    inputs: Inputs,
+    layers: Sequence[str],
+    part: Callable[[tuple[Any, ...], Mapping[str, Any], Any], Any],
+) -> dict[str, torch.Tensor]:
+    """``part`` of (arguments, keywords, output) of each layer's last call, for all inputs."""
+    modules = dict(model.named_modules())
+    found: dict[str, list[torch.Tensor]] = {layer: [] for layer in layers}
+    last: dict[str, torch.Tensor] = {}
+    batch = inputs
+
+    def watch(layer: str, args: Any, keywords: Any, output: Any) -> None:
+        # At once: what follows may change the tensor in place.
+        last[layer] = _flat(part(args, keywords, output), batch, layer)
+
+    handles = [
+        modules[layer].register_forward_hook(
+            lambda _, args, keywords, output, layer=layer: watch(layer, args, keywords, output),
+            with_kwargs=True,
         )
         for layer in layers
     ]
@@ -67,7 +134,7 @@ def representations(
                 last.clear()
                 call(model, batch)
                 for layer in layers:
-                    found[layer].append(_flat(last.get(layer), batch, layer))
+                    found[layer].append(last[layer] if layer in last else _flat(None, batch, layer))
     finally:
         for handle in handles:
             handle.remove()
@@ -93,7 +160,7 @@ def _flat(output: Any, batch: Inputs, layer: str) -> torch.Tensor:
                 "have a vector a token; name another"
             )
         output = (output * mask).sum(1) / mask.sum(1)
-    return output.flatten(1).float().cpu()
+    return output.flatten(1).to("cpu", torch.float32, copy=True)
 
 
 def represent_segment(

@@ -106,6 +106,12 @@ def concatenated(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled or frames[:1], ignore_index=True)
 
 
+def of_seeds(files: Sequence[str | Path], seeds: Sequence[int]) -> pd.DataFrame:
+    """Tables of segments, each of the seed at its place in ``seeds``, as one with a column seed."""
+    named = zip(files, seeds, strict=True)
+    return concatenated([read_table(file).assign(seed=seed) for file, seed in named])
+
+
 def in_layer(table: pd.DataFrame, layer: str) -> pd.DataFrame:
     """The rows whose distances were measured in ``layer``."""
     return table[table["layer"] == layer].drop(columns="layer")

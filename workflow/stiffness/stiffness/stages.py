@@ -58,6 +58,18 @@ def choose_stages(history: pd.DataFrame, stages: Sequence[Any]) -> list[Stage]:
     return chosen
 
 
+def stage_steps(histories: Sequence[str | Path], epochs: int, stages: Sequence[Any]) -> set[int]:
+    """The checkpoints that stand for a run's stages, of those that belong to the experiment.
+
+    Args:
+        histories: files of the run's segments.
+        epochs: of the experiment; later checkpoints are left from a longer training.
+    """
+    history = concatenated([read_table(file) for file in histories])
+    history = history[history["epoch"] <= epochs].sort_values("step")
+    return {stage.step for stage in choose_stages(history, stages)}
+
+
 def reference_run(runs: pd.DataFrame, learning_rate: str) -> tuple[int, str]:
     """The first seed of a learning rate that is alive, else the first; and its status."""
     rows = runs[runs["lr"] == learning_rate].sort_values("seed")

@@ -23,6 +23,8 @@ from stiffness.stiffness.distance import (
     distance_stiffness,
     same_class_pairs,
 )
+from stiffness.stiffness.extremes import COLUMNS as EXTREMES
+from stiffness.stiffness.extremes import extremes
 from stiffness.stiffness.pairs import METRICS, PAIR_MODES, Bools, Floats, select_pairs
 
 INPUT = "input"
@@ -48,6 +50,7 @@ COLUMNS = {
         "n_pairs",
         "n_excluded",
     ],
+    "extremes": ["step", "epoch", *EXTREMES],
 }
 
 
@@ -60,7 +63,7 @@ class Measured:
             between the classes of its groups (section 4.2), and where training labels are wrong
             both for clean and for mislabelled training examples alone; "classes": the class
             stiffness matrix; "distance": same-class stiffness in bins of distance;
-            "critical_length": xi by either estimator. ``low`` and ``high`` bound a 95 % bootstrap
+            "critical_length": xi by either estimator; "extremes": see there. ``low`` and ``high`` bound a 95 % bootstrap
             interval over examples; ``n_pairs`` counts different pairs, ``n_excluded`` examples
             without a gradient.
         replicates: float32 [steps, R] by name: the resamples behind the intervals of the summary
@@ -73,7 +76,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class _Space:
+class Space:
     """Same-class pairs by pair mode, with their distances in one space, and resamples of them."""
 
     pairs: dict[str, ResampledPairs]
@@ -82,7 +85,7 @@ class _Space:
     @classmethod
     def of(
         cls, distances: torch.Tensor, evaluation: Evaluation, bins: int, weights: Singles
-    ) -> "_Space":
+    ) -> "Space":
         classes, number = evaluation.targets.numpy(), evaluation.num_train
         pairs = {
             mode: same_class_pairs(distances.numpy(), classes, number, mode) for mode in PAIR_MODES
@@ -98,6 +101,13 @@ class _Space:
         if defined.all():
             return whole
         return ResampledPairs(defined_pairs(whole.pairs, defined), self.edges, whole.weights)
+
+
+def example_weights(evaluation: Evaluation, resamples: int, seed: int) -> Singles:
+    """float32 [N, R], ``bootstrap.draw_weights`` of a subset: strata are classes of either set."""
+    classes = evaluation.targets.numpy()
+    training = np.arange(len(classes)) < evaluation.num_train
+    return draw_weights(classes * 2 + training, resamples, seed)
 
 
 def measure_segment(
@@ -125,11 +135,10 @@ def measure_segment(
         StiffnessError: a file is unreadable or was measured on another evaluation subset.
     """
     classes, num_train = evaluation.targets.numpy(), evaluation.num_train
-    training = np.arange(len(classes)) < num_train
-    weights = draw_weights(classes * 2 + training, resamples, seed)
+    weights = example_weights(evaluation, resamples, seed)
     sides = {"train": weights[:num_train], "val": weights[num_train:]}
     at_input = (
-        _Space.of(evaluation.distances(), evaluation, distance_bins, weights)
+        Space.of(evaluation.distances(), evaluation, distance_bins, weights)
         if INPUT in layers
         else None
     )
@@ -155,8 +164,11 @@ def measure_segment(
             vectors, _ = read_tensors(Path(representations) / path.name, inner)
             for name in inner:
                 distances = cosine_distances(vectors[name])
-                spaces[name] = _Space.of(distances, evaluation, distance_bins, weights)
+                spaces[name] = Space.of(distances, evaluation, distance_bins, weights)
         cosines, log_norms = tensors["cosines"].numpy(), tensors["log_norms"].numpy()
+        known = tensors.get("predictions")
+        predictions = None if known is None else known.numpy()
+        rows["extremes"] += [checkpoint | row for row in extremes(cosines, evaluation, predictions)]
         for mode in PAIR_MODES:
             row_side, column_side = mode.split("-")
             for metric in METRICS:
@@ -183,11 +195,13 @@ def measure_segment(
                     summaries.append((key | {"n_excluded": some.num_excluded}, estimates))
                 for about, estimates in summaries:
                     for quantity, estimate in estimates.items():
-                        rows["summary"].append(_summary_row(about, quantity, estimate))
+                        rows["summary"].append(summary_row(about, quantity, estimate))
                         name = f"{quantity}/{mode}/{metric}"
                         replicates.setdefault(name, []).append(estimate.replicates)
                 matrices.append(_class_table(key, stiffness, evaluation.class_names))
-                counted = np.isfinite(log_norms) if metric == "cosine" else np.ones_like(training)
+                counted = (
+                    np.isfinite(log_norms) if metric == "cosine" else np.ones(len(classes), bool)
+                )
                 for layer in layers:
                     in_layer = key | {"layer": layer}
                     resampled = spaces[layer].defined(mode, counted)
@@ -195,9 +209,9 @@ def measure_segment(
                     values = cosines[first, second].astype(np.float64)
                     values = np.nan_to_num(np.sign(values) if metric == "sign" else values)
                     measured = distance_stiffness(resampled, values)
-                    rows["distance"] += _distance_rows(in_layer, measured.bins)
+                    rows["distance"] += distance_rows(in_layer, measured.bins)
                     for length in measured.lengths:
-                        rows["critical_length"].append(in_layer | _length_row(length))
+                        rows["critical_length"].append(in_layer | length_row(length))
                         name = f"xi/{length.estimator}/{layer}/{mode}/{metric}"
                         replicates.setdefault(name, []).append(length.replicates)
     tables = {name: pd.DataFrame(rows[name], columns=COLUMNS[name]) for name in rows}
@@ -219,14 +233,14 @@ def _parts_by_label(evaluation: Evaluation) -> dict[str, Bools]:
     return {"clean": ~wrong.numpy(), "mislabelled": wrong.numpy()}
 
 
-def _length_row(length: CriticalLength) -> dict[str, Any]:
+def length_row(length: CriticalLength) -> dict[str, Any]:
     row = {field.name: getattr(length, field.name) for field in fields(length)}
     del row["replicates"]
     row["n_pairs"] = row.pop("num_pairs")
     return row
 
 
-def _summary_row(key: dict[str, Any], quantity: str, estimate: Estimate) -> dict[str, Any]:
+def summary_row(key: dict[str, Any], quantity: str, estimate: Estimate) -> dict[str, Any]:
     return key | {
         "quantity": quantity,
         "value": estimate.value,
@@ -249,7 +263,7 @@ def _class_table(key: dict[str, Any], stiffness: ClassStiffness, names: list[str
     return pd.DataFrame(key | cells, columns=COLUMNS["classes"])
 
 
-def _distance_rows(key: dict[str, Any], bins: Bins) -> list[dict[str, Any]]:
+def distance_rows(key: dict[str, Any], bins: Bins) -> list[dict[str, Any]]:
     columns = zip(bins.distance, bins.value, bins.low, bins.high, bins.num_pairs, strict=True)
     names = ("distance", "value", "low", "high", "n_pairs")
     return [key | dict(zip(names, row, strict=True)) for row in columns]

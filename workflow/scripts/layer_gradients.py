@@ -1,0 +1,29 @@
+"""Gradient cosines and distances by layer, at a segment's checkpoints or its stages."""
+
+from pathlib import Path
+
+from stiffness.data.evaluation import Evaluation
+from stiffness.device import choose_device
+from stiffness.gradients.by_layer import measure_layers
+from stiffness.job import job
+from stiffness.stiffness.stages import stage_steps
+from stiffness.training.models import ModelSpec
+
+if __name__ == "__main__":
+    with job(snakemake):
+        params, resources = snakemake.params, snakemake.resources
+        wildcards = snakemake.wildcards
+        measure_layers(
+            checkpoints=Path(snakemake.input.state).parent,
+            evaluation=Evaluation.load(snakemake.input.evaluation),
+            model_spec=ModelSpec(**params.model),
+            output=snakemake.output.layers,
+            device=choose_device(resources.device, resources.jobs_per_gpu),
+            memory_budget=resources.memory_budget,
+            precision=wildcards.precision,
+            steps=stage_steps(snakemake.input.histories, params.epochs, params.stages)
+            if params.stages
+            else None,
+            label=f"{wildcards.experiment} lr={wildcards.lr} seed={wildcards.seed}",
+            data_dir=resources.data_dir,
+        )

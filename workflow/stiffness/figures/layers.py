@@ -1,0 +1,269 @@
+"""Stiffness by layer: each layer's own gradient, and xi in what each layer reads.
+
+The first version of the paper finds a critical distance in every layer's representation, and
+smaller stiff domains in deeper layers. Distances of different layers are not on one scale: behind a
+ReLU none exceeds 1, and deep in a trained network those of a class are short. So xi stands both as
+it is and relative to the median distance of the pairs that it is fitted to.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from stiffness.figures import style
+from stiffness.figures.distance import legend as distance_legend
+from stiffness.figures.distance import panel as distance_panel
+from stiffness.stiffness.distance import MEASURED, NONE
+from stiffness.stiffness.pairs import METRICS
+from stiffness.stiffness.runs import by_line
+from stiffness.stiffness.stages import Stage, reference_stages
+
+_HIGHEST = 30.0
+_BEYOND, _NONE, _TOP = 38.0, 55.0, 75.0  # "above the axis", "no crossing", and the axis's end
+_PANELS = 5  # of stiffness against distance
+_NAMED = 24  # layers that have room for a name
+_MARKS = (("within", "within classes", "o", "-"), ("between", "between classes", "s", (0, (3, 2))))
+
+
+def draw(
+    runs: pd.DataFrame,
+    history: pd.DataFrame,
+    summary: pd.DataFrame,
+    by_layer: Mapping[str, pd.DataFrame],
+    learning_rate: str,
+    stages: Sequence[Any],
+    options: Mapping[str, Any],
+    outputs: Sequence[str | Path],
+) -> None:
+    """Rows: stiffness by layer (sign, cosine); xi by layer (as it is, relative); at the last stage
+    stiffness against the distance between what a layer reads, for five layers at most.
+
+    Args:
+        runs, history, summary: an experiment's tables.
+        by_layer: tables of the reference learning rate ("summary", "distance", "critical_length"),
+            each with a column seed.
+        options: width, height (inches), palette (of stages), color, pair_mode, metric (of xi).
+    """
+    seed, status = style.reference_run(runs, learning_rate)
+    figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
+    title = (
+        f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}, "
+        f"{style.MODE_NAMES[options['pair_mode']]} pairs, 95 % intervals"
+    )
+    if status != style.OK:
+        style.refuse_dead(figure, title, status)
+        style.save(figure, outputs)
+        return
+    chosen = reference_stages(runs, history, learning_rate, stages)
+    shades = style.colors(options["palette"], len(chosen))
+
+    def shown(table: pd.DataFrame) -> pd.DataFrame:
+        rows = table[(table["seed"] == seed) & (table["pair_mode"] == options["pair_mode"])]
+        return rows[rows["step"].isin([stage.step for stage in chosen])]
+
+    blocks = shown(by_layer["summary"])
+    layers = blocks[["depth", "layer", "kind"]].drop_duplicates().sort_values("depth")
+    whole = shown(summary[summary["lr"] == learning_rate])
+    upper, middle, lower = figure.subfigures(3, 1, height_ratios=[1.05, 1, 0.95], squeeze=False)[
+        :, 0
+    ]
+    _blocks(upper, blocks, whole, layers, chosen, shades)
+    lengths = shown(by_layer["critical_length"])
+    _lengths(middle, lengths, layers, chosen, shades, options["metric"])
+    _distances(lower, shown(by_layer["distance"]), lengths, layers, chosen[-1], options)
+    figure.suptitle(title, fontsize=8)
+    style.save(figure, outputs)
+
+
+def relative(lengths: pd.DataFrame) -> pd.DataFrame:
+    """Critical lengths in units of the median distance of the pairs that they are fitted to."""
+    scaled, names = lengths.copy(), ["value", "low", "high"]
+    scaled[names] = lengths[names].div(lengths["median_distance"], axis=0)
+    return scaled
+
+
+def _blocks(
+    figure: SubFigure,
+    blocks: pd.DataFrame,
+    whole: pd.DataFrame,
+    layers: pd.DataFrame,
+    stages: Sequence[Stage],
+    shades: Sequence[Any],
+) -> None:
+    """Within and between classes against depth, and of the whole gradient beside it."""
+    axes = figure.subplots(1, len(METRICS), sharey=True)
+    end = len(layers)
+    for axis, metric in zip(axes, METRICS, strict=True):
+        for number, (stage, color) in enumerate(zip(stages, shades, strict=True)):
+            shift = _shift(number, len(stages))
+            for quantity, _, marker, dashes in _MARKS:
+                own = [
+                    table[
+                        (table["metric"] == metric)
+                        & (table["quantity"] == quantity)
+                        & (table["step"] == stage.step)
+                    ]
+                    for table in (blocks, whole)
+                ]
+                rows = own[0].sort_values("depth")
+                fill = color if quantity == "within" else "white"
+                looks = {"color": color, "marker": marker, "mfc": fill, "ms": 3, "mew": 0.8}
+                axis.plot(rows["depth"] + shift, rows["value"], lw=0.8, ls=dashes, **looks)
+                axis.vlines(rows["depth"] + shift, rows["low"], rows["high"], color=color, lw=0.8)
+                at = [end + shift] * len(own[1])
+                axis.plot(at, own[1]["value"], ls="", **looks)
+                axis.vlines(at, own[1]["low"], own[1]["high"], color=color, lw=0.8)
+        axis.axhline(0, color="0.6", lw=0.6, zorder=0)
+        axis.axvline(end - 0.5, color="0.8", lw=0.6, zorder=0)
+        axis.set_title(style.METRIC_NAMES[metric])
+        _layer_axis(axis, layers, extra="whole\nnetwork")
+    axes[0].set_ylabel("stiffness of the layer's\nown gradient")
+    handles: list[Artist] = [
+        Line2D([], [], color=color, lw=2, label=style.stage_name(stage).replace("\n", " "))
+        for stage, color in zip(stages, shades, strict=True)
+    ]
+    handles += [
+        Line2D([], [], color="0.3", marker=marker, ls=dashes, lw=0.8, ms=3.5, label=label)
+        for (quantity, label, marker, dashes) in _MARKS
+    ]
+    handles[-1].set_markerfacecolor("white")  # type: ignore[attr-defined]
+    figure.legend(handles=handles, loc="outside right center")
+
+
+def _lengths(
+    figure: SubFigure,
+    lengths: pd.DataFrame,
+    layers: pd.DataFrame,
+    stages: Sequence[Stage],
+    shades: Sequence[Any],
+    metric: str,
+) -> None:
+    """xi of the fitted line against depth, as it is and relative to the median distance."""
+    rows = by_line(lengths[lengths["metric"] == metric])
+    scales = (
+        (rows, r"critical length $\xi$"),
+        (relative(rows), r"$\xi$ / median distance"),
+    )
+    for axis, (table, name) in zip(figure.subplots(1, 2), scales, strict=True):
+        for number, (stage, color) in enumerate(zip(stages, shades, strict=True)):
+            at_stage = table[table["step"] == stage.step].sort_values("depth")
+            _marks(axis, at_stage, _shift(number, len(stages)), color)
+        axis.set_yscale("log")
+        values = table.loc[table["crossing"] != NONE, "value"]
+        axis.set_ylim(0.8 * min(0.5, float(values.min()) if len(values) else 0.5), _TOP)
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(FuncFormatter(_up_to_highest))
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.set_ylabel(f"{name}\n({style.METRIC_NAMES[metric]})")
+        if table is rows:
+            for depth, limit in rows[["depth", "limit"]].drop_duplicates().to_numpy(float):
+                edges = [depth - 0.5, depth + 0.5]
+                axis.fill_between(edges, limit, _TOP, color="0.93", lw=0, zorder=0)
+        else:
+            axis.axhline(1, color="0.6", lw=0.6, zorder=0)
+        _layer_axis(axis, layers)
+        axis.set_xlabel("distance between what this layer reads")
+    marks = [
+        ("o", "0.3", "within the data"),
+        ("o", "white", "extrapolated"),
+        ("^", "white", "above the axis"),
+        ("x", "0.3", "no crossing"),
+    ]
+    handles: list[Artist] = [
+        Line2D([], [], color="0.3", ls="", marker=marker, mfc=fill, ms=4, label=label)
+        for marker, fill, label in marks
+    ]
+    handles.append(Patch(color="0.93", label="no two are\nso far apart"))
+    figure.legend(handles=handles, loc="outside right center")
+
+
+def _up_to_highest(value: float, _: Any) -> str:
+    return f"{value:g}" if value <= _HIGHEST else ""
+
+
+def _marks(axis: Axes, rows: pd.DataFrame, shift: float, color: Any) -> None:
+    drawn = rows[(rows["crossing"] != NONE) & (rows["value"] <= _HIGHEST)]
+    low, high = drawn["low"].clip(lower=1e-3), drawn["high"].clip(upper=_TOP)
+    axis.vlines(drawn["depth"] + shift, low, high, color=color, lw=0.8)
+    for inside, fill in ((True, color), (False, "white")):
+        some = drawn[(drawn["crossing"] == MEASURED) == inside]
+        axis.plot(some["depth"] + shift, some["value"], "o", ms=3.5, mew=0.8, color=color, mfc=fill)
+    beyond = rows[(rows["crossing"] != NONE) & (rows["value"] > _HIGHEST)]
+    looks = {"ms": 3.5, "mew": 0.8, "color": color, "mfc": "white"}
+    axis.plot(beyond["depth"] + shift, [_BEYOND] * len(beyond), "^", **looks)
+    none = rows[rows["crossing"] == NONE]
+    axis.plot(none["depth"] + shift, [_NONE] * len(none), "x", **looks)
+
+
+def _distances(
+    figure: SubFigure,
+    distance: pd.DataFrame,
+    lengths: pd.DataFrame,
+    layers: pd.DataFrame,
+    stage: Stage,
+    options: Mapping[str, Any],
+) -> None:
+    """Stiffness of the whole gradient against distance, a panel a layer."""
+    here = (distance["metric"] == options["metric"]) & (distance["step"] == stage.step)
+    bins = distance[here]
+    fits = lengths[(lengths["metric"] == options["metric"]) & (lengths["step"] == stage.step)]
+    measured = layers[layers["layer"].isin(bins["layer"])]
+    number = min(_PANELS, len(measured))
+    if number == 0:
+        return
+    places = np.unique(np.linspace(0, len(measured) - 1, number).round().astype(int))
+    axes = figure.subplots(1, len(places), sharey=True, squeeze=False)[0]
+    for axis, place in zip(axes, places, strict=True):
+        layer = measured.iloc[place]["layer"]
+        of_layer = fits[fits["layer"] == layer]
+        line, monotone = (
+            of_layer[of_layer["estimator"] == name].iloc[0] for name in ("line", "monotone")
+        )
+        xi = line["value"] if line["crossing"] != NONE else 0.0
+        reach = 1.1 * np.nanmax([line["max_distance"], xi if xi < line["limit"] else 0.0])
+        most = float(min(line["limit"], reach))
+        distance_panel(axis, bins[bins["layer"] == layer], line, monotone, options["color"], most)
+        axis.set_xlim(0, most)
+        axis.set_title(_name(measured.iloc[place]).replace("\n", " "))
+        axis.set_xlabel("distance")
+    low, high = axes[0].get_ylim()
+    axes[0].set_ylim(max(min(low, -0.08), -1.08), min(max(high, 0.3), 1.08))
+    axes[0].set_ylabel(f"{style.METRIC_NAMES[options['metric']]}\nwithin classes")
+    stage_name = style.stage_name(stage).replace("\n", " ")
+    figure.suptitle(f"distance between what the layer reads, {stage_name}", fontsize=8)
+    distance_legend(figure)
+
+
+def _shift(number: int, count: int) -> float:
+    """So that the marks of different stages stand side by side."""
+    return 0.5 * ((number + 0.5) / count - 0.5)
+
+
+def _name(layer: pd.Series) -> str:
+    return f"{layer['kind']}\n{layer['layer']}"
+
+
+def _layer_axis(axis: Axes, layers: pd.DataFrame, extra: str = "") -> None:
+    """Layers from the input to the output; names as in PyTorch, of as many as have room."""
+    number = len(layers)
+    if number <= 6:
+        ticks, names = list(range(number)), [_name(row) for _, row in layers.iterrows()]
+        rotation = 0
+    else:
+        ticks = list(range(0, number, -(-number // _NAMED)))
+        names = [".".join(str(layers["layer"].iloc[tick]).split(".")[-2:]) for tick in ticks]
+        rotation = 90
+    if extra:
+        ticks, names = [*ticks, number], [*names, extra]
+    axis.set_xticks(ticks, names, rotation=rotation)
+    axis.set_xlim(-0.5, number - 0.5 + bool(extra))

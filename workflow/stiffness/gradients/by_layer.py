@@ -1,0 +1,130 @@
+"""Gradient cosines of every layer's own parameters, and distances in what each layer reads.
+
+A layer's block of the gradient is made of what it reads, a, and of the loss gradient d of what it
+returns: for a linear layer without a bias, <block_i, block_j> = (a_i . a_j) (d_i . d_j). The
+distance 1 - cos(a_i, a_j) is therefore the natural one beside the cosine of its block, and for the
+first layer it is the paper's input distance.
+"""
+
+import sys
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stiffness.data.evaluation import Evaluation, cosine_distances
+from stiffness.errors import StiffnessError
+from stiffness.files import read_tensors, replacing_directory, write_json, write_tensors
+from stiffness.gradients.engine import packed
+from stiffness.gradients.gram import gradient_cosines
+from stiffness.gradients.memory import parse_bytes
+from stiffness.gradients.representations import read_widths, reads
+from stiffness.inputs import Inputs, length, place
+from stiffness.training.models import ModelSpec, build_model, load_weights
+
+COSINES, LOG_NORMS, DISTANCES = "cosines", "log_norms", "distances"
+
+
+def measure_layers(
+    checkpoints: str | Path,
+    evaluation: Evaluation,
+    model_spec: ModelSpec,
+    output: str | Path,
+    device: torch.device,
+    memory_budget: str,
+    precision: str,
+    steps: Collection[int] | None = None,
+    label: str = "",
+    data_dir: str | Path = ".",
+) -> None:
+    """Write ``output``/step=*.safetensors for checkpoints in the folder ``checkpoints``.
+
+    Each file holds for every layer that owns trained parameters ``cosines/<layer>`` [N, N] and
+    ``log_norms/<layer>`` [N] of its block of the gradient, and ``distances/<layer>`` [N, N] between
+    what the layer reads, where that is a vector an example. Metadata: step, epoch, precision,
+    device, and ``layers``, in the order in which they are called: name, kind (its type), and limit,
+    the largest distance there can be (1 where nothing it reads is negative, else 2; 0 where it has
+    no distances).
+
+    Args:
+        steps: of the checkpoints to measure; None for all of them.
+
+    Raises:
+        StiffnessError: a checkpoint is unreadable, belongs to another model or has diverged.
+    """
+    classes = len(evaluation.class_names)
+    model = build_model(model_spec, evaluation.shape, classes, 0, data_dir).to(device)
+    inputs, targets = place(evaluation.inputs, device), evaluation.targets.to(device)
+    measured = []
+    with replacing_directory(output) as folder:
+        for path in sorted(Path(checkpoints).glob("step=*.safetensors")):
+            if steps is not None and int(path.stem.removeprefix("step=")) not in steps:
+                continue
+            weights, metadata = read_tensors(path)
+            load_weights(model, weights, str(path), str(model_spec))
+            began = time.perf_counter()
+            try:
+                cosines, log_norms = gradient_cosines(
+                    model,
+                    inputs,
+                    targets,
+                    per_layer=True,
+                    memory_budget=memory_budget,
+                    precision=precision,
+                )
+                assert isinstance(cosines, dict)
+                assert isinstance(log_norms, dict)
+                distances, layers = _distances(model, inputs, list(cosines), memory_budget)
+            except StiffnessError as error:
+                raise StiffnessError(f"{path}: {error}") from None
+            about = {
+                "step": metadata["step"],
+                "epoch": metadata["epoch"],
+                "precision": precision,
+                "device": str(device.type),
+                "layers": layers,
+            }
+            tensors = {
+                f"{prefix}/{name}": value
+                for prefix, values in (
+                    (COSINES, cosines),
+                    (LOG_NORMS, log_norms),
+                    (DISTANCES, distances),
+                )
+                for name, value in values.items()
+            }
+            write_tensors(folder / path.name, tensors, about)
+            measured.append(metadata["step"])
+            print(
+                f"{label} step {metadata['step']}: gradient cosines of {len(layers)} layers in "
+                f"{time.perf_counter() - began:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+        write_json(folder / "steps.json", measured)
+
+
+def _distances(
+    model: nn.Module, inputs: Inputs, layers: list[str], memory_budget: str
+) -> tuple[Mapping[str, torch.Tensor], list[dict[str, Any]]]:
+    """Distances by layer, and what the file says of all layers, in the order of their calls."""
+    widths = read_widths(model, inputs, layers)
+    sizes = {layer: 4 * width for layer, width in widths.items() if width}
+    distances: dict[str, torch.Tensor] = {}
+    limits: dict[str, float] = {}
+    # As many layers a pass as half of the budget holds.
+    for group in packed(sizes, length(inputs), parse_bytes(memory_budget) // 2):
+        vectors = reads(model, inputs, group)
+        for layer in group:
+            read = vectors.pop(layer)
+            distances[layer] = cosine_distances(read)
+            limits[layer] = 1.0 if bool((read >= 0).all()) else 2.0
+    modules = dict(model.named_modules())
+    about = [
+        {"name": name, "kind": type(modules[name]).__name__, "limit": limits.get(name, 0.0)}
+        for name in widths
+    ]
+    return distances, about
