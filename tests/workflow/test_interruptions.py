@@ -112,7 +112,7 @@ def test_killed_in_every_rule_the_same_command_completes(fresh, tiny):
                 time.sleep(draw.uniform(0, 0.7))
             elif len(killed) < KILLS:
                 time.sleep(draw.uniform(1.5, 8))
-            if not left and not KILLS or KILLS and len(killed) >= KILLS:
+            if (not left and not KILLS) or (KILLS and len(killed) >= KILLS):
                 run.process.wait(PATIENCE)
             if run.process.poll() is None:
                 running = run.rules()
