@@ -131,7 +131,7 @@ def test_folders_get_the_mode_that_mkdir_would_give(tmp_path, umask, mask):
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~mask
 
 
-# --- killed writers, and several at once ------------------------------------------------------------
+# --- killed writers, and several at once ----------------------------------------------------------
 
 HANGS = """
 import sys, time
