@@ -3,6 +3,9 @@
 import errno
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,6 +13,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+import stiffness.files
 from stiffness.errors import StiffnessError
 from stiffness.files import (
     read_metadata,
@@ -125,6 +129,79 @@ def test_folders_get_the_mode_that_mkdir_would_give(tmp_path, umask, mask):
     with replacing_directory(tmp_path / "folder"):
         pass
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+# --- killed writers, and several at once ----------------------------------------------------------
+
+HANGS = """
+import sys, time
+from stiffness.files import replacing, replacing_directory
+with {writer}(sys.argv[1]) as temporary:
+    print(temporary, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("writer", ["replacing", "replacing_directory"])
+def test_what_a_killed_writer_left_goes_with_the_next_and_a_live_ones_stays(tmp_path, writer):
+    library = Path(stiffness.files.__file__).parents[1]
+    command = [sys.executable, "-c", HANGS.format(writer=writer), str(tmp_path / "a.x")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(library)}
+    ) as other:
+        (left,) = [Path(other.stdout.readline().strip())]
+
+        def write():
+            with getattr(stiffness.files, writer)(tmp_path / "a.x") as temporary:
+                if temporary.is_dir():
+                    (temporary / "one").touch()
+
+        write()
+        assert left.exists()
+        other.kill()
+        other.wait()
+        write()
+        assert names(tmp_path) == ["a.x"]
+
+
+def test_of_two_writers_of_a_folder_the_last_one_wins_whole(tmp_path):
+    path = tmp_path / "folder"
+    with replacing_directory(path) as first:
+        (first / "a").touch()
+        with replacing_directory(path) as second:
+            (second / "b").touch()
+        assert names(path) == ["b"]
+    assert names(path) == ["a"]
+    assert names(tmp_path) == ["folder"]
+
+
+HOLDS = """
+import sys, time
+from stiffness.files import alone
+with alone(sys.argv[1], lambda: print("waits", flush=True)):
+    print("has it", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def test_one_at_a_time_and_the_next_when_it_is_killed(tmp_path):
+    library = Path(stiffness.files.__file__).parents[1]
+
+    def start(seconds: str):
+        return subprocess.Popen(
+            [sys.executable, "-c", HOLDS, str(tmp_path / "lock"), seconds],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(library)},
+        )
+
+    with start("600") as first:
+        assert first.stdout.readline() == "has it\n"
+        with start("0") as second:
+            assert second.stdout.readline() == "waits\n"
+            first.kill()
+            assert second.stdout.read() == "has it\n"
+    assert names(tmp_path) == []
 
 
 # --- round trips ---------------------------------------------------------------------------------
@@ -264,6 +341,59 @@ def test_truncated_file(tmp_path, write, read, kept):
     path.write_bytes(whole[: int(kept * len(whole))])
     message = complaint(read, path)
     assert f"delete {path}, make it again with `snakemake --cores 1 {path}`" in message
+
+
+@pytest.mark.parametrize(("write", "read"), KINDS)
+def test_a_flipped_bit_is_found_or_changes_nothing(tmp_path, write, read):
+    """In the values, and in what says how to read them."""
+    path = tmp_path / "file"
+    write(path)
+    whole, content, refused = path.read_bytes(), read(path), 0
+    for place in range(0, len(whole), 5):
+        altered = bytearray(whole)
+        altered[place] ^= 1 << place % 8
+        path.write_bytes(altered)
+        try:
+            found = read(path)
+        except StiffnessError:
+            refused += 1
+        else:
+            same_content(found, content)
+    assert refused > len(whole) / 20
+
+
+def same_content(found, expected):
+    if isinstance(expected, pd.DataFrame):
+        pd.testing.assert_frame_equal(found, expected)
+    else:
+        assert found[1] == expected[1]
+        assert torch.equal(found[0]["x"], expected[0]["x"])
+
+
+def test_every_value_is_covered_by_a_digest(tmp_path):
+    path = tmp_path / "file"
+    write_some_tensors(path)
+    whole = path.read_bytes()
+    for place in range(len(whole) - 24, len(whole)):  # six numbers of four bytes
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert "x has changed since it was written" in complaint(read_tensors, path)
+        read_metadata(path)  # of it nothing has changed
+
+
+def test_files_of_earlier_versions_have_no_digest_and_are_read(tmp_path):
+    tensors, table = tmp_path / "a.safetensors", tmp_path / "a.parquet"
+    header = {"stiffness": json.dumps({"step": 3})}
+    safetensors.torch.save_file({"x": torch.ones(2)}, tensors, metadata=header)
+    TABLE.to_parquet(table, index=False)
+    assert read_tensors(tensors)[1] == {"step": 3}
+    pd.testing.assert_frame_equal(read_table(table), TABLE)
+
+
+def test_one_file_of_a_folder_of_checkpoints_is_made_again_with_its_folder(tmp_path):
+    path = tmp_path / "epochs=0000-0001" / "step=00000006.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(b"")
+    assert f"delete {path.parent}, make it again" in complaint(read_tensors, path)
 
 
 @pytest.mark.parametrize("read", [read_tensors, read_table, read_metadata])

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+import yaml
 from conftest import KINDS, PICTURES, TINY, Project, of_tiny
 from PIL import Image
 
 from stiffness.files import read_table
+from stiffness.provenance import describe
 from stiffness.stiffness.stages import choose_stages
 
 RATES = ("1e-3", "3e-3")
@@ -23,6 +26,7 @@ def expected_results() -> set[str]:
     files = {
         "results/data/digits/arrays.safetensors",
         "results/data/digits/hierarchy.yaml",
+        "results/tiny/provenance.yaml",
         "results/data/digits/evaluation/train=40_validation=40_seed=0.safetensors",
     }
     pictures = [PICTURES[kind] for kind in KINDS]
@@ -53,6 +57,40 @@ def test_figures_are_pictures(tiny):
         with Image.open(f"{path}.png") as image:
             darkest, lightest = image.convert("L").getextrema()
             assert (darkest, lightest) < (100, 255), kind
+
+
+def test_what_the_tables_were_made_with_is_written_down(tiny):
+    found = yaml.safe_load((tiny.folder / "results/tiny/provenance.yaml").read_text())
+    configuration = found["configuration"]
+    assert configuration["epochs"] == TINY["experiments"]["tiny"]["epochs"]
+    assert configuration["batch_size"] == 32, "defaults are filled in"
+    assert found["dataset"]["name"] == "digits"
+    assert found["seeds"] == [0]
+    (environment,) = found["jobs"]
+    assert {"revision", "device", "python", "packages"} < set(environment)
+    assert environment["packages"]["torch"] == torch.__version__
+    counts = {"arrays": 1, "evaluation": 1, "hierarchy": 1, "tables": 1}
+    counts |= {"training": 4, "gradients": 4, "stiffness": 4}
+    assert environment["rules"] == counts
+    assert "unrecorded" not in found
+
+
+def test_a_setting_of_the_experiment_is_written_down_again(built):
+    outcome = built.run("results/tiny/provenance.yaml", "--dry-run")
+    assert "Nothing to be done" in outcome.output
+    built.configure({"experiments": {"tiny": {"stages": [0, "last"]}}})
+    outcome = built.run("results/tiny/provenance.yaml", "--dry-run")
+    assert "Writing down what the tables of tiny were made with" in outcome.output
+    assert outcome.jobs == {}, "and nothing else is made again"
+
+
+def test_one_command_says_where_a_figure_came_from(tiny, tmp_path):
+    copy = tmp_path / "copied"
+    shutil.copytree(tiny.folder / "results", copy)
+    text = describe(copy / "tiny/figures/distance.png")
+    for part in ("as it was made", "training: 4 jobs", "batch_size:", "torch " + torch.__version__):
+        assert part in text
+    assert "without a record" not in text
 
 
 def test_a_second_run_has_nothing_to_do(tiny):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from stiffness.resources import gradients_request, stiffness_request, training_r
 from stiffness.training.schedule import finished_segments, plan_segments
 
 share_with_jobs(WORKFLOW)
+# Snakemake takes the variable away from jobs in conda environments.
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(os.environ['PYTHONPATH'])}; ")
 if workflow.is_main_process:
     if remove_stale_locks():
         print(

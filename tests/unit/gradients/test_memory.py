@@ -5,14 +5,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from stiffness import gradient_gram
+from stiffness import class_mean_cosine, gradient_gram
 from stiffness.errors import StiffnessWarning
-from stiffness.gradients.memory import peak_bytes, traffic
+from stiffness.gradients import gram
+from stiffness.gradients.memory import peak_bytes, traffic, within_memory
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -69,3 +71,67 @@ def test_the_backward_pass_is_counted_too() -> None:
         torch.autograd.grad((weight * weight).exp().sum(), weight)
 
     assert 2 * size <= peak_bytes(gradient) <= 6 * size
+
+
+def _three_layers() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 20), nn.Tanh(), nn.Linear(20, 3))
+    inputs = torch.randn(12, 6, generator=generator)
+    return model, inputs, torch.arange(12) % 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_budget_that_the_device_has_no_room_for_is_halved_until_it_has(
+    monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    model, inputs, targets = _three_layers()
+    expected = gradient_gram(model, inputs, targets)
+    whole = class_mean_cosine(model, inputs, targets)
+    tried: list[int] = []
+
+    def limited(name: str) -> None:
+        original = getattr(gram, name)
+
+        def compute(*arguments: Any) -> Any:
+            tried.append(arguments[-1])
+            if arguments[-1] > 2**30:
+                raise error
+            return original(*arguments)
+
+        monkeypatch.setattr(gram, name, compute)
+
+    limited("gram_blocks")
+    limited("squared_norms")
+    with pytest.warns(StiffnessWarning, match="going on with"):
+        found = gradient_gram(model, inputs, targets, memory_budget="4GiB")
+    assert tried == [2**32, 2**31, 2**30]
+    torch.testing.assert_close(found, expected)
+    with pytest.warns(StiffnessWarning, match="going on with"):
+        found = class_mean_cosine(model, inputs, targets, memory_budget="4GiB")
+    torch.testing.assert_close(found, whole)
+
+
+def test_what_fits_no_budget_and_what_is_no_lack_of_memory_is_not_tried_for_ever() -> None:
+    tried = []
+
+    def never(error: RuntimeError, budget: int) -> None:
+        tried.append(budget)
+        raise error
+
+    with (
+        pytest.warns(StiffnessWarning),
+        pytest.raises(torch.OutOfMemoryError, match="no room"),
+    ):
+        within_memory(2**28, lambda budget: never(torch.OutOfMemoryError("no room"), budget))
+    assert tried == [2**28, 2**27, 2**26, 2**25]
+    tried.clear()
+    with pytest.raises(RuntimeError, match="shapes"):
+        within_memory(2**28, lambda budget: never(RuntimeError("shapes differ"), budget))
+    assert tried == [2**28]

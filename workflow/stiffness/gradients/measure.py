@@ -39,8 +39,9 @@ def measure_segment(
     """Write ``output``/cosines/step=*.safetensors for every checkpoint in ``checkpoints``.
 
     Each file holds ``cosines`` [N, N], ``log_norms`` [N], ``predictions`` [N] (classes, int64) and,
-    in its metadata, step, epoch, precision and device. Beside their folder, digests.json has the SHA-256 of each of a file's
-    tensors and performance.json its seconds and peak memory in MiB, which are no results.
+    in its metadata, step, epoch, precision and device. Beside their folder, digests.json has the
+    SHA-256 of each of a file's tensors and performance.json its seconds and peak memory in MiB,
+    which are no results.
 
     Raises:
         StiffnessError: a checkpoint is unreadable or belongs to another model.

@@ -63,8 +63,9 @@ class Measured:
             between the classes of its groups (section 4.2), and where training labels are wrong
             both for clean and for mislabelled training examples alone; "classes": the class
             stiffness matrix; "distance": same-class stiffness in bins of distance;
-            "critical_length": xi by either estimator; "extremes": see there. ``low`` and ``high`` bound a 95 % bootstrap
-            interval over examples; ``n_pairs`` counts different pairs, ``n_excluded`` examples
+            "critical_length": xi by either estimator; "extremes": see there. ``low`` and ``high``
+            bound a 95 % bootstrap interval over examples; ``n_pairs`` counts different pairs,
+            ``n_excluded`` examples
             without a gradient.
         replicates: float32 [steps, R] by name: the resamples behind the intervals of the summary
             ("within/train-val/sign") and of xi ("xi/line/input/train-val/sign"; infinite where a
