@@ -333,18 +333,6 @@ def reference_files(pattern, kind):
     return get
 
 
-def reference_rounding(wildcards):
-    """Rounding errors of the reference learning rate; an error in one line without plain float32."""
-    _refuse_figure(wildcards.experiment, "rounding")
-    rate = EXPERIMENTS[wildcards.experiment]["reference_learning_rate"]
-    return [
-        f"{RUN}/rounding/{{segment}}.parquet".format(
-            experiment=wildcards.experiment, lr=rate, seed=seed, segment=segment
-        )
-        for seed, segment in reference_parts(wildcards)
-    ]
-
-
 def reference_seeds(wildcards):
     """The seed of each of those files."""
     return [seed for seed, _ in reference_parts(wildcards)]

@@ -262,7 +262,7 @@ rule whole_set_figure:
         history=table("history"),
         summary=table("summary"),
         classes=reference_classes,
-        whole_set=reference_whole_set,
+        whole_set=reference_files(f"{RUN}/whole_set/{{segment}}.parquet", "whole_set"),
         library=library("whole_set_figure"),
     output:
         pdf=pdf("whole_set"),
@@ -293,7 +293,7 @@ rule rounding_figure:
         history=table("history"),
         exact="results/{experiment}/tables/exact/summary.parquet",
         plain="results/{experiment}/tables/plain/summary.parquet",
-        rounding=reference_rounding,
+        rounding=reference_files(f"{RUN}/rounding/{{segment}}.parquet", "rounding"),
         library=library("rounding_figure"),
     output:
         pdf=pdf("rounding"),

@@ -66,7 +66,7 @@ rule representations:
 rule whole_set:
     input:
         state=rules.training.output.state,
-        histories=run_histories,
+        histories=run_histories(whole_set_stages),
         arrays=arrays_path,
         library=library("whole_set"),
     output:
