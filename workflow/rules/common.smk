@@ -473,7 +473,10 @@ def studies_of(kind):
 
 
 def study_files(study):
-    """What a study makes."""
+    """What a study makes: one figure of all its experiments, or one of each."""
+    entry = config["studies"][study]
+    if entry["kind"] in config["figures"]:
+        return figures_of(entry["experiments"], [entry["kind"]])
     return [f"results/studies/{study}.{suffix}" for suffix in ("pdf", "png", "csv")]
 
 

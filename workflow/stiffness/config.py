@@ -49,17 +49,18 @@ def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             check_figure(
                 f"paper.{figure}", config, experiments, name, entry["kind"], entry.get("stage")
             )
-    _check_studies(config["studies"], experiments)
+    _check_studies(config, experiments)
     return experiments
 
 
-def _check_studies(studies: Mapping[str, Any], experiments: Mapping[str, Any]) -> None:
-    taken = rule_names()
+def _check_studies(config: Mapping[str, Any], experiments: Mapping[str, Any]) -> None:
+    studies, taken = config["studies"], rule_names()
     for study, entry in studies.items():
         if study in taken:
             raise StiffnessError(f"studies.{study}: a rule has this name; take another")
         for name in entry["experiments"]:
             _known(name, experiments, f"studies.{study}.experiments", "experiment")
+            check_figure(f"studies.{study}", config, experiments, name, entry["kind"])
         layers = {experiments[name]["distance_layers"][0] for name in entry["experiments"]}
         if entry["kind"] == "critical_lengths" and len(layers) > 1:
             raise StiffnessError(
