@@ -79,7 +79,7 @@ def invented(folder: Path, settings: dict[str, Any] | None = None, **changes: An
         "learning_rates": list(RATES),
         "reference_learning_rate": "1e-3",
         "precisions": ["exact", "plain"],
-        "distance_layers": ["input", "middle", "end"],
+        "distance_layers": ["input"],
         "bootstrap": {"resamples": R, "seed": 0},
     } | (settings or {})
     root = folder / "results"
@@ -157,8 +157,8 @@ def run(folder: Path, made: dict[str, list[dict]], shape: dict, generator: np.ra
                         row = key | about | {"step": step, "epoch": epoch, "quantity": quantity}
                         ends = {"low": values[step] - 0.01, "high": values[step] + 0.01}
                         made["summary"].append(row | {"value": values[step]} | ends)
-                for layer, level in zip(("input", "middle", "end"), shape["layers"], strict=True):
-                    values = np.asarray(shape["xi"]) * level / shape["layers"][0]
+                for layer in ("input",):
+                    values = np.asarray(shape["xi"])
                     for estimator in ("line", "monotone"):
                         values, drawn = noisy(values)
                         name = f"xi/{estimator}/{layer}/{mode}/{metric}"
@@ -180,6 +180,13 @@ def run(folder: Path, made: dict[str, list[dict]], shape: dict, generator: np.ra
                     whole.append({"step": step, "class_a": a, "class_b": b, "value": value})
         segment = folder / f"stiffness/{precision}/epochs=0000-0008"
         write_tensors(segment / "replicates.safetensors", replicates, {})
+        layers = []
+        for depth, level in enumerate(shape["layers"]):
+            row = {"step": 9, "depth": depth, "estimator": "line", "crossing": "measured"}
+            row |= {"metric": "cosine", "pair_mode": "train-val", "median_distance": 0.5}
+            layers.append(row | {"value": level, "low": level - 0.1, "high": level + 0.1})
+        by_layer = folder / f"layer_stiffness/{precision}/epochs=0000-0008/critical_length.parquet"
+        write_table(by_layer, pd.DataFrame(layers))
         write_table(segment / "classes.parquet", pd.DataFrame(cells))
         write_table(folder / "whole_set/epochs=0000-0008.parquet", pd.DataFrame(whole))
 
@@ -246,13 +253,24 @@ def test_a_claim_that_does_not_hold_is_contradicted(tmp_path, name):
     [
         ("C3'", {"precisions": ["exact"]}, "plain"),
         ("C16", {"dataset": "mnist"}, "not a ResNet"),
-        ("C17", {"distance_layers": ["input"]}, "fewer than 3 layers"),
     ],
 )
 def test_an_experiment_that_cannot_speak_says_why(tmp_path, name, settings, reason):
     evidence = invented(tmp_path, settings)
     (claim,) = [claim for claim in CLAIMS if claim.name == name]
     with pytest.raises(NotTestable, match=reason):
+        claim.measure(evidence)
+
+
+def test_layers_with_overlapping_intervals_decide_nothing(tmp_path):
+    evidence = invented(tmp_path, curves={"layers": [1.05, 1.0, 0.95]})
+    assert verdict(evidence, "C17") == UNDECIDED
+
+
+def test_too_few_layers_say_so(tmp_path):
+    claim = next(claim for claim in CLAIMS if claim.name == "C17")
+    evidence = invented(tmp_path, curves={"layers": [1.0, 0.5]})
+    with pytest.raises(NotTestable, match="fewer than 3"):
         claim.measure(evidence)
 
 

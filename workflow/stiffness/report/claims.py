@@ -594,48 +594,46 @@ def c16(evidence: Evidence) -> list[Effect]:
     "layers",
 )
 def c17(evidence: Evidence) -> list[Effect]:
-    """At the end the line's xi (cosine) exists in every measured layer, and Kendall's tau of xi
-    with depth is below 0, with xi in units of the layer's mean same-class distance. In plain units
-    of cosine distance it is reported."""
-    layers = list(evidence.settings["distance_layers"])
-    if len(layers) < 3:
-        raise NotTestable("distances are measured in fewer than 3 layers (distance_layers)")
-    distance = evidence.table("distance")
-    distance = distance[
-        (distance["lr"] == evidence.reference)
-        & (distance["metric"] == "cosine")
-        & (distance["pair_mode"] == "train-val")
-        & (distance["step"] == distance["step"].max())
-    ]
-    by_layer = [evidence.lengths("line", layer) for layer in layers]
-    weights = evidence.weights(by_layer[0])
-    mean = np.array(
-        [
-            np.average(rows["distance"], weights=rows["n_pairs"])
-            for rows in (distance[distance["layer"] == layer] for layer in layers)
-        ]
-    )
-    crossing = []
-    for layer in layers:
-        fits = _fits(evidence, layer)
-        crossing.append(
-            float((fits[fits["step"] == fits["step"].max()]["crossing"] != "none").mean())
-        )
-    share = float(np.mean(crossing))
+    """At the last stage the line's xi (cosine) exists for what every layer reads, and Kendall's tau
+    of xi with depth is below 0, with xi in units of the layer's median same-class distance; a pair
+    of layers whose intervals of xi overlap widens the interval of tau. In plain units of cosine
+    distance tau is reported."""
+    rows = evidence.layers("critical_length")
+    rows = rows[
+        (rows["step"] == rows["step"].max())
+        & (rows["estimator"] == "line")
+        & (rows["metric"] == "cosine")
+        & (rows["pair_mode"] == "train-val")
+    ].sort_values(["seed", "depth"])
+    if rows["depth"].nunique() < 3:
+        raise NotTestable("fewer than 3 layers have distances")
+    share = float((rows["crossing"] != "none").mean())
     effects = [Effect("share of layers with a critical length", share, share, share, (1.0, 1.0))]
-    for what, scale, holds in (
-        ("tau of xi with depth, in mean distances", mean, _BELOW_0),
-        ("tau of xi with depth, in cosine distance", np.ones_like(mean), None),
+    for unit, scale, holds in (
+        ("median distances", rows["median_distance"], _BELOW_0),
+        ("cosine distance", 1.0, None),
     ):
-        taus, drawn = [], []
-        for seed in range(len(by_layer[0])):
-            values = np.array([one[seed].estimates[-1] for one in by_layer]) / scale
-            resamples = np.stack([one[seed].replicates[-1] for one in by_layer]) / scale[:, None]
-            depth = np.full(len(layers), FIRST_EPOCH)
-            taus.append(_trend(values[:, None], depth)[0])
-            drawn.append(_trend(resamples, depth))
-        effects.append(_effect(what, np.mean(taus), (np.stack(drawn) * weights).sum(0), holds))
+        scaled = rows.assign(**{key: rows[key] / scale for key in ("value", "low", "high")})
+        taus = np.array([_depth_tau(one) for _, one in scaled.groupby("seed")]).mean(0)
+        tau, low, high = (float(one) for one in taus)
+        effects.append(Effect(f"tau of xi with depth, in {unit}", tau, low, high, holds))
     return effects
+
+
+def _depth_tau(rows: pd.DataFrame) -> tuple[float, float, float]:
+    """Kendall's tau of xi with depth, and the least and the most it can be within the intervals.
+
+    No crossing counts as the largest xi.
+    """
+    value, low, high = (rows[key].fillna(_INF).to_numpy(float) for key in ("value", "low", "high"))
+    first, second = np.triu_indices(len(rows), 1)
+    order = np.sign(np.nan_to_num(value[second] - value[first]))
+    falls, rises = high[second] < low[first], low[second] > high[first]
+    return (
+        float(order.mean()),
+        float(np.where(rises, 1, -1).mean()),
+        float(np.where(falls, -1, 1).mean()),
+    )
 
 
 @claim(

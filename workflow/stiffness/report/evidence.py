@@ -186,6 +186,23 @@ class Evidence:
             raise NotTestable("the whole training set is not measured (figure whole_set)")
         return concatenated(parts)
 
+    def layers(self, name: str) -> pd.DataFrame:
+        """A table of stiffness by layer, of the reference rate, with a column seed.
+
+        Raises:
+            NotTestable: it is not measured, or has not been yet.
+        """
+        alive = set(self.alive()["seed"])
+        parts = []
+        for lr, seed, segment in self.segments:
+            path = self._run_folder(lr, seed) / f"layer_stiffness/exact/{segment}/{name}.parquet"
+            if lr == self.reference and seed in alive and path.exists():
+                parts.append(read_table(path).assign(seed=seed))
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            raise NotTestable("stiffness by layer is not measured (figure layers)")
+        return concatenated(parts)
+
     def validation_examples(self) -> int:
         """Of the data set."""
         path = self.results / "data" / self.settings["dataset"] / "arrays.safetensors"
