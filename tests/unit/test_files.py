@@ -370,6 +370,12 @@ def same_content(found, expected):
         assert torch.equal(found[0]["x"], expected[0]["x"])
 
 
+def test_the_same_content_has_the_same_bytes(tmp_path):
+    for number in range(8):
+        write_some_tensors(tmp_path / f"{number}")
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_every_value_is_covered_by_a_digest(tmp_path):
     path = tmp_path / "file"
     write_some_tensors(path)

@@ -21,9 +21,9 @@ from stiffness.presence import end_with_workflow, lead_jobs, remove_stale_locks
 from stiffness.resources import gradients_request, stiffness_request, training_request
 from stiffness.training.schedule import finished_segments, plan_segments
 
-share_with_jobs(WORKFLOW)
-# Snakemake takes the variable away from jobs in conda environments.
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(os.environ['PYTHONPATH'])}; ")
+# Snakemake takes PYTHONPATH away from jobs in conda environments.
+search_path = shlex.quote(share_with_jobs(WORKFLOW))
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={search_path}; ")
 if workflow.is_main_process:
     if remove_stale_locks():
         print(

@@ -195,11 +195,9 @@ def write_tensors(
         storages.add(kept.untyped_storage().data_ptr())
         whole[name] = kept
     digests = {name: _tensor_digest(tensor) for name, tensor in whole.items()}
-    described = json.dumps(metadata, sort_keys=True)
-    header = {
-        METADATA_KEY: described,
-        DIGESTS_KEY: json.dumps(digests | {"": _text_digest(described)}, sort_keys=True),
-    }
+    checked = digests | {"": _metadata_digest(metadata)}
+    # Under one key: the format keeps several in no order, and the same content has the same bytes.
+    header = {METADATA_KEY: json.dumps({**metadata, DIGESTS_KEY: checked}, sort_keys=True)}
     _write_checked(path, lambda temporary: save_file(whole, temporary, metadata=header))
     return digests
 
@@ -229,16 +227,16 @@ def read_tensors(
             tensor.
     """
     with _opened(path) as file:
-        header = file.metadata() or {}
-        described, digests = header[METADATA_KEY], json.loads(header.get(DIGESTS_KEY, "{}"))
-        if digests and digests[""] != _text_digest(described):
+        metadata = json.loads((file.metadata() or {})[METADATA_KEY])
+        digests = metadata.pop(DIGESTS_KEY, {})
+        if digests and digests[""] != _metadata_digest(metadata):
             raise ValueError("its metadata have changed since they were written")
         wanted = file.keys() if names is None else names
         tensors = {name: file.get_tensor(name) for name in wanted}
         for name, tensor in tensors.items():
             if digests and digests[name] != _tensor_digest(tensor):
                 raise ValueError(f"{name} has changed since it was written")
-        return tensors, json.loads(described)
+        return tensors, metadata
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -254,8 +252,8 @@ def _tensor_digest(tensor: "torch.Tensor") -> str:
     return digest.hexdigest()
 
 
-def _text_digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _metadata_digest(metadata: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
 
 def damaged(path: str | Path, reason: str) -> StiffnessError:

@@ -42,7 +42,12 @@ def _imported(script: Path, root: Path) -> frozenset[Path]:
     return frozenset(source for source in sources if source.is_file())
 
 
-def share_with_jobs(root: str | Path) -> None:
-    """Let jobs import the package from ``root``, in whatever environment they run."""
+def share_with_jobs(root: str | Path) -> str:
+    """Let jobs import the package from ``root``, in whatever environment they run.
+
+    Returns:
+        The search path, for where Snakemake takes the variable away.
+    """
     paths = [str(root), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
+    return os.environ["PYTHONPATH"]
