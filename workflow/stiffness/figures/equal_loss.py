@@ -82,13 +82,14 @@ def draw(
                     va="bottom",
                     fontsize=6.5,
                 )
-        axes[0, column].legend(
-            title={EPOCH: "epoch", LOSS: "training loss"}[by],
-            ncols=2,
-            loc="lower right",
-            fontsize=6,
-            title_fontsize=6,
-        )
+        if axes[0, column].get_legend_handles_labels()[0]:
+            axes[0, column].legend(
+                title={EPOCH: "epoch", LOSS: "training loss"}[by],
+                ncols=2,
+                loc="lower right",
+                fontsize=6,
+                title_fontsize=6,
+            )
         axes[-1, column].set_xlabel("learning rate")
         axes[-1, column].set_xscale("log")
         axes[-1, column].set_xticks([float(rate) for rate in rates], rates)

@@ -1,0 +1,194 @@
+"""Figures of exact and plain gradients, of equal loss, of early stopping and of the claims."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from stiffness.figures import claims, early_stopping, equal_loss, rounding
+from stiffness.stiffness.comparison import EPOCH, LOSS
+from stiffness.stiffness.pairs import METRICS, PAIR_MODES
+from stiffness.stiffness.stopping import LAST_EPOCH, VALIDATION_LOSS
+
+CONFIG = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())["figures"]
+EPOCHS = [0.0, 0.1, 1.0, 5.0]
+RATES = ["3e-3", "1e-3"]
+
+
+@pytest.fixture
+def runs() -> pd.DataFrame:
+    rows = [("some_net", lr, seed, "ok") for lr in RATES for seed in (0, 1)]
+    return pd.DataFrame(rows, columns=["experiment", "lr", "seed", "status"])
+
+
+@pytest.fixture
+def figure(monkeypatch, tmp_path):
+    """The figure that a draw() made, kept open; and its picture, which must not be empty."""
+    kept: list = []
+    monkeypatch.setattr(plt, "close", kept.append)
+
+    def make(draw, *arguments):
+        path = tmp_path / "figure.png"
+        draw(*arguments, [path])
+        assert np.asarray(Image.open(path).convert("L")).std() > 1
+        return kept[-1]
+
+    yield make
+    monkeypatch.undo()
+    plt.close("all")
+
+
+def words(figure) -> str:
+    return "\n".join(one.get_text() for one in figure.findobj(plt.Text))
+
+
+def lines(axis) -> list[np.ndarray]:
+    return [np.asarray(line.get_ydata(), float) for line in axis.lines]
+
+
+# --- exact and plain -----------------------------------------------------------------------------
+
+
+def rounding_tables(runs: pd.DataFrame):
+    history, summary, shares = [], {"exact": [], "plain": []}, []
+    for row in runs.to_dict("records"):
+        for step, epoch in enumerate(EPOCHS):
+            key = row | {"step": step, "epoch": epoch}
+            history.append(key | {"train_loss": 2.0 - 0.3 * step, "validation_loss": 2.1})
+            for precision, level in (("exact", 0.8), ("plain", 0.3)):
+                for mode in PAIR_MODES:
+                    for metric in METRICS:
+                        for quantity in ("within", "between"):
+                            about = {"pair_mode": mode, "metric": metric, "quantity": quantity}
+                            ends = {"value": level, "low": level - 0.1, "high": level + 0.1}
+                            summary[precision].append(key | about | ends)
+            for split in ("train", "validation"):
+                for quantity, share in (("wrong", 0.45), ("zero", 0.15)):
+                    ends = {"value": share, "low": share - 0.05, "high": share + 0.05}
+                    shares.append(key | {"split": split, "quantity": quantity} | ends)
+    frames = {name: pd.DataFrame(rows) for name, rows in summary.items()}
+    return pd.DataFrame(history), frames, pd.DataFrame(shares)
+
+
+def test_exact_and_plain_stand_side_by_side(runs, figure):
+    history, summaries, shares = rounding_tables(runs)
+    shares = shares[shares["lr"] == "1e-3"]
+    drawn = figure(rounding.draw, runs, history, summaries, shares, "1e-3", CONFIG["rounding"])
+    top, share = drawn.axes[0], drawn.axes[4]
+    assert any(np.allclose(line, 0.8) for line in lines(top))
+    assert any(np.allclose(line, 0.3) for line in lines(top))
+    assert any(np.allclose(line, 0.45) for line in lines(share))
+    assert any(np.allclose(line, 0.15) for line in lines(share))
+    assert "mean of 2 seeds" in words(drawn)
+    assert "plain float32" in words(drawn)
+
+
+def test_a_dead_run_is_not_drawn(runs, figure):
+    history, summaries, shares = rounding_tables(runs)
+    runs["status"] = "diverged"
+    drawn = figure(rounding.draw, runs, history, summaries, shares, "1e-3", CONFIG["rounding"])
+    assert "not a finding: diverged" in words(drawn)
+    assert not drawn.axes
+
+
+# --- equal loss ----------------------------------------------------------------------------------
+
+
+def level_rows(xi: float) -> pd.DataFrame:
+    rows = []
+    for by, levels in ((EPOCH, (1.0, 2.0, 5.0)), (LOSS, (0.9, 0.5, 0.1))):
+        for level in levels:
+            for lr in RATES:
+                for quantity in ("within", "between", "xi line", "xi monotone"):
+                    for metric in METRICS:
+                        value = xi if quantity.startswith("xi") else 0.4
+                        key = {"by": by, "level": level, "lr": lr, "quantity": quantity}
+                        key |= {"pair_mode": "train-val", "metric": metric}
+                        rows.append(key | {"value": value, "low": value - 0.1, "high": value + 0.1})
+    return pd.DataFrame(rows)
+
+
+def order_rows() -> pd.DataFrame:
+    key = {"by": LOSS, "quantity": "xi line", "pair_mode": "train-val", "metric": "cosine"}
+    return pd.DataFrame([key | {"tau": -0.62, "low": -0.81, "high": -0.43}])
+
+
+def test_rates_are_compared_at_levels(runs, figure):
+    drawn = figure(equal_loss.draw, runs, level_rows(1.5), order_rows(), CONFIG["equal_loss"])
+    assert "-0.62 (-0.81 to -0.43)" in words(drawn)
+    for axis in drawn.axes[6:]:  # the rows of xi
+        assert any(np.allclose(line, 1.5) for line in lines(axis))
+    assert [text.get_text() for text in drawn.axes[-1].get_xticklabels()] == ["1e-3", "3e-3"]
+
+
+def test_no_crossing_is_no_number(runs, figure):
+    drawn = figure(equal_loss.draw, runs, level_rows(np.inf), order_rows(), CONFIG["equal_loss"])
+    crosses = [line for line in drawn.axes[6].lines if line.get_marker() == "x"]
+    assert sum(len(line.get_ydata()) for line in crosses) == 3 * len(RATES)
+    assert "none" in words(drawn)
+
+
+def test_rates_without_a_common_loss_say_so(runs, figure):
+    rows = level_rows(1.5)
+    drawn = figure(
+        equal_loss.draw, runs, rows[rows["by"] == EPOCH], order_rows(), CONFIG["equal_loss"]
+    )
+    assert "no common range" in words(drawn)
+
+
+# --- early stopping ------------------------------------------------------------------------------
+
+
+def stopping_rows() -> pd.DataFrame:
+    rows = []
+    for lr in RATES:
+        for seed in (0, 1):
+            for rule, epoch, reached, accuracy in (
+                (VALIDATION_LOSS, 4.0, True, 0.9),
+                ("sign stiffness", 3.0, True, 0.87),
+                ("cosine stiffness", 5.0, False, 0.88),
+                (LAST_EPOCH, 5.0, True, 0.88),
+            ):
+                row = {"lr": lr, "seed": seed, "rule": rule, "epoch": epoch, "reached": reached}
+                rows.append(row | {"validation_accuracy": accuracy, "validation_loss": 0.5})
+    return pd.DataFrame(rows)
+
+
+def test_stopping_shows_epochs_and_cost(runs, figure):
+    drawn = figure(early_stopping.draw, runs, stopping_rows(), CONFIG["early_stopping"])
+    left, right = drawn.axes
+    points = {(float(x), float(y)) for line in left.lines for x, y in line.get_xydata()}
+    assert {(4.0, 3.0), (4.0, 5.0)} <= points
+    costs = np.concatenate(lines(right))
+    assert np.isclose(costs, -3).sum() == len(RATES) * 2  # points of accuracy, by sign
+    never = [line for line in left.lines if str(line.get_markerfacecolor()) == "white"]
+    assert len(never) == len(RATES) * 2
+
+
+# --- claims --------------------------------------------------------------------------------------
+
+
+def test_claims_show_verdicts_and_the_deciding_effect(figure):
+    key = {"claim": "C1", "verdict": "not decided"}
+    rows = pd.DataFrame(
+        [
+            key
+            | {"experiment": name, "experiment_verdict": verdict, "effect_verdict": verdict}
+            | {"value": value, "low": value - 0.1, "high": value + 0.1}
+            for name, verdict, value in (
+                ("one_net", "supported", 0.37),
+                ("other_net", "contradicted", -0.52),
+                ("third_net", "", np.nan),
+            )
+        ]
+    )
+    drawn = figure(claims.draw, rows, {"C1": "something is so"}, CONFIG["claims"])
+    text = words(drawn)
+    assert "something is so" in text
+    assert "✓\n0.37" in text
+    assert "✗\n-0.52" in text
+    assert text.count("\n0.") + text.count("\n-0.") == 2
