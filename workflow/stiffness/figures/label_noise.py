@@ -47,7 +47,7 @@ def draw(
     )
     for column, panels in zip(columns, axes.T, strict=True):
         share = f"{column['share']:.0%} wrong labels".replace("%", " %")
-        panels[0].set_title(f"{share}\n{column['experiment']}", fontsize=7)
+        panels[0].set_title(f"{share}\n{column['experiment']}", fontsize=6.5)
         own, past, rows = (
             of_columns(table, [column]) for table in (runs, history, _chosen(summary, options))
         )
@@ -74,7 +74,7 @@ def draw(
                 _curve(parts, of_metric, f"{quantity}_clean", color)
                 _curve(parts, of_metric, f"{quantity}_mislabelled", color, ls=_DASHED)
             if not column["share"]:
-                parts.text(0.5, 0.5, "all clean", transform=parts.transAxes, ha="center")
+                parts.text(0.5, 0.65, "all clean", transform=parts.transAxes, ha="center")
         style.epoch_axis(panels[0], alive["epoch"])
     # A memorised set's loss falls without end; what counts is that it is memorised.
     losses = history.loc[history["status"] == style.OK, ["train_loss", "validation_loss"]]
