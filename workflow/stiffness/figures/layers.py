@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from stiffness.figures import style
 from stiffness.figures.distance import legend as distance_legend
@@ -234,6 +234,7 @@ def _distances(
         most = float(min(line["limit"], reach))
         distance_panel(axis, bins[bins["layer"] == layer], line, monotone, options["color"], most)
         axis.set_xlim(0, most)
+        axis.xaxis.set_major_locator(MaxNLocator(3))
         axis.set_title(_name(measured.iloc[place]).replace("\n", " "))
         axis.set_xlabel("distance")
     low, high = axes[0].get_ylim()
