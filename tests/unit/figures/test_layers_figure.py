@@ -115,7 +115,7 @@ def test_xi_is_drawn_as_it_is_and_in_units_of_the_median_distance(drawn: Any) ->
         assert len(crosses) == 2
         assert min(crosses) > 30
         low, high = axis.get_ylim()
-        assert low < 0.3
+        assert low < 0.5
         assert max(crosses) < high
 
 

@@ -58,6 +58,7 @@ def test_one_file_a_checkpoint(
         cosines, log_norms = gradient_cosines(model, evaluation.inputs, evaluation.targets)
         assert torch.equal(tensors["cosines"], cosines)
         assert torch.equal(tensors["log_norms"], log_norms)
+        assert torch.equal(tensors["predictions"], model(evaluation.inputs).argmax(1))
         assert metadata.keys() == {"step", "epoch", "precision", "device"}
         assert (metadata["step"], metadata["epoch"]) == (step, epoch)
         assert (metadata["precision"], metadata["device"]) == ("exact", "cpu")

@@ -152,8 +152,8 @@ def test_columns(tables):
     assert list(tables) == list(COLUMNS)
     for name, table in tables.items():
         assert list(table) == COLUMNS[name]
+    estimates = [table for name, table in tables.items() if name != "extremes"]
     for name in ("step", "epoch", "value", "low", "high", "n_pairs", "n_excluded"):
-        estimates = [table for kind, table in tables.items() if kind != "extremes"]
         assert all(pd.api.types.is_numeric_dtype(table[name]) for table in estimates)
 
 
@@ -396,9 +396,19 @@ def test_examples_without_a_gradient_are_reported(tables, key):
     expected = 0
     if step == max(STEPS) and metric == "cosine":
         expected = {"train-train": 1, "train-val": 2, "val-val": 1}[mode]
-    for kind, table in tables.items():
-        if kind != "extremes":
-            assert (at(table, key)["n_excluded"] == expected).all()
+    for name in tables.keys() - {"extremes"}:
+        assert (at(tables[name], key)["n_excluded"] == expected).all()
+
+
+def test_every_checkpoint_has_its_extremes(tables, evaluation):
+    for step, epoch in STEPS.items():
+        rows = tables["extremes"][tables["extremes"]["step"] == step]
+        assert set(rows["epoch"]) == {epoch}
+        cosines = measurement(step, len(evaluation.targets))[0].numpy()
+        pairs = rows[rows["second"] >= 0]
+        np.testing.assert_array_equal(pairs["value"], cosines[pairs["first"], pairs["second"]])
+        gone = set(ZERO) if step == max(STEPS) else set()
+        assert not gone & (set(rows["first"]) | set(rows["second"]))
 
 
 def test_a_class_with_one_example_is_undefined_in_the_tables(tmp_path):
