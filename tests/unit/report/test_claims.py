@@ -262,6 +262,14 @@ def test_an_experiment_that_cannot_speak_says_why(tmp_path, name, settings, reas
         claim.measure(evidence)
 
 
+def test_a_run_that_ends_at_its_onset_says_nothing_of_c3(tmp_path):
+    evidence = invented(tmp_path)
+    evidence.runs["onset_epoch"] = 7.0
+    claim = next(claim for claim in CLAIMS if claim.name == "C3")
+    with pytest.raises(NotTestable, match="ends too soon"):
+        claim.measure(evidence)
+
+
 def test_layers_with_overlapping_intervals_decide_nothing(tmp_path):
     evidence = invented(tmp_path, curves={"layers": [1.05, 1.0, 0.95]})
     assert verdict(evidence, "C17") == UNDECIDED

@@ -43,13 +43,12 @@ def draw(
     for name, height in zip(claims, heights, strict=True):
         middle = top + height / 2
         axis.text(
-            -0.03,
+            -0.54,
             middle,
             "\n".join(wrapped[name]),
             transform=axis.get_yaxis_transform(),
-            ha="right",
+            ha="left",
             va="center",
-            multialignment="left",
             fontsize=6.5,
         )
         for column, experiment in enumerate(experiments):

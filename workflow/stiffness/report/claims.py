@@ -148,8 +148,11 @@ def c2(evidence: Evidence) -> list[Effect]:
 def c3(evidence: Evidence) -> list[Effect]:
     """From the onset of over-fitting to the end, within-class stiffness falls and between-classes
     stiffness comes nearer to 0, by sign and by cosine. What is left at the end is reported; it
-    decides nothing, since a longer run could go on."""
+    decides nothing, since a longer run could go on. The run must go on for half as long again as
+    the onset took."""
     onset = evidence.onset()
+    if evidence.history["epoch"].max() < 1.5 * onset:
+        raise NotTestable("the run ends too soon after the onset of over-fitting")
     effects = []
     for metric in METRICS:
         within, between = evidence.curve("within", metric), evidence.curve("between", metric)
