@@ -41,6 +41,7 @@ def expected_results() -> set[str]:
             files |= {f"{run}/checkpoints/{segment}/{name}" for name in kept}
             files |= {f"{run}/gradients/exact/{segment}/{name}" for name in measured}
             files |= {f"{run}/stiffness/exact/{segment}/{n}.parquet" for n in SEGMENT_TABLES}
+            files.add(f"{run}/stiffness/exact/{segment}/replicates.safetensors")
     return files
 
 
