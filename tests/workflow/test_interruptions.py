@@ -182,7 +182,6 @@ def test_a_lock_that_may_be_of_another_program_stays(fresh):
 def test_another_directory_is_another_project(built):
     before = built.results()
     target = ("--directory", "elsewhere", ARRAYS)
-    shutil.copy(built.folder / "config.yaml", built.folder / "keep.yaml")
     built.build(*target)
     assert set(Project(built.folder / "elsewhere").results()) == {ARRAYS}
     there = built.folder / "elsewhere" / ARRAYS
