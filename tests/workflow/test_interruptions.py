@@ -6,7 +6,6 @@ STIFFNESS_KILLS=100 kills as often as that, at any time, instead of once or twic
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
