@@ -1,9 +1,12 @@
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.19")
 
 
-configfile: "config.yaml"
+# With --directory the working folder may have one of its own.
+configfile: "config.yaml" if Path("config.yaml").exists() else f"{workflow.basedir}/config.yaml"
 
 
 report: "workflow/report/workflow.rst"

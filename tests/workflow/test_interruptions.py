@@ -6,7 +6,6 @@ STIFFNESS_KILLS=100 kills as often as that, at any time, instead of once or twic
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -182,7 +181,6 @@ def test_a_lock_that_may_be_of_another_program_stays(fresh):
 def test_another_directory_is_another_project(built):
     before = built.results()
     target = ("--directory", "elsewhere", ARRAYS)
-    shutil.copy(built.folder / "config.yaml", built.folder / "keep.yaml")
     built.build(*target)
     assert set(Project(built.folder / "elsewhere").results()) == {ARRAYS}
     there = built.folder / "elsewhere" / ARRAYS
