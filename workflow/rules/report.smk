@@ -19,6 +19,8 @@ rule claims:
         "results/logs/claims.log",
     benchmark:
         "results/benchmarks/claims.tsv"
+    # Half a minute; in one group with the tables it would join the jobs of all experiments.
+    localrule: True
     conda:
         ENVIRONMENT
     resources:

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 from stiffness.figures.claims import draw
+from stiffness.files import write_csv, write_text
 from stiffness.job import job
 from stiffness.report.evidence import Evidence
-from stiffness.report.verdicts import judge, page, table, write_csv, write_page
+from stiffness.report.verdicts import judge, page, table
 
 
 def pictures(experiment: str, folder: Path) -> dict[str, str]:
@@ -33,6 +34,6 @@ if __name__ == "__main__":
         results = Path(output.page).parent
         figures = {one.name: pictures(one.name, results) for one in evidence}
         write_csv(output.csv, rows)
-        write_page(output.page, page(judged, figures))
+        write_text(output.page, page(judged, figures))
         texts = {one.claim.name: one.claim.text for one in judged}
         draw(rows, texts, snakemake.params.options, [output.pdf, output.png])

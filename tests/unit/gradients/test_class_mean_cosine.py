@@ -1,5 +1,6 @@
 """The class matrix over all pairs, in linear time, against the one through the Gram matrix."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -22,7 +23,8 @@ def through_the_gram_matrix(model: nn.Module, inputs, targets) -> torch.Tensor:
     pairs = select_pairs(
         cosines.numpy(), log_norms.numpy(), labels, len(labels), "train-train", "cosine"
     )
-    return torch.from_numpy(class_stiffness(pairs, CLASSES).matrix)
+    weights = np.ones((len(labels), 1), np.float32)  # of resamples, which do not matter here
+    return torch.from_numpy(class_stiffness(pairs, CLASSES, weights, weights).matrix)
 
 
 @pytest.mark.parametrize("name", ["fc", "cnn", "resnet20v1"])

@@ -134,7 +134,7 @@ def test_an_attempt_from_other_pretrained_weights_is_started_over(
     shutil.copytree(tiny_language / "bert", mine / "bert")
     spec = replace(SPEC, checkpoint_interval=1)
     with monkeypatch.context() as patch:
-        patch.setattr(train.Path, "rename", None)
+        patch.setattr(train, "move_directory", None)
         with pytest.raises(TypeError):
             run(spec, 0, 1, None, tmp_path / "out" / "first", mine)
     make_transformer(mine / "bert", seed=5)

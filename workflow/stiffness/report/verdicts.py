@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from stiffness.errors import StiffnessError
-from stiffness.files import replacing
 from stiffness.report.claims import (
     CLAIMS,
     CONTRADICTED,
@@ -193,16 +191,6 @@ def page(judged: Sequence[Judged], figures: Mapping[str, Mapping[str, str]]) -> 
         if silent:
             lines += ["", "Cannot speak to it: " + "; ".join(silent) + "."]
     return "\n".join(lines) + "\n"
-
-
-def write_page(path: str | Path, text: str) -> None:
-    with replacing(path) as temporary:
-        Path(temporary).write_text(text)
-
-
-def write_csv(path: str | Path, rows: pd.DataFrame) -> None:
-    with replacing(path) as temporary:
-        rows.to_csv(temporary, index=False)
 
 
 def _anchor(name: str) -> str:
