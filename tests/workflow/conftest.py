@@ -25,6 +25,8 @@ KINDS = (
     "stiffness_curves",
     "distance",
     "critical_length",
+    "equal_loss",
+    "early_stopping",
     "contact_sheet",
 )
 # Pictures of a plain `snakemake` by kind, without their suffix.
@@ -59,7 +61,8 @@ TINY = {
 }
 
 
-NOTES = ("total", "provenance")
+# Rules that follow any change of a table; they have tests of their own.
+NOTES = ("total", "provenance", "claims")
 
 
 @dataclass(frozen=True)

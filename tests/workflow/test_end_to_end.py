@@ -19,6 +19,7 @@ RATES = ("1e-3", "3e-3")
 SEGMENTS = ("epochs=0000-0001", "epochs=0001-0002")
 STEPS = {SEGMENTS[0]: (0, 1, 6, 38), SEGMENTS[1]: (76,)}  # 1,200 digits are 38 batches of 32
 TABLES = ("runs", "history", "summary", "distance", "critical_length")
+COMPARISONS = ("levels", "order", "stopping")
 SEGMENT_TABLES = ("summary", "classes", "distance", "critical_length", "extremes")
 
 
@@ -31,7 +32,8 @@ def expected_results() -> set[str]:
     }
     pictures = [PICTURES[kind] for kind in KINDS]
     files |= {f"results/tiny/figures/{name}.{end}" for name in pictures for end in ("pdf", "png")}
-    files |= {f"results/tiny/tables/exact/{name}.parquet" for name in TABLES}
+    files |= {f"results/tiny/tables/exact/{name}.parquet" for name in (*TABLES, *COMPARISONS)}
+    files |= {f"results/claims.{end}" for end in ("md", "csv", "pdf", "png")}
     for run in [f"results/tiny/lr={lr}/seed=0" for lr in RATES]:
         for segment, steps in STEPS.items():
             names = [f"step={step:08d}.safetensors" for step in steps]

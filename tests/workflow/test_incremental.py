@@ -13,7 +13,9 @@ ROOMS = ("data", "training", "gradients", "stiffness", "figures", "report")
 
 # Jobs of the tiny experiment; two learning rates of two segments each.
 COUNTS = {"training": 4, "gradients": 4, "stiffness": 4}
-TABLES = ("tables", *KINDS)
+TABLES = ("tables", "comparison", *KINDS)
+# With one learning rate there is none to compare it with.
+OF_ONE_RATE = tuple(rule for rule in TABLES if rule != "equal_loss")
 STIFFNESS = ("stiffness", *TABLES)
 GRADIENTS = ("gradients", *STIFFNESS)
 TRAINING = ("training", *GRADIENTS)
@@ -26,6 +28,7 @@ def jobs(*rules: str, **counts: int) -> dict[str, int]:
     return plan | {"all": 1} if plan else {}
 
 
+ALL_RATES = ("stiffness_curves", "critical_length", "equal_loss", "early_stopping")
 BY_STAGE = ("class_matrices", "class_matrix_stages", "distance")
 LOOKS = {
     "training_curves": {"metric": "cosine"},
@@ -38,6 +41,8 @@ LOOKS = {
     "distance": {"color": "#d55e00"},
     "critical_length": {"width": 4.0},
     "contact_sheet": {"classes": 3},
+    "equal_loss": {"palette": "magma"},
+    "early_stopping": {"height": 4.0},
 }
 
 
@@ -57,14 +62,14 @@ CHANGES = {
     "stages": ({"stages": [0, 0.2, 1, 2]}, jobs(*BY_STAGE)),
     "the reference learning rate": (
         {"reference_learning_rate": "3e-3"},
-        jobs(*(kind for kind in KINDS if kind not in ("stiffness_curves", "critical_length"))),
+        jobs(*(kind for kind in KINDS if kind not in ALL_RATES)),
     ),
     "a new learning rate": (
         {"learning_rates": ["1e-3", "3e-3", "1e-2"]},
         jobs(*TABLES, training=2, gradients=2, stiffness=2),
     ),
     "a new seed": ({"seeds": [0, 1]}, jobs(*TRAINING)),
-    "one learning rate less": ({"learning_rates": ["1e-3"]}, jobs(*TABLES)),
+    "one learning rate less": ({"learning_rates": ["1e-3"]}, jobs(*OF_ONE_RATE)),
     "an epoch more": ({"epochs": 3}, jobs(*TABLES, training=2, gradients=2, stiffness=2)),
     "an epoch less": ({"epochs": 1}, jobs(*TABLES)),
     # The two epochs of finished jobs stay as they are, the next three are one job.
@@ -100,7 +105,9 @@ OTHER = {"dataset": "digits", "model": {"name": "fc"}, "learning_rates": ["1e-3"
 
 def test_another_experiment_shares_the_data(built):
     built.configure({"run": ["tiny", "other"], "experiments": {"other": OTHER}})
-    assert built.plan() == jobs("evaluation", *TRAINING, training=1, gradients=1, stiffness=1)
+    assert built.plan() == jobs(
+        "evaluation", *TRAINING[:3], *OF_ONE_RATE, training=1, gradients=1, stiffness=1
+    )
 
 
 def test_resources_do_not_change_results(built):

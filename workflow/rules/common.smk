@@ -423,6 +423,17 @@ def tables_of(experiments):
     ]
 
 
+# Settings that decide what an experiment can say; others do not judge it again.
+CLAIMS_KEYS = (
+    "dataset",
+    "model",
+    "reference_learning_rate",
+    "precisions",
+    "distance_layers",
+    "bootstrap",
+)
+
+
 def claims_evidence(experiment):
     """The tables that the claims read of an experiment."""
     folder = f"results/{experiment}/tables/exact"
@@ -451,7 +462,7 @@ def claims_experiments(wildcards):
     """What the claims have to know about each experiment."""
     return {
         name: {
-            "settings": EXPERIMENTS[name],
+            "settings": {key: EXPERIMENTS[name][key] for key in CLAIMS_KEYS},
             "segments": [list(part) for part in run_segments(name)],
             "source": config["datasets"][EXPERIMENTS[name]["dataset"]]["source"],
             "has_hierarchy": EXPERIMENTS[name]["dataset"] in HIERARCHIES,
