@@ -13,7 +13,6 @@ import matplotlib.pyplot as plt
 import matplotlib.ticker
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -56,10 +55,15 @@ def colors(palette: str, number: int) -> list[Any]:
     Raises:
         StiffnessError: no such palette.
     """
+    even = np.linspace(0, 0.85, number)
+    if palette in matplotlib.colormaps:
+        return list(matplotlib.colormaps[palette](even))
+    import seaborn as sns  # it takes a second; most figures do without
+
     try:
         if palette in sns.palettes.SEABORN_PALETTES:
             return list(sns.color_palette(palette, number))
-        return list(sns.color_palette(palette, as_cmap=True)(np.linspace(0, 0.85, number)))
+        return list(sns.color_palette(palette, as_cmap=True)(even))
     except ValueError:
         raise StiffnessError(
             f"figures: unknown palette {palette!r}; see seaborn's palettes"
