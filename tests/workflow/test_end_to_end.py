@@ -148,7 +148,9 @@ def again(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The same experiment in another folder, up to its tables."""
     project = Project(tmp_path_factory.mktemp("again") / "elsewhere")
     shutil.copytree(source, project.folder)
-    project.build(*[f"results/tiny/tables/exact/{name}.parquet" for name in TABLES])
+    project.build(
+        *[f"results/tiny/tables/exact/{name}.parquet" for name in (*TABLES, *COMPARISONS)]
+    )
     return project
 
 

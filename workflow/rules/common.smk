@@ -496,7 +496,7 @@ def study_png(kind):
     return report(
         "results/studies/{study}.png",
         caption=f"../report/{kind}.rst",
-        category="Open questions",
+        category="Studies across experiments",
         labels={"study": "{study}"},
     )
 

@@ -12,7 +12,7 @@ rule claims:
         png=report(
             "results/claims.png",
             caption="../report/claims.rst",
-            category="1. Claims of the paper",
+            category="Claims of the paper",
             labels={"figure": "verdicts"},
         ),
     log:
