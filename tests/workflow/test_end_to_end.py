@@ -239,3 +239,20 @@ def test_layers_are_measured_where_asked_for(built):
         assert set(table["layer"]) == {"1", "3", "5", "7"}
     assert (built.folder / figure).stat().st_size > 0
     assert built.plan(figure) == {}
+
+
+def test_claims_are_judged_on_what_there_is(tiny):
+    rows = pd.read_csv(tiny.folder / "results/claims.csv")
+    assert set(rows["experiment"]) == {"tiny"}
+    assert {"C1", "C3'", "C18"} <= set(rows["claim"])
+    page = (tiny.folder / "results/claims.md").read_text()
+    assert "## C2: " in page
+    assert "Cannot speak to it: tiny" in page
+    assert "(tiny/figures/equal_loss.png)" in page
+
+
+def test_claims_follow_the_tables_and_nothing_else(built):
+    built.configure({"figures": {"distance": {"width": 6.0}}})
+    assert "Judging the paper's claims" not in built.build("-n").output
+    built.configure(of_tiny(distance_bins=8))
+    assert "Judging the paper's claims" in built.build("-n").output
