@@ -40,13 +40,14 @@ time.sleep(600)
 @pytest.fixture
 def records(tmp_path, monkeypatch) -> Iterator[Path]:
     """A .snakemake with a lock and the marker of an earlier run."""
-    held: list = []
+    held: dict = {}
     monkeypatch.setattr(presence, "_HELD", held)
+    monkeypatch.setattr(presence, "_PATIENCE", 1.0)
     (tmp_path / "locks").mkdir()
     (tmp_path / "locks/0.output.lock").write_text("results/x\n")
     (tmp_path / "present").touch()
     yield tmp_path
-    for file in held:
+    for file in held.values():
         file.close()
 
 
@@ -94,7 +95,9 @@ def test_who_looked_is_present_itself(records):
     try:
         assert remove_stale_locks(records)
     finally:
-        presence._HELD.extend(held)
+        for file in presence._HELD.values():
+            file.close()
+        presence._HELD.update(held)
     assert locks(records) == ["1.output.lock"]
 
 

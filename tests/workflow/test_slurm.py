@@ -133,6 +133,8 @@ def test_results_are_those_of_a_local_run(run, tiny):
     for pattern in (*patterns, "tiny/**/digests.json"):
         names = sorted(path.relative_to(here) for path in here.glob(pattern))
         assert names
+        # The one figure asked for needs no comparison of learning rates.
+        names = [name for name in names if name.stem not in ("levels", "order", "stopping")]
         assert names == sorted(path.relative_to(there) for path in there.glob(pattern))
         same_bytes(here, there, names)
     same_bytes(here, there, [f"tiny/figures/class_matrices.{end}" for end in ("pdf", "png")])

@@ -19,8 +19,10 @@ from typing import IO
 WORKFLOW_VARIABLE = "STIFFNESS_WORKFLOW"
 """Environment variable: the Snakemake process that started a job."""
 
-# Held until the process ends.
-_HELD: list[IO[str]] = []
+# Held until the process ends, by name.
+_HELD: dict[str, IO[str]] = {}
+_PRESENT, _LEADS = "present", "leads"  # every process; those that are no job of another
+_PATIENCE = 30.0  # seconds, for orphans to end where no Snakemake leads them any more
 
 
 def remove_stale_locks(records: str | Path = ".snakemake") -> bool:
@@ -42,27 +44,38 @@ def remove_stale_locks(records: str | Path = ".snakemake") -> bool:
     try:
         marker.parent.mkdir(exist_ok=True)
         marker.touch()
+        (marker.parent / _LEADS).touch()
     except OSError:
         return False
-    if be_present(records, alone=True):
+    orphans = _hold(records, _LEADS, alone=True)
+    give_up = time.monotonic() + (_PATIENCE if left and orphans else 0)
+    while not (alone := _hold(records, _PRESENT, alone=True)) and time.monotonic() < give_up:
+        time.sleep(0.2)
+    if alone:
         for lock in left:
             lock.unlink(missing_ok=True)
         left = []
     # Shared from here on: another target may be made beside this one.
-    be_present(records)
+    _hold(records, _LEADS)
+    _hold(records, _PRESENT)
     return bool(left)
 
 
-def be_present(records: str | Path = ".snakemake", alone: bool = False) -> bool:
-    """Hold the folder's marker until this process ends; with ``alone``, only if nobody else does.
+def be_present(records: str | Path = ".snakemake") -> bool:
+    """Hold the folder's marker until this process, a job, ends.
 
     Returns:
         Whether it is held.
     """
+    return _hold(records, _PRESENT)
+
+
+def _hold(records: str | Path, name: str, alone: bool = False) -> bool:
+    """Lock a marker of the folder; with ``alone``, only if no other process holds it."""
     try:
-        if not _HELD:
-            _HELD.append((Path(records) / "present").open("r+"))
-        fcntl.flock(_HELD[0], fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        if name not in _HELD:
+            _HELD[name] = (Path(records) / name).open("r+")
+        fcntl.flock(_HELD[name], fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
     except OSError:
         return False
     return True
