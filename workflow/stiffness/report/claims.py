@@ -1,4 +1,4 @@
-"""The paper's claims and the rules that decide them, fixed before the runs they judge.
+"""The paper's claims and the rules that decide them, the same for every experiment.
 
 Each function measures one claim on one experiment: numbers with 95 % intervals and, for each, the
 range in which the claim holds. An effect supports the claim if its whole interval lies in that

@@ -152,8 +152,8 @@ def page(judged: Sequence[Judged], figures: Mapping[str, Mapping[str, str]]) -> 
     lines = [
         "# The paper's claims",
         "",
-        "Effects are given with 95 % intervals over examples and seeds. The rules are in",
-        "`workflow/stiffness/report/claims.py` and were fixed before the runs they judge.",
+        "Effects are given with 95 % intervals over examples and seeds. The rules, the same for every",
+        "experiment, are in `workflow/stiffness/report/claims.py`.",
         "",
         "| claim | verdict | why |",
         "|---|---|---|",
