@@ -152,8 +152,8 @@ def page(judged: Sequence[Judged], figures: Mapping[str, Mapping[str, str]]) -> 
     lines = [
         "# The paper's claims",
         "",
-        "Effects are given with 95 % intervals over examples and seeds. The rules, the same for every",
-        "experiment, are in `workflow/stiffness/report/claims.py`.",
+        "Effects are given with 95 % intervals over examples and seeds. The rules, the same for",
+        "every experiment, are in `workflow/stiffness/report/claims.py`.",
         "",
         "| claim | verdict | why |",
         "|---|---|---|",
