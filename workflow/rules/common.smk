@@ -466,9 +466,29 @@ def claims_experiments(wildcards):
             "segments": [list(part) for part in run_segments(name)],
             "source": config["datasets"][EXPERIMENTS[name]["dataset"]]["source"],
             "has_hierarchy": EXPERIMENTS[name]["dataset"] in HIERARCHIES,
+            "pictures": linked_pictures(name),
         }
         for name in claimed_experiments()
     }
+
+
+def claims_pictures(wildcards):
+    """The pictures to wait for: the page links to them."""
+    run = [name for name in claimed_experiments() if name in config["run"]]
+    return [path for name in run for path in linked_pictures(name).values()]
+
+
+def linked_pictures(experiment):
+    """An experiment's pictures by kind, as far as there will be any when the claims are judged."""
+    kinds = [kind for kind in config["figures"] if kind not in (*STAGE_KINDS, "claims")]
+    pictures = {
+        kind: path
+        for kind in kinds
+        for path in figures_of([experiment], [kind])
+        if path.endswith(".png")
+    }
+    made = experiment in config["run"]
+    return {kind: path for kind, path in pictures.items() if made or os.path.exists(path)}
 
 
 def claims_made(wildcards):

@@ -1,6 +1,7 @@
 """Judge the paper's claims on everything that has been run."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from stiffness.figures.claims import draw
@@ -10,10 +11,9 @@ from stiffness.report.evidence import Evidence
 from stiffness.report.verdicts import judge, page, table
 
 
-def pictures(experiment: str, folder: Path) -> dict[str, str]:
-    """Paths, relative to the page, of the experiment's pictures by kind."""
-    found = sorted((folder / experiment / "figures").glob("*.png"))
-    return {path.stem: os.path.relpath(path, folder) for path in found}
+def relative(pictures: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Paths by kind as the page in ``folder`` links to them."""
+    return {kind: os.path.relpath(path, folder) for kind, path in pictures.items()}
 
 
 if __name__ == "__main__":
@@ -32,7 +32,10 @@ if __name__ == "__main__":
         rows = table(judged)
         output = snakemake.output
         results = Path(output.page).parent
-        figures = {one.name: pictures(one.name, results) for one in evidence}
+        figures = {
+            name: relative(entry["pictures"], results)
+            for name, entry in snakemake.params.experiments.items()
+        }
         write_csv(output.csv, rows)
         write_text(output.page, page(judged, figures))
         texts = {one.claim.name: one.claim.text for one in judged}

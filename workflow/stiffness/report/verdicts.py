@@ -146,7 +146,7 @@ def page(judged: Sequence[Judged], figures: Mapping[str, Mapping[str, str]]) -> 
     """Markdown: the verdicts in one table, then each claim with its rule and its numbers.
 
     Args:
-        figures: by experiment and kind, the path of a picture that exists, relative to the page.
+        figures: by experiment and kind, the path of a picture, relative to the page.
     """
     groups = by_claim(judged)
     lines = [
