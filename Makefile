@@ -13,7 +13,7 @@ run: setup
 	@echo "Pictures: results/*/figures. What they show: README.md"
 
 test: setup-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 setup: $(VENV)/.installed
 

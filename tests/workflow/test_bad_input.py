@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Outcome, Project, of_tiny
 from PIL import Image
+from project import Outcome, Project, of_tiny
 
 from stiffness.files import read_tensors, write_tensors
 
@@ -24,20 +24,7 @@ def refused(outcome: Outcome) -> str:
 
 CONFIGURATIONS = {
     "a data set": (of_tiny(dataset="digit"), ["experiments.tiny.dataset", "'digit'", "'digits'"]),
-    "a model": (of_tiny(model={"name": "fcn"}), ["experiments.tiny.model.name", "'fcn'", "'fc'"]),
-    "an experiment": ({"run": ["tin"]}, ["run", "'tin'", "'tiny'"]),
-    "a kind of figure": ({"figures": {"distances": {}}}, ["figures", "'distances'", "'distance'"]),
-    "a kind of paper figure": (
-        {"paper": {"fig4": {"kind": "class_matrixes"}}},
-        ["paper.fig4.kind", "'class_matrixes'", "'class_matrices'"],
-    ),
     "a key": (of_tiny(epoch=3), ["experiments.tiny", "'epoch'", "'epochs'"]),
-    "a top-level key": ({"dataset": {}}, ["'dataset'", "'datasets'"]),
-    "a rate of zero": (of_tiny(learning_rates=["0"]), ["experiments.tiny.learning_rates", "'0'"]),
-    "a rate of letters": (
-        of_tiny(learning_rates=["abc"]),
-        ["experiments.tiny.learning_rates", "'abc'"],
-    ),
     "a rate without quotes": (
         of_tiny(learning_rates=[0.001]),
         ["experiments.tiny.learning_rates", "0.001", "quotes"],
@@ -50,7 +37,6 @@ CONFIGURATIONS = {
         {"datasets": {"digits": {"hierarchy": "no/groups.yaml"}}},
         ["no/groups.yaml", "no such hierarchy file"],
     ),
-    "no epochs": (of_tiny(epochs=0), ["experiments.tiny.epochs", "0"]),
 }
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import KINDS, PICTURES, TINY, Project, of_tiny
 from PIL import Image
+from project import KINDS, PICTURES, TINY, Project, of_tiny
 
 from stiffness.files import read_table
 from stiffness.provenance import describe
@@ -143,19 +143,25 @@ def test_a_stage_is_a_picture_of_its_own(tiny):
     assert tiny.plan(name.format("hierarchy_matrix")) == {"hierarchy_matrix": 1}
 
 
+AGAIN = "results/tiny/lr=1e-3/seed=0"
+
+
 @pytest.fixture(scope="module")
 def again(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The same experiment in another folder, up to its tables."""
+    """The first segment of a run again, in another folder."""
     project = Project(tmp_path_factory.mktemp("again") / "elsewhere")
     shutil.copytree(source, project.folder)
-    project.build(
-        *[f"results/tiny/tables/exact/{name}.parquet" for name in (*TABLES, *COMPARISONS)]
-    )
+    project.build(f"{AGAIN}/stiffness/exact/{SEGMENTS[0]}/summary.parquet")
     return project
 
 
 @pytest.mark.parametrize(
-    "pattern", ["data/**/*.safetensors", "tiny/**/*.safetensors", "tiny/**/digests.json"]
+    "pattern",
+    [
+        "data/**/*.safetensors",
+        f"tiny/**/{SEGMENTS[0]}/**/*.safetensors",
+        f"tiny/**/{SEGMENTS[0]}/digests.json",
+    ],
 )
 def test_arrays_checkpoints_and_gradients_are_the_same_bytes_elsewhere(tiny, again, pattern):
     pairs = matching(tiny, again, pattern)
@@ -164,15 +170,16 @@ def test_arrays_checkpoints_and_gradients_are_the_same_bytes_elsewhere(tiny, aga
 
 
 def test_tables_are_the_same_elsewhere(tiny, again):
-    for one, other in matching(tiny, again, "tiny/**/*.parquet"):
+    for one, other in matching(tiny, again, f"tiny/**/{SEGMENTS[0]}/*.parquet"):
         pd.testing.assert_frame_equal(read_table(one), read_table(other), check_exact=True)
 
 
 def matching(tiny: Project, again: Project, pattern: str) -> list[tuple[Path, Path]]:
     here, there = tiny.folder / "results", again.folder / "results"
-    names = sorted(path.relative_to(here) for path in here.glob(pattern))
+    names = sorted(path.relative_to(there) for path in there.glob(pattern))
     assert names
-    assert names == sorted(path.relative_to(there) for path in there.glob(pattern))
+    run = [path.relative_to(here) for path in here.glob(pattern)]
+    assert names == sorted(name for name in run if "lr=3e-3" not in str(name))
     return [(here / name, there / name) for name in names]
 
 

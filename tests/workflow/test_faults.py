@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, Project
+from project import REPOSITORY, Project
 
 RUN = "results/tiny/lr=1e-3/seed=0"
 FIRST = "epochs=0000-0001"

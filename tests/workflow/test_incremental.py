@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import KINDS, REPOSITORY, of_tiny
+from project import KINDS, REPOSITORY, of_tiny
 
 LIBRARY = REPOSITORY / "workflow/stiffness"
 ROOMS = ("data", "training", "gradients", "stiffness", "figures", "report")

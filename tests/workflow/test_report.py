@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import KINDS, Project
+from project import KINDS, Project
 
 WHY_NOT = "no websockets: pip install -r envs/requirements-dev.txt"
 if importlib.util.find_spec("websockets"):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import Outcome, Project, of_tiny
+from project import Outcome, Project, of_tiny
 from slurm_cluster import NODES, cluster, reason_not_to
 
 WHY_NOT = (

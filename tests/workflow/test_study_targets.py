@@ -1,7 +1,7 @@
 """Studies: figures across experiments, from the tables that are there."""
 
-from conftest import Project
 from PIL import Image
+from project import Project
 
 from stiffness.files import read_table
 
