@@ -27,12 +27,12 @@ holds there, come of the same passes.
 
 import warnings
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Protocol
 
 import torch
 from torch import nn
 
+from stiffness.data.shards import cut
 from stiffness.errors import StiffnessError, StiffnessWarning
 from stiffness.gradients.fallback import Fallback
 from stiffness.gradients.kept import Kept
@@ -247,10 +247,7 @@ def _groups(source: Source, count: int, shares: Shares, square: bool) -> list[li
 
 def _cut(rows: slice, size: int) -> list[slice]:
     """In even parts of at most ``size``."""
-    count = rows.stop - rows.start
-    parts = -(-count // size)
-    edges = [rows.start + count * part // parts for part in range(parts + 1)] if parts else []
-    return [slice(begin, end) for begin, end in pairwise(edges)]
+    return cut(rows, -(-(rows.stop - rows.start) // size))
 
 
 def packed(sizes: dict[str, int], total: int, room: int) -> list[list[str]]:
