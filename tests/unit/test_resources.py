@@ -8,12 +8,19 @@ TRAINING = {"model": "cnn", "arrays_mb": 55, "epochs": 20, "gpu": False, "attemp
 GRADIENTS = {
     "model": "cnn",
     "examples": 1000,
+    "shards": 1,
     "checkpoints": 20,
     "budget": 2**32,
     "gpu": False,
     "attempt": 1,
 }
-STIFFNESS = {"examples": 1000, "checkpoints": 20, "attempt": 1}
+STIFFNESS = {
+    "examples": 1000,
+    "shards": 1,
+    "checkpoints": 20,
+    "resamples": 1000,
+    "attempt": 1,
+}
 
 
 @pytest.mark.parametrize(

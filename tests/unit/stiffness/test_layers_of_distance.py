@@ -46,7 +46,7 @@ def folders(tmp_path_factory):
 
 
 def measure(folder, evaluation, *layers) -> Measured:
-    return measure_segment(folder, evaluation, BINS, RESAMPLES, SEED, None, *layers)
+    return measure_segment([folder], evaluation, BINS, RESAMPLES, SEED, None, *layers)
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def write(folder, step: int, number: int):
 
 
 def measure(folder, evaluation: Evaluation, hierarchy: Hierarchy | None = None) -> Measured:
-    return measure_segment(folder, evaluation, BINS, RESAMPLES, SEED, hierarchy)
+    return measure_segment([folder], evaluation, BINS, RESAMPLES, SEED, hierarchy)
 
 
 @pytest.fixture(scope="module")
@@ -387,7 +387,7 @@ def test_all_checkpoints_have_the_same_draws(evaluation, tmp_path, monkeypatch):
     again = measure(tmp_path, evaluation).replicates
     for name, values in made.replicates.items():
         np.testing.assert_array_equal(values, again[name])
-    other = measure_segment(tmp_path, evaluation, BINS, RESAMPLES, SEED + 1).replicates
+    other = measure_segment([tmp_path], evaluation, BINS, RESAMPLES, SEED + 1).replicates
     assert (other["within/train-val/cosine"] != made.replicates["within/train-val/cosine"]).any()
 
 

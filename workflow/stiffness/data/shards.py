@@ -6,7 +6,7 @@ columns. The matrix is symmetric: the S (S + 1) / 2 tiles with i <= j are all of
 
 from itertools import combinations_with_replacement, pairwise
 
-Tile = tuple[slice, slice]
+Block = tuple[slice, slice]
 """Rows and columns, by the numbers of the examples: the same, or all rows before all columns."""
 
 
@@ -23,7 +23,7 @@ def tile_names(shards: int) -> list[str]:
     return [f"{first:04d}-{second:04d}" for first, second in pairs]
 
 
-def tile_of(name: str, examples: int, shards: int) -> Tile:
+def block_of(name: str, examples: int, shards: int) -> Block:
     """The rows and columns of one of ``tile_names``."""
     parts = cut(slice(0, examples), shards)
     first, second = (parts[int(number)] for number in name.split("-"))

@@ -20,9 +20,9 @@ numbers fit together; the others take further passes. A unit that does not fit a
 blocks of examples: one is kept while the others pass by. Where all examples fit in one pass nothing
 is kept. Time grows with a smaller budget, the answer does not change.
 
-Only one triangle of the matrix is computed. A rectangle of rows and other examples as columns takes
-the same way: a block of rows is kept while the columns pass by, and squared norms, which no diagonal
-holds there, come of the same passes.
+Only one triangle of the matrix is computed. A rectangle, of rows and other examples as columns,
+takes the same way: a block of rows is kept while the columns pass by. It has no diagonal, so that
+squared norms come of the same passes.
 """
 
 import warnings

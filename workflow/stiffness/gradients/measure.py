@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from stiffness.data.evaluation import Evaluation
-from stiffness.data.shards import Tile
+from stiffness.data.shards import Block
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, replacing_directory, write_json, write_tensors
 from stiffness.gradients.gram import cosine_tile, gradient_cosines
@@ -39,7 +39,7 @@ def measure_segment(
     precision: str,
     label: str = "",
     data_dir: str | Path = ".",
-    tile: Tile | None = None,
+    tile: Block | None = None,
 ) -> None:
     """Write ``output``/cosines/step=*.safetensors for every checkpoint in ``checkpoints``.
 
