@@ -34,8 +34,11 @@ STIFFNESS = {
         (gradients_request, GRADIENTS, {"budget": 2**33}, {"mem_mb"}),
         (gradients_request, GRADIENTS, {"examples": 6000}, {"mem_mb", "runtime"}),
         (gradients_request, GRADIENTS, {"checkpoints": 40}, {"runtime"}),
+        (gradients_request, GRADIENTS | {"shards": 5}, {"shards": 2}, {"mem_mb", "runtime"}),
         (gradients_request, GRADIENTS, {"gpu": True}, {"mem_mb"}),
         (stiffness_request, STIFFNESS, {"examples": 6000}, {"mem_mb", "runtime"}),
+        (stiffness_request, STIFFNESS | {"shards": 5}, {"shards": 2}, {"mem_mb"}),
+        (stiffness_request, STIFFNESS, {"resamples": 4000}, {"mem_mb"}),
     ],
 )
 def test_what_grows_with_what(request_of, base, change, grows):

@@ -58,19 +58,16 @@ class ClassPairs:
             ]
 
 
-def same_class_pairs(distances: np.ndarray, classes: Ints, num_train: int, mode: str) -> ClassPairs:
+def of_matrix(matrix: npt.NDArray[np.floating]) -> Distances:
+    """From all distances [N, N] over [training subset ; validation subset]."""
+    return lambda rows, columns: matrix[np.ix_(rows, columns)]
+
+
+def same_class_pairs(distances: Distances, classes: Ints, num_train: int, mode: str) -> ClassPairs:
     """All pairs of one class in one mode: each unordered pair once, no example with itself.
 
-    Args:
-        distances: [N, N] over [training subset ; validation subset].
+    Class by class: beside the pairs, 16 bytes each, a block of distances is held.
     """
-    return class_pairs(
-        lambda rows, columns: distances[np.ix_(rows, columns)], classes, num_train, mode
-    )
-
-
-def class_pairs(distances: Distances, classes: Ints, num_train: int, mode: str) -> ClassPairs:
-    """The same class by class: beside the pairs, 16 bytes each, a block of distances is held."""
     rows, columns = mode_ranges(num_train, len(classes), mode)
     members = [
         (

@@ -23,9 +23,10 @@ from stiffness.stiffness.distance import (
     DistanceStiffness,
     ResampledPairs,
     both_defined,
-    class_pairs,
     defined_pairs,
     distance_stiffness,
+    of_matrix,
+    same_class_pairs,
 )
 from stiffness.stiffness.extremes import COLUMNS as EXTREMES
 from stiffness.stiffness.extremes import Extremes
@@ -103,9 +104,7 @@ class Space:
         cls, distances: torch.Tensor, evaluation: Evaluation, bins: int, weights: Singles
     ) -> "Space":
         """From all distances [N, N]."""
-        matrix = distances.numpy()
-        between: Distances = lambda rows, columns: matrix[np.ix_(rows, columns)]  # noqa: E731
-        return cls.among(between, evaluation, bins, weights)
+        return cls.among(of_matrix(distances.numpy()), evaluation, bins, weights)
 
     @classmethod
     def among(
@@ -113,7 +112,7 @@ class Space:
     ) -> "Space":
         """From those that are needed, a block at a time."""
         classes, number = evaluation.targets.numpy(), evaluation.num_train
-        pairs = {mode: class_pairs(distances, classes, number, mode) for mode in PAIR_MODES}
+        pairs = {mode: same_class_pairs(distances, classes, number, mode) for mode in PAIR_MODES}
         farthest = max(float(one.distances.max(initial=0)) for one in pairs.values())
         edges = np.linspace(0, max(farthest, 1e-9), bins + 1)
         resampled = {mode: ResampledPairs(one, edges, weights) for mode, one in pairs.items()}
