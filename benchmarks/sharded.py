@@ -4,7 +4,7 @@
 
 makes a random data set shaped like Fashion-MNIST and a checkpoint of the CNN, computes every tile
 and then the tables of that checkpoint, each in a process of its own and by the code of the rules
-gradient_tile and stiffness, and prints the seconds, on the clock and of processor time, and the peak
+gradient_tile and stiffness, and prints the seconds, on the clock and of processor time, and peak
 resident memory of each.
 """
 
