@@ -14,6 +14,7 @@ GRADIENTS = {
     "gpu": False,
     "attempt": 1,
 }
+TILE = GRADIENTS | {"examples": 6000, "shards": 5}
 STIFFNESS = {
     "examples": 1000,
     "shards": 1,
@@ -34,7 +35,7 @@ STIFFNESS = {
         (gradients_request, GRADIENTS, {"budget": 2**33}, {"mem_mb"}),
         (gradients_request, GRADIENTS, {"examples": 6000}, {"mem_mb", "runtime"}),
         (gradients_request, GRADIENTS, {"checkpoints": 40}, {"runtime"}),
-        (gradients_request, GRADIENTS | {"shards": 5}, {"shards": 2}, {"mem_mb", "runtime"}),
+        (gradients_request, TILE, {"shards": 2}, {"mem_mb", "runtime"}),
         (gradients_request, GRADIENTS, {"gpu": True}, {"mem_mb"}),
         (stiffness_request, STIFFNESS, {"examples": 6000}, {"mem_mb", "runtime"}),
         (stiffness_request, STIFFNESS | {"shards": 5}, {"shards": 2}, {"mem_mb"}),
