@@ -62,6 +62,7 @@ def test_defaults_are_filled_in_key_by_key(config):
         "train": 3000,
         "validation": 3000,
         "seed": 0,
+        "shards": 1,
         "all": "none",
     }
     assert experiments["mnist_cnn"]["model"]["padding"] == "valid"
@@ -306,6 +307,9 @@ def test_keys_of_another_source(config, key, value):
         ("experiments.digits_fc.seeds", [0, 0]),
         ("keep_gradients", "no"),
         ("experiments.digits_fc.stages", []),
+        ("experiments.digits_fc.evaluation.shards", 0),
+        ("experiments.digits_fc.evaluation.shards", 2.5),
+        ("defaults.evaluation.shards", "4"),
         ("datasets.cifar100.hierarchy", ""),
         ("paper.fig6.stage", 0),
         ("experiments.digits_fc.augmentation", "flip"),
@@ -315,6 +319,16 @@ def test_keys_of_another_source(config, key, value):
 def test_a_value_out_of_range_names_its_key(config, key, value):
     put(config, key, value)
     assert complaint(config).startswith(f"{key}: ")
+
+
+def test_more_shards_than_examples(config):
+    subset = {"train": 10, "validation": 20, "shards": 30}
+    put(config, "experiments.digits_fc.evaluation", subset)
+    assert check_config(config)["digits_fc"]["evaluation"]["shards"] == 30
+    subset["shards"] = 31
+    assert complaint(config) == (
+        "experiments.digits_fc.evaluation.shards: 31 of 30 examples; take 30 at most"
+    )
 
 
 # --- texts ---------------------------------------------------------------------------------------

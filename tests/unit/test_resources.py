@@ -8,12 +8,20 @@ TRAINING = {"model": "cnn", "arrays_mb": 55, "epochs": 20, "gpu": False, "attemp
 GRADIENTS = {
     "model": "cnn",
     "examples": 1000,
+    "shards": 1,
     "checkpoints": 20,
     "budget": 2**32,
     "gpu": False,
     "attempt": 1,
 }
-STIFFNESS = {"examples": 1000, "checkpoints": 20, "attempt": 1}
+TILE = GRADIENTS | {"examples": 6000, "shards": 5}
+STIFFNESS = {
+    "examples": 1000,
+    "shards": 1,
+    "checkpoints": 20,
+    "resamples": 1000,
+    "attempt": 1,
+}
 
 
 @pytest.mark.parametrize(
@@ -27,8 +35,11 @@ STIFFNESS = {"examples": 1000, "checkpoints": 20, "attempt": 1}
         (gradients_request, GRADIENTS, {"budget": 2**33}, {"mem_mb"}),
         (gradients_request, GRADIENTS, {"examples": 6000}, {"mem_mb", "runtime"}),
         (gradients_request, GRADIENTS, {"checkpoints": 40}, {"runtime"}),
+        (gradients_request, TILE, {"shards": 2}, {"mem_mb", "runtime"}),
         (gradients_request, GRADIENTS, {"gpu": True}, {"mem_mb"}),
         (stiffness_request, STIFFNESS, {"examples": 6000}, {"mem_mb", "runtime"}),
+        (stiffness_request, STIFFNESS | {"shards": 5}, {"shards": 2}, {"mem_mb"}),
+        (stiffness_request, STIFFNESS, {"resamples": 4000}, {"mem_mb"}),
     ],
 )
 def test_what_grows_with_what(request_of, base, change, grows):

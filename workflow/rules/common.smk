@@ -13,6 +13,7 @@ sys.path.insert(0, str(WORKFLOW))
 from stiffness.config import STAGE_KINDS, check_config, check_figure, lacking
 from stiffness.data.fingerprint import content_fingerprint, folder_fingerprint
 from stiffness.data.hierarchy import read_hierarchy
+from stiffness.data.shards import tile_names
 from stiffness.errors import StiffnessError
 from stiffness.host import gpu_driver_present
 from stiffness.hub import local_or_hub
@@ -49,6 +50,7 @@ except StiffnessError as error:
 
 ENVIRONMENT = "../../envs/environment.yaml"
 RUN = "results/{experiment}/lr={lr}/seed={seed}"
+TILE = f"{RUN}/gradients/{{precision}}/{{segment}}/tiles/{{tile}}"
 
 
 wildcard_constraints:
@@ -58,6 +60,7 @@ wildcard_constraints:
     seed=r"\d+",
     segment=r"epochs=\d+-\d+",
     precision="exact|plain",
+    tile=r"\d+-\d+",
     stage=r"\d+|last",
 
 
@@ -127,6 +130,19 @@ def hierarchy_path(wildcards):
     return [f"results/data/{dataset}/hierarchy.yaml"] if dataset in HIERARCHIES else []
 
 
+def gradients_parts(name):
+    """A file or folder of a segment's gradients: one, or one a tile where there are shards."""
+
+    def get(wildcards):
+        shards = setting("evaluation", "shards")(wildcards)
+        folder = f"{RUN}/gradients/{{precision}}/{{segment}}"
+        if shards == 1:
+            return [f"{folder}/{name}"]
+        return [f"{folder}/tiles/{tile}/{name}" for tile in tile_names(shards)]
+
+    return get
+
+
 def inner_layers(wildcards):
     """Layers of the network in which distances are measured."""
     layers = EXPERIMENTS[wildcards.experiment]["distance_layers"]
@@ -169,12 +185,13 @@ def training_needs(name):
 
 
 def gradients_needs(name):
-    """The same of the gradients of a segment's checkpoints."""
+    """The same of the gradients of a segment's checkpoints, or of a tile of them."""
 
     def get(wildcards, attempt):
         return gradients_request(
             setting("model", "name")(wildcards),
             _examples(wildcards),
+            setting("evaluation", "shards")(wildcards),
             _checkpoints(wildcards),
             parse_size(config["memory_budget"]),
             bool(GPU),
@@ -188,7 +205,13 @@ def stiffness_needs(name):
     """The same of the tables made of them."""
 
     def get(wildcards, attempt):
-        return stiffness_request(_examples(wildcards), _checkpoints(wildcards), attempt)[name]
+        return stiffness_request(
+            _examples(wildcards),
+            setting("evaluation", "shards")(wildcards),
+            _checkpoints(wildcards),
+            setting("bootstrap", "resamples")(wildcards),
+            attempt,
+        )[name]
 
     return get
 

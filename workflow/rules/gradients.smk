@@ -33,6 +33,40 @@ rule gradients:
         "../scripts/gradients.py"
 
 
+# The same of a pair of shards of the evaluation subset, where there are several.
+rule gradient_tile:
+    input:
+        state=rules.training.output.state,
+        evaluation=evaluation_path,
+        library=library("gradients"),
+    output:
+        cosines=kept(directory(f"{TILE}/cosines")),
+        digests=f"{TILE}/digests.json",
+        performance=f"{TILE}/performance.json",
+    log:
+        "results/logs/gradient_tile/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}/{tile}.log",
+    benchmark:
+        "results/benchmarks/gradient_tile/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}/{tile}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=gradients_needs("mem_mb"),
+        runtime=gradients_needs("runtime"),
+        gpu=GPU,
+        device=config["device"],
+        jobs_per_gpu=config["jobs_per_gpu"],
+        memory_budget=config["memory_budget"],
+        data_dir=config["data_dir"],
+    params:
+        model=setting("model"),
+        shards=setting("evaluation", "shards"),
+    message:
+        "Gradients of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}, shards {wildcards.tile}"
+    script:
+        "../scripts/gradients.py"
+
+
 rule representations:
     input:
         state=rules.training.output.state,

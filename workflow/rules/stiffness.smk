@@ -9,8 +9,8 @@ COMPARISON_TABLES = ("levels", "order", "stopping")
 rule stiffness:
     input:
         # A folder has no checksum; the digests say whether what is in it has changed.
-        cosines=ancient(rules.gradients.output.cosines),
-        digests=rules.gradients.output.digests,
+        cosines=ancient(gradients_parts("cosines")),
+        digests=gradients_parts("digests.json"),
         evaluation=evaluation_path,
         hierarchy=hierarchy_path,
         representations=representations_path,

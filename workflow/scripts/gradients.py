@@ -1,8 +1,9 @@
-"""Gradient cosines and log-norms of every checkpoint of a segment."""
+"""Gradient cosines and log-norms of every checkpoint of a segment, or a tile of them."""
 
 from pathlib import Path
 
 from stiffness.data.evaluation import Evaluation
+from stiffness.data.shards import block_of
 from stiffness.device import choose_device
 from stiffness.gradients.measure import measure_segment
 from stiffness.job import job
@@ -20,10 +21,13 @@ def main(
     label: str,
     data_dir: str,
     output: str,
+    tile: str | None,
+    shards: int,
 ) -> None:
+    subset = Evaluation.load(evaluation)
     measure_segment(
         checkpoints,
-        Evaluation.load(evaluation),
+        subset,
         ModelSpec(**model),
         output,
         choose_device(device, jobs_per_gpu),
@@ -31,6 +35,7 @@ def main(
         precision,
         label,
         data_dir,
+        block_of(tile, len(subset.targets), shards) if tile else None,
     )
 
 
@@ -48,4 +53,6 @@ if __name__ == "__main__":
             label=f"{wildcards.experiment} lr={wildcards.lr} seed={wildcards.seed}",
             data_dir=snakemake.resources.data_dir,
             output=str(Path(snakemake.output.digests).parent),
+            tile=wildcards.get("tile"),
+            shards=snakemake.params.get("shards", 1),
         )

@@ -8,7 +8,7 @@ from stiffness.stiffness.tables import measure_segment
 
 
 def main(
-    cosines: str,
+    cosines: list[str],
     evaluation: str,
     hierarchy: str | None,
     distance_bins: int,
@@ -37,7 +37,7 @@ if __name__ == "__main__":
     with job(snakemake):
         outputs = dict(snakemake.output.items())
         main(
-            cosines=snakemake.input.cosines,
+            cosines=list(snakemake.input.cosines),
             evaluation=snakemake.input.evaluation,
             hierarchy=next(iter(snakemake.input.hierarchy), None),
             distance_bins=snakemake.params.distance_bins,

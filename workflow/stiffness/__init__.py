@@ -12,12 +12,19 @@ from typing import Any
 
 _EXPORTS = {
     "class_mean_cosine": "stiffness.gradients.gram",
+    "cosine_tile": "stiffness.gradients.gram",
     "gradient_cosines": "stiffness.gradients.gram",
     "gradient_gram": "stiffness.gradients.gram",
     "StiffnessError": "stiffness.errors",
 }
 
-__all__ = ["StiffnessError", "class_mean_cosine", "gradient_cosines", "gradient_gram"]
+__all__ = [
+    "StiffnessError",
+    "class_mean_cosine",
+    "cosine_tile",
+    "gradient_cosines",
+    "gradient_gram",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -137,6 +137,7 @@ def check_figure(
 def _check_experiment(key: str, experiment: Mapping[str, Any], datasets: Mapping[str, Any]) -> None:
     _known(experiment["dataset"], datasets, f"{key}.dataset", "data set")
     _check_inputs(key, experiment, datasets[experiment["dataset"]]["source"] == "text")
+    _check_shards(f"{key}.evaluation", experiment["evaluation"])
     spellings: dict[float, str] = {}
     for rate in experiment["learning_rates"]:
         number = float(rate)
@@ -152,6 +153,14 @@ def _check_experiment(key: str, experiment: Mapping[str, Any], datasets: Mapping
         raise StiffnessError(
             f"{key}.reference_learning_rate: {experiment['reference_learning_rate']!r} is not one "
             f"of learning_rates ({', '.join(experiment['learning_rates'])})"
+        )
+
+
+def _check_shards(key: str, subset: Mapping[str, Any]) -> None:
+    examples = subset["train"] + subset["validation"]
+    if subset["shards"] > examples:
+        raise StiffnessError(
+            f"{key}.shards: {subset['shards']} of {examples} examples; take {examples} at most"
         )
 
 

@@ -35,23 +35,43 @@ def training_request(
 
 
 def gradients_request(
-    model: str, examples: int, checkpoints: int, budget: int, gpu: bool, attempt: int
+    model: str,
+    examples: int,
+    shards: int,
+    checkpoints: int,
+    budget: int,
+    gpu: bool,
+    attempt: int,
 ) -> dict[str, int]:
     """Memory and time of the cosines of ``examples`` gradients at each of ``checkpoints``.
 
     Args:
+        shards: parts that the examples are cut into; of a pair of them.
         budget: bytes of per-example gradients held at once.
     """
-    pairs = examples**2
+    pairs = _shard(examples, shards) ** 2
     memory = _process(gpu) + _NETWORK.get(model, 0) + (budget + 24 * pairs) / 1e6
     rate = _GRADIENTS.get(model, _GRADIENTS["resnet20v1"])
     return _grown(memory, 10 + rate * checkpoints * pairs / 1e6, attempt)
 
 
-def stiffness_request(examples: int, checkpoints: int, attempt: int) -> dict[str, int]:
-    """Memory and time of the tables of ``checkpoints`` cosine matrices."""
+def stiffness_request(
+    examples: int, shards: int, checkpoints: int, resamples: int, attempt: int
+) -> dict[str, int]:
+    """Memory and time of the tables of ``checkpoints`` cosine matrices.
+
+    Args:
+        shards: parts that the examples are cut into; a pair of them is held at once.
+    """
     pairs = examples**2
-    return _grown(_PROCESS + 80 * pairs / 1e6, 10 + 0.02 * checkpoints * pairs / 1e6, attempt)
+    # A tile, as float64 and more; the resamples' weights; pairs of one class, of two or more.
+    memory = 80 * _shard(examples, shards) ** 2 + 4 * examples * resamples + 8 * pairs
+    return _grown(_PROCESS + memory / 1e6, 10 + 0.02 * checkpoints * pairs / 1e6, attempt)
+
+
+def _shard(examples: int, shards: int) -> int:
+    """Examples of the largest."""
+    return -(-examples // shards)
 
 
 def _process(gpu: bool) -> int:

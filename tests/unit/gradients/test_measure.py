@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from stiffness.data.evaluation import Evaluation
+from stiffness.data.shards import block_of
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, write_tensors
 from stiffness.gradients.gram import gradient_cosines
@@ -69,6 +70,53 @@ def test_one_file_a_checkpoint(
     printed = capsys.readouterr().err
     assert printed.startswith(f"tiny: {len(STEPS)} times 10 x 10 gradient cosines in ")
     assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["0000-0000", "0000-0001", "0001-0001"])
+def test_a_tile_is_a_block_of_the_whole(
+    checkpoints: Path,
+    evaluation: Evaluation,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    measure(checkpoints, evaluation, tmp_path / "whole")
+    capsys.readouterr()
+    rows, columns = block_of(name, 10, 2)
+    measure_segment(
+        checkpoints,
+        evaluation,
+        SPEC,
+        tmp_path / "tile",
+        torch.device("cpu"),
+        "1GiB",
+        "exact",
+        "tiny",
+        tile=(rows, columns),
+    )
+    assert capsys.readouterr().err.startswith("tiny: 2 times 5 x 5 gradient cosines in ")
+    listed = sorted(path.name for path in (tmp_path / "tile").iterdir())
+    assert listed == ["cosines", "digests.json", "performance.json"]
+    digests = json.loads((tmp_path / "tile" / "digests.json").read_text())
+    performance = json.loads((tmp_path / "tile" / "performance.json").read_text())
+    for file, (step, epoch) in STEPS.items():
+        file = f"{file}.safetensors"
+        found, metadata = read_tensors(tmp_path / "tile" / "cosines" / file)
+        expected, of_whole = read_tensors(tmp_path / "whole" / "cosines" / file)
+        torch.testing.assert_close(
+            found["cosines"], expected["cosines"][rows, columns], rtol=0, atol=2e-6
+        )
+        others = {"log_norms", "predictions"} if rows == columns else set()
+        assert found.keys() == digests[file].keys() == {"cosines", *others}
+        for key in others:
+            torch.testing.assert_close(found[key], expected[key][rows], rtol=0, atol=1e-6)
+        assert (metadata["step"], metadata["epoch"]) == (step, epoch)
+        assert metadata == of_whole | {
+            "rows": [rows.start, rows.stop],
+            "columns": [columns.start, columns.stop],
+            "examples": 10,
+        }
+        assert performance[file]["examples"] == (5 if rows == columns else 10)
 
 
 def test_a_segment_measured_again_replaces_the_old_files(

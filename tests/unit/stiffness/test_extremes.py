@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from stiffness.data.evaluation import Evaluation
-from stiffness.stiffness.extremes import COLUMNS, EXAMPLES, PAIRS, extremes
+from stiffness.stiffness.extremes import COLUMNS, EXAMPLES, PAIRS, Extremes
+from stiffness.stiffness.pairs import Tile
 
 NAMES = ["zebra", "ant"]
 NUM_TRAIN = 9
@@ -28,7 +29,10 @@ def cosines(seed: int = 0) -> np.ndarray:
 
 
 def found(evaluation, matrix, predictions=None) -> pd.DataFrame:
-    return pd.DataFrame(extremes(matrix, evaluation, predictions), columns=COLUMNS)
+    made = Extremes(evaluation)
+    train, validation = slice(0, NUM_TRAIN), slice(NUM_TRAIN, len(TARGETS))
+    made.add(Tile(train, validation, matrix[train, validation]))
+    return pd.DataFrame(made.rows(predictions), columns=COLUMNS)
 
 
 def rows(table: pd.DataFrame, name: str, group: str, extreme: str) -> pd.DataFrame:

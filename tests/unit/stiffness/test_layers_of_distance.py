@@ -9,7 +9,12 @@ from stiffness.data.evaluation import Evaluation, cosine_distances
 from stiffness.errors import StiffnessError
 from stiffness.files import write_tensors
 from stiffness.stiffness.bootstrap import draw_weights
-from stiffness.stiffness.distance import ResampledPairs, distance_stiffness, same_class_pairs
+from stiffness.stiffness.distance import (
+    ResampledPairs,
+    distance_stiffness,
+    of_matrix,
+    same_class_pairs,
+)
 from stiffness.stiffness.pairs import PAIR_MODES
 from stiffness.stiffness.runs import by_line, in_layer
 from stiffness.stiffness.tables import Measured, measure_segment
@@ -46,7 +51,7 @@ def folders(tmp_path_factory):
 
 
 def measure(folder, evaluation, *layers) -> Measured:
-    return measure_segment(folder, evaluation, BINS, RESAMPLES, SEED, None, *layers)
+    return measure_segment([folder], evaluation, BINS, RESAMPLES, SEED, None, *layers)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +80,10 @@ def test_every_layer_agrees_with_a_direct_computation(tables, evaluation, layer,
     gradients = torch.nn.functional.normalize(draw(step + 1, 18, 6)).numpy()
     classes = evaluation.targets.numpy()
     farthest = max(
-        same_class_pairs(distances, classes, NUM_TRAIN, one).distances.max() for one in PAIR_MODES
+        same_class_pairs(of_matrix(distances), classes, NUM_TRAIN, one).distances.max()
+        for one in PAIR_MODES
     )
-    pairs = same_class_pairs(distances, classes, NUM_TRAIN, mode)
+    pairs = same_class_pairs(of_matrix(distances), classes, NUM_TRAIN, mode)
     values = (gradients[pairs.first] * gradients[pairs.second]).sum(1)
     weights = draw_weights(2 * classes + (np.arange(18) < NUM_TRAIN), RESAMPLES, SEED)
     resampled = ResampledPairs(pairs, np.linspace(0, farthest + 1e-7, BINS + 1), weights)

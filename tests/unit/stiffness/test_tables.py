@@ -19,6 +19,7 @@ from stiffness.stiffness.distance import (
     DistanceStiffness,
     ResampledPairs,
     distance_stiffness,
+    of_matrix,
     same_class_pairs,
 )
 from stiffness.stiffness.pairs import METRICS, PAIR_MODES, select_pairs
@@ -62,7 +63,7 @@ def write(folder, step: int, number: int):
 
 
 def measure(folder, evaluation: Evaluation, hierarchy: Hierarchy | None = None) -> Measured:
-    return measure_segment(folder, evaluation, BINS, RESAMPLES, SEED, hierarchy)
+    return measure_segment([folder], evaluation, BINS, RESAMPLES, SEED, hierarchy)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def close_pairs(evaluation: Evaluation, key: tuple[int, str, str]):
     step, mode, metric = key
     cosines, log_norms = (part.numpy() for part in measurement(step, len(evaluation.targets)))
     pairs = same_class_pairs(
-        evaluation.distances().numpy(), evaluation.targets.numpy(), NUM_TRAIN, mode
+        of_matrix(evaluation.distances().numpy()), evaluation.targets.numpy(), NUM_TRAIN, mode
     )
     values, keep = [], []
     for number, (i, j) in enumerate(zip(pairs.first, pairs.second, strict=True)):
@@ -387,7 +388,7 @@ def test_all_checkpoints_have_the_same_draws(evaluation, tmp_path, monkeypatch):
     again = measure(tmp_path, evaluation).replicates
     for name, values in made.replicates.items():
         np.testing.assert_array_equal(values, again[name])
-    other = measure_segment(tmp_path, evaluation, BINS, RESAMPLES, SEED + 1).replicates
+    other = measure_segment([tmp_path], evaluation, BINS, RESAMPLES, SEED + 1).replicates
     assert (other["within/train-val/cosine"] != made.replicates["within/train-val/cosine"]).any()
 
 

@@ -74,8 +74,13 @@ class Evaluation:
         """Of one image (C, H, W); () for tokens."""
         return tuple(self.inputs.shape[1:]) if isinstance(self.inputs, torch.Tensor) else ()
 
-    def distances(self) -> torch.Tensor:
-        """float32 [N, N]: 1 - cos(X_i, X_j) of the preprocessed images, in [0, 2] (eq. 8).
+    def distances(
+        self, rows: slice | torch.Tensor = slice(None), columns: slice | torch.Tensor = slice(None)
+    ) -> torch.Tensor:
+        """float32 [n, m]: 1 - cos(X_i, X_j) of the preprocessed images, in [0, 2] (eq. 8).
+
+        Args:
+            rows, columns: examples, n and m of them; all by default.
 
         Raises:
             StiffnessError: the inputs are tokens, which are no vectors.
@@ -84,7 +89,7 @@ class Evaluation:
             raise StiffnessError(
                 "distance_layers: token inputs have no distance; name layers of the network"
             )
-        return cosine_distances(self.inputs)
+        return cosine_distances(self.inputs[rows], self.inputs[columns])
 
     def originals(self, arrays: Arrays) -> torch.Tensor:
         """uint8 [N, C, H, W]: the images as they were before preprocessing.
@@ -106,12 +111,17 @@ class Evaluation:
         return torch.cat(parts)
 
 
-def cosine_distances(vectors: torch.Tensor) -> torch.Tensor:
-    """float32 [N, N]: 1 - cos(X_i, X_j), in [0, 2], of [N, ...]; 1 where one is 0 (eq. 8)."""
+def cosine_distances(vectors: torch.Tensor, others: torch.Tensor | None = None) -> torch.Tensor:
+    """float32 [N, M]: 1 - cos(X_i, X_j), in [0, 2], of [N, ...] and [M, ...], by default the same;
+    1 where one is 0 (eq. 8)."""
+    units = _units(vectors)
+    return (1 - units @ (units if others is None else _units(others)).T).clamp_(0, 2).float()
+
+
+def _units(vectors: torch.Tensor) -> torch.Tensor:
     flat = vectors.flatten(1).double()
     largest = flat.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
-    flat = torch.nn.functional.normalize(flat / largest, dim=1)
-    return (1 - flat @ flat.T).clamp(0, 2).float()
+    return torch.nn.functional.normalize(flat / largest, dim=1)
 
 
 def draw_evaluation(arrays: Arrays, train: int, validation: int, seed: int) -> Evaluation:

@@ -20,17 +20,19 @@ numbers fit together; the others take further passes. A unit that does not fit a
 blocks of examples: one is kept while the others pass by. Where all examples fit in one pass nothing
 is kept. Time grows with a smaller budget, the answer does not change.
 
-Only one triangle of the matrix is computed.
+Only one triangle of the matrix is computed. A rectangle, of rows and other examples as columns,
+takes the same way: a block of rows is kept while the columns pass by. It has no diagonal, so that
+squared norms come of the same passes.
 """
 
 import warnings
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Protocol
 
 import torch
 from torch import nn
 
+from stiffness.data.shards import cut
 from stiffness.errors import StiffnessError, StiffnessWarning
 from stiffness.gradients.fallback import Fallback
 from stiffness.gradients.kept import Kept
@@ -71,11 +73,45 @@ def gram_blocks(
         StiffnessWarning: parameters without a fast path; a budget too small for one example.
     """
     grams: dict[str, torch.Tensor] = {}
+    like = next(model.parameters()).detach()
+    everything = slice(0, len(seeds))
+
+    def gram_of(unit: str) -> torch.Tensor:
+        name = unit if per_layer else ""
+        if name not in grams:
+            grams[name] = like.new_zeros(len(seeds), len(seeds))
+        return grams[name]
+
+    shares = Shares(budget, like.element_size())
     for source in _sources(model, inputs, seeds, len(seeds), budget):
-        _accumulate(source, model, seeds, budget, per_layer, grams)
+        _accumulate(source, shares, everything, everything, gram_of)
     for gram in grams.values():
         mirror(gram)
     return grams
+
+
+def gram_rectangle(
+    model: nn.Module, inputs: Inputs, seeds: Seeds, border: int, budget: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inner products of the gradients of the first n = ``border`` examples with those of the m
+    others, without the (n + m)^2 matrix, and the squared norms of all.
+
+    Arguments and warnings as ``gram_blocks``.
+
+    Returns:
+        [n, m] and float64 [n + m], on the model's device.
+    """
+    like = next(model.parameters()).detach()
+    total = len(seeds)
+    products = like.new_zeros(border, total - border)
+    squares = torch.zeros(total, dtype=torch.float64, device=like.device)
+    # Products a gradient that is formed: of N examples with themselves it is N.
+    partners = 2 * products.numel() // total
+    shares = Shares(budget, like.element_size())
+    for source in _sources(model, inputs, seeds, partners, budget):
+        rows, columns = slice(0, border), slice(border, total)
+        _accumulate(source, shares, rows, columns, lambda _: products, squares)
+    return products, squares
 
 
 def squared_norms(model: nn.Module, inputs: Inputs, seeds: Seeds, budget: int) -> torch.Tensor:
@@ -152,62 +188,66 @@ def _sources(
 
 def _accumulate(
     source: Source,
-    model: nn.Module,
-    seeds: Seeds,
-    budget: int,
-    per_layer: bool,
-    grams: dict[str, torch.Tensor],
+    shares: Shares,
+    rows: slice,
+    columns: slice,
+    out_of: Callable[[str], torch.Tensor],
+    squares: torch.Tensor | None = None,
 ) -> None:
-    """Add the upper triangles of all units of a source."""
-    total = len(seeds)
-    like = next(model.parameters()).detach()
-    shares = Shares(budget, like.element_size())
+    """Add the products of ``rows`` with ``columns``, of all units of a source: where they are the
+    same examples the upper triangle, else all of them and, to ``squares``, their squared norms.
 
-    def gram_of(unit: str) -> torch.Tensor:
-        name = unit if per_layer else ""
-        if name not in grams:
-            grams[name] = like.new_zeros(total, total)
-        return grams[name]
+    Args:
+        out_of: [rows, columns] by unit.
+    """
+    count = rows.stop - rows.start
 
-    def add_triangle(unit: str, kept: Kept, rows: slice) -> None:
-        kept.add_triangle(gram_of(unit)[rows, rows], shares.product)
+    def part(unit: str, some: slice, others: slice) -> torch.Tensor:
+        return out_of(unit)[_within(some, rows), _within(others, columns)]
 
-    everything = slice(0, total)
-    for group in _groups(source, total, shares):
+    def add_own(unit: str, kept: Kept, some: slice) -> None:
+        if squares is None:
+            kept.add_triangle(part(unit, some, some), shares.product)
+        else:
+            squares[some] += kept.squared_norms(shares.product)
+
+    for group in _groups(source, count, shares, rows == columns):
         chunk = shares.chunk(source.working(group))
-        if total <= chunk:
-            source.visit(group, everything, lambda u, kept: add_triangle(u, kept, everything))
+        if rows == columns and count <= chunk:
+            source.visit(group, rows, lambda unit, kept: add_own(unit, kept, rows))
             continue
-        size = min(total, max(1, shares.kept // sum(source.sizes[unit] for unit in group)))
-        for rows in _cut(everything, size):
-            left = _collect(source, group, rows, chunk)
+        size = min(count, max(1, shares.kept // sum(source.sizes[unit] for unit in group)))
+        for block in _cut(rows, size):
+            left = _collect(source, group, block, chunk)
             for unit in group:
-                add_triangle(unit, left[unit], rows)
-            for columns in _cut(slice(rows.stop, total), chunk):
+                add_own(unit, left[unit], block)
+            others = slice(block.stop, rows.stop) if rows == columns else columns
+            for some in _cut(others, chunk):
 
-                def meet(
-                    unit: str, right: Kept, rows: slice = rows, columns: slice = columns
-                ) -> None:
-                    out = gram_of(unit)[rows, columns]
-                    left[unit].add_product(right, out, shares.product)  # noqa: B023
+                def meet(unit: str, right: Kept, block: slice = block, some: slice = some) -> None:
+                    left[unit].add_product(right, part(unit, block, some), shares.product)  # noqa: B023
+                    if rows != columns and block.start == rows.start:
+                        add_own(unit, right, some)
 
-                source.visit(group, columns, meet)
+                source.visit(group, some, meet)
 
 
-def _groups(source: Source, total: int, shares: Shares) -> list[list[str]]:
+def _within(part: slice, whole: slice) -> slice:
+    return slice(part.start - whole.start, part.stop - whole.start)
+
+
+def _groups(source: Source, count: int, shares: Shares, square: bool) -> list[list[str]]:
     """Units that share passes."""
     everything = list(source.sizes)
-    if isinstance(source, Layered) and total <= shares.chunk(source.working(everything)):
+    one_pass = square and isinstance(source, Layered)
+    if one_pass and count <= shares.chunk(source.working(everything)):
         return [everything]
-    return packed(source.sizes, total, shares.kept)
+    return packed(source.sizes, count, shares.kept)
 
 
 def _cut(rows: slice, size: int) -> list[slice]:
     """In even parts of at most ``size``."""
-    count = rows.stop - rows.start
-    parts = -(-count // size)
-    edges = [rows.start + count * part // parts for part in range(parts + 1)] if parts else []
-    return [slice(begin, end) for begin, end in pairwise(edges)]
+    return cut(rows, -(-(rows.stop - rows.start) // size))
 
 
 def packed(sizes: dict[str, int], total: int, room: int) -> list[list[str]]:
@@ -234,6 +274,6 @@ def _collect(source: Source, units: list[str], rows: slice, chunk: int) -> dict[
     # Before a pass over many examples leaves holes in the heap between what stays.
     source.visit(units, slice(rows.start, rows.start + 1), reserve)
     for part in _cut(rows, chunk):
-        place = slice(part.start - rows.start, part.stop - rows.start)
+        place = _within(part, rows)
         source.visit(units, part, lambda unit, kept: whole[unit].write(place, kept))  # noqa: B023
     return whole

@@ -7,7 +7,7 @@ from torch import nn
 
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
-from stiffness.gradients.engine import Shares, gram_blocks, mirror, squared_norms
+from stiffness.gradients.engine import Shares, gram_blocks, gram_rectangle, mirror, squared_norms
 from stiffness.gradients.memory import parse_bytes, peak_bytes, within_memory
 from stiffness.gradients.models import (
     Inputs,
@@ -18,6 +18,7 @@ from stiffness.gradients.models import (
     take,
 )
 from stiffness.gradients.seeds import Loss, Seeds
+from stiffness.inputs import joined
 
 Matrices = torch.Tensor | dict[str, torch.Tensor]
 _SLAB = 256  # rows of a matrix scaled at once
@@ -80,6 +81,54 @@ def gradient_cosines(
         cosines[name] = cosine.clamp_(-1, 1).float().cpu()
         log_norms[name] = (norms.double().log() + seed_log_norms).cpu()
     return (cosines, log_norms) if per_layer else (cosines[""], log_norms[""])
+
+
+def cosine_tile(
+    model: nn.Module,
+    first_inputs: Inputs,
+    first_targets: torch.Tensor,
+    second_inputs: Inputs,
+    second_targets: torch.Tensor,
+    loss: Loss = "cross_entropy",
+    memory_budget: str | int = "4GiB",
+    precision: str = "exact",
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Cosines of the loss gradients of n examples with those of m others: what an off-diagonal
+    block of ``gradient_cosines`` of all n + m holds, to the rounding of float32, without the
+    (n + m)^2 matrix. Such blocks can be computed apart, so that N is bounded by no one machine.
+
+    Args:
+        first_inputs, first_targets: Tensor [n, ...] or dict of Tensors [n, ...], and Tensor
+            [n, ...]; the rows.
+        second_inputs, second_targets: the same of m examples; the columns.
+
+    Other arguments, errors and warnings as ``gradient_cosines``; ``memory_budget`` bounds what is
+    taken beside the model, the data and the [n, m] result.
+
+    Returns:
+        Cosines float32 [n, m] and natural log-norms float64 [n] and [m], on the CPU. An example
+        whose gradient is 0 has log-norm -inf and NaN cosines.
+    """
+    border = _checked_length(first_inputs, first_targets)
+    _checked_length(second_inputs, second_targets)
+    placed, seeds = _seeded(
+        model,
+        joined(first_inputs, second_inputs),
+        torch.cat([first_targets, second_targets]),
+        loss,
+        precision,
+    )
+    with full_float32():
+        (products, squares), _ = within_memory(
+            parse_bytes(memory_budget),
+            lambda room: gram_rectangle(model, placed, seeds, border, room),
+        )
+    norms = squares.to(products.dtype).sqrt()
+    cosines = products.div_(norms[:border, None]).div_(norms[border:])
+    defined = norms > 0
+    cosines[~defined[:border]] = cosines[:, ~defined[border:]] = torch.nan
+    log_norms = (norms.double().log() + seeds.log_norms).cpu()
+    return cosines.clamp_(-1, 1).float().cpu(), log_norms[:border], log_norms[border:]
 
 
 def gradient_gram(
@@ -261,7 +310,12 @@ def _seeded(
     if parameter is None:
         raise StiffnessError("model: it has no parameters")
     placed, targets = place(inputs, parameter.device), targets.to(parameter.device)
-    count = length(placed)
+    _checked_length(placed, targets)
+    return placed, Seeds(targets, loss, precision)
+
+
+def _checked_length(inputs: Inputs, targets: torch.Tensor) -> int:
+    count = length(inputs)
     if count == 0 or count != len(targets):
         raise StiffnessError(f"inputs: {count} examples, but {len(targets)} targets")
-    return placed, Seeds(targets, loss, precision)
+    return count

@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from stiffness.data.evaluation import Evaluation
+from stiffness.data.shards import Block
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, replacing_directory, write_json, write_tensors
-from stiffness.gradients.gram import gradient_cosines
+from stiffness.gradients.gram import cosine_tile, gradient_cosines
 from stiffness.gradients.models import predicted_classes
-from stiffness.inputs import place
+from stiffness.inputs import Inputs, place, take
 from stiffness.training.models import ModelSpec, build_model, load_weights
 
 COSINES = "cosines"
 DIGESTS = "digests.json"
 PERFORMANCE = "performance.json"
+
+Examples = tuple[Inputs, torch.Tensor]
 
 
 def measure_segment(
@@ -35,6 +39,7 @@ def measure_segment(
     precision: str,
     label: str = "",
     data_dir: str | Path = ".",
+    tile: Block | None = None,
 ) -> None:
     """Write ``output``/cosines/step=*.safetensors for every checkpoint in ``checkpoints``.
 
@@ -43,12 +48,27 @@ def measure_segment(
     SHA-256 of each of a file's tensors and performance.json its seconds and peak memory in MiB,
     which are no results.
 
+    Args:
+        tile: measure this block of the matrix alone. Its files hold ``cosines`` [n, m], on the
+            diagonal also ``log_norms`` [n] and ``predictions`` [n], and in their metadata also
+            ``rows`` and ``columns`` (first example, and one past the last) and the number of all
+            ``examples``.
+
     Raises:
         StiffnessError: a checkpoint is unreadable or belongs to another model.
     """
-    classes = len(evaluation.class_names)
+    classes, total = len(evaluation.class_names), len(evaluation.targets)
     model = build_model(model_spec, evaluation.shape, classes, 0, data_dir).to(device)
-    inputs, targets = place(evaluation.inputs, device), evaluation.targets.to(device)
+    rows, columns = tile or (slice(0, total), slice(0, total))
+    sides = [
+        (place(take(evaluation.inputs, side), device), evaluation.targets[side].to(device))
+        for side in ([rows] if rows == columns else [rows, columns])
+    ]
+    where = {
+        "rows": [rows.start, rows.stop],
+        "columns": [columns.start, columns.stop],
+        "examples": total,
+    }
     digests: dict[str, dict[str, str]] = {}
     performance: dict[str, dict[str, Any]] = {}
     with replacing_directory(output) as folder:
@@ -60,38 +80,53 @@ def measure_segment(
                 torch.cuda.reset_peak_memory_stats(device)
             began = time.perf_counter()
             try:
-                cosines, log_norms = gradient_cosines(
-                    model, inputs, targets, memory_budget=memory_budget, precision=precision
-                )
+                tensors = _measured(model, sides, memory_budget, precision)
             except StiffnessError as error:
                 raise StiffnessError(f"{path}: {error}") from None
             seconds = time.perf_counter() - began
-            assert isinstance(cosines, torch.Tensor)
-            assert isinstance(log_norms, torch.Tensor)
             about = {
                 "step": metadata["step"],
                 "epoch": metadata["epoch"],
                 "precision": precision,
                 "device": _device_name(device),
             }
-            predictions = predicted_classes(model, inputs)
-            tensors = {"cosines": cosines, "log_norms": log_norms, "predictions": predictions}
+            about |= where if tile else {}
+            if len(sides) == 1:
+                tensors["predictions"] = predicted_classes(model, sides[0][0])
             digests[path.name] = write_tensors(folder / COSINES / path.name, tensors, about)
             performance[path.name] = {
-                "examples": len(targets),
+                "examples": sum(len(targets) for _, targets in sides),
                 "device": _device_name(device),
                 "seconds": round(seconds, 3),
                 "peak_memory_mib": round(_peak_memory(device) / 2**20),
             }
         write_json(folder / DIGESTS, digests)
         write_json(folder / PERFORMANCE, performance)
-    total = sum(one["seconds"] for one in performance.values())
+    spent = sum(one["seconds"] for one in performance.values())
+    size = " x ".join(str(side.stop - side.start) for side in (rows, columns))
     print(
-        f"{label}: {len(digests)} times {len(targets)} x {len(targets)} gradient cosines in "
-        f"{total:.1f} s, peak {_peak_memory(device) / 2**20:.0f} MiB on {_device_name(device)}",
+        f"{label}: {len(digests)} times {size} gradient cosines in "
+        f"{spent:.1f} s, peak {_peak_memory(device) / 2**20:.0f} MiB on {_device_name(device)}",
         file=sys.stderr,
         flush=True,
     )
+
+
+def _measured(
+    model: nn.Module, sides: list[Examples], memory_budget: str, precision: str
+) -> dict[str, torch.Tensor]:
+    """Of one side with itself, or of two with one another."""
+    if len(sides) == 1:
+        cosines, log_norms = gradient_cosines(
+            model, *sides[0], memory_budget=memory_budget, precision=precision
+        )
+        assert isinstance(cosines, torch.Tensor)
+        assert isinstance(log_norms, torch.Tensor)
+        return {"cosines": cosines, "log_norms": log_norms}
+    tile, *_ = cosine_tile(
+        model, *sides[0], *sides[1], memory_budget=memory_budget, precision=precision
+    )
+    return {"cosines": tile}
 
 
 def _device_name(device: torch.device) -> str:

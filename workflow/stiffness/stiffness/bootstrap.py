@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from stiffness.stiffness.pairs import Bools, Floats, Ints, Pairs
+from stiffness.stiffness.pairs import Bools, Floats, Ints, Part, Sides
 
 Singles = npt.NDArray[np.float32]
 
@@ -90,61 +90,90 @@ class ClassReplicates:
     groups: dict[str, Floats]
 
 
-def class_replicates(
-    pairs: Pairs,
-    num_classes: int,
-    row_weights: Singles,
-    column_weights: Singles,
-    groups: Mapping[str, Bools] | None = None,
-) -> ClassReplicates:
-    """Class stiffness matrices and their summaries; O(R n m) in a matrix product a class.
+class ReplicateSums:
+    """Class stiffness of resamples, summed up over parts of the pairs.
 
-    Args:
-        row_weights, column_weights: [n, R] and [m, R] from ``draw_weights``; the same of one set.
-        groups: as ``classes.class_stiffness``.
+    Adding a part of n x m pairs takes O(R n m) in a matrix product a class; float32 [C, C, R] are
+    held.
     """
-    rows = _members(pairs.row_classes, num_classes)
-    left = row_weights * pairs.row_defined[:, None]  # [n, R]
-    right = column_weights * pairs.column_defined[:, None]
-    values = pairs.values.astype(np.float32)
-    totals, columns = rows @ left, _members(pairs.column_classes, num_classes) @ right  # [C, R]
-    squares = rows @ (left * left) if pairs.same_set else None
-    cells = np.empty((num_classes, num_classes, left.shape[1]), np.float32)
-    for b in range(num_classes):
-        members = np.flatnonzero(pairs.column_classes == b)
-        met = values[:, members] @ right[members]  # [n, R]: with the drawn members of b
-        met *= left
-        number = totals * columns[b]
-        if squares is not None:
-            number[b] -= squares[b]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            np.divide(rows @ met, number, out=cells[:, b])  # 0 / 0 is NaN: no pair
-    sizes = (
-        rows @ pairs.row_defined,
-        _members(pairs.column_classes, num_classes) @ pairs.column_defined,
-    )
-    held = np.outer(*sizes) > 0
-    if pairs.same_set:
-        np.fill_diagonal(held, sizes[0] > 1)
-    unknown = held & np.isnan(cells).all(-1)  # too few examples to draw from
-    off_diagonal = ~np.eye(num_classes, dtype=bool)
 
-    def mean(mask: Bools) -> Floats:
-        """[R]: over the cells in ``mask`` that a resample holds."""
-        chosen = cells[mask]
-        defined = ~np.isnan(chosen)
-        if unknown[mask].any():
-            return np.full(cells.shape[-1], np.nan)
-        with np.errstate(invalid="ignore"):
-            sums = np.where(defined, chosen, 0).sum(0, dtype=np.float64)
-            return np.asarray(sums / defined.sum(0))
+    def __init__(
+        self, sides: Sides, num_classes: int, row_weights: Singles, column_weights: Singles
+    ) -> None:
+        """Weights [n, R] and [m, R] from ``draw_weights``; the same of one set."""
+        self.sides, self.weights = sides, (row_weights, column_weights)
+        resamples = row_weights.shape[1]
+        self.sums = np.zeros((num_classes, num_classes, resamples), np.float32)
 
-    means = {name: mean(mask & off_diagonal) for name, mask in (groups or {}).items()}
-    return ClassReplicates(cells, mean(~off_diagonal), mean(off_diagonal), means)
+    def add(self, part: Part) -> None:
+        num_classes = len(self.sums)
+        rows = _members(self.sides.row_classes[part.rows], num_classes)
+        classes = self.sides.column_classes[part.columns]
+        left = _drawn(self.weights[0][part.rows], self.sides.row_defined[part.rows])
+        right = _drawn(self.weights[1][part.columns], self.sides.column_defined[part.columns])
+        values = part.values.astype(np.float32)
+        for b in np.unique(classes):
+            members = np.flatnonzero(classes == b)
+            met = values[:, members] @ right[members]  # [n, R]: with the drawn members of b
+            met *= left
+            sums = rows @ met
+            self.sums[:, b] += sums
+            if part.mirrored:
+                self.sums[b] += sums
+
+    def finish(self, groups: Mapping[str, Bools] | None = None) -> ClassReplicates:
+        """The means; of the sums nothing is left.
+
+        Args:
+            groups: as ``classes.class_stiffness``.
+        """
+        sides, cells = self.sides, self.sums
+        num_classes = len(cells)
+        members = [
+            _members(classes, num_classes, defined)
+            for classes, defined in (
+                (sides.row_classes, sides.row_defined),
+                (sides.column_classes, sides.column_defined),
+            )
+        ]
+        totals, columns = (
+            one @ weights for one, weights in zip(members, self.weights, strict=True)
+        )
+        squares = members[0] @ self.weights[0] ** 2 if sides.same_set else None
+        for b in range(num_classes):
+            number = totals * columns[b]
+            if squares is not None:
+                number[b] -= squares[b]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                np.divide(cells[:, b], number, out=cells[:, b])  # 0 / 0 is NaN: no pair
+        sizes = [one.sum(axis=1) for one in members]
+        held = np.outer(*sizes) > 0
+        if sides.same_set:
+            np.fill_diagonal(held, sizes[0] > 1)
+        unknown = held & np.isnan(cells).all(-1)  # too few examples to draw from
+        off_diagonal = ~np.eye(num_classes, dtype=bool)
+
+        def mean(mask: Bools) -> Floats:
+            """[R]: over the cells in ``mask`` that a resample holds."""
+            chosen = cells[mask]
+            defined = ~np.isnan(chosen)
+            if unknown[mask].any():
+                return np.full(cells.shape[-1], np.nan)
+            with np.errstate(invalid="ignore"):
+                sums = np.where(defined, chosen, 0).sum(0, dtype=np.float64)
+                return np.asarray(sums / defined.sum(0))
+
+        means = {name: mean(mask & off_diagonal) for name, mask in (groups or {}).items()}
+        return ClassReplicates(cells, mean(~off_diagonal), mean(off_diagonal), means)
 
 
-def _members(classes: Ints, num_classes: int) -> sparse.csr_array:
-    """[C, n]: 1 for the members of each class; a product with it sums over them."""
-    ones = np.ones(len(classes), np.float32)
+def _drawn(weights: Singles, defined: Bools) -> Singles:
+    """Without those of undefined examples; a view where there is none."""
+    return weights if defined.all() else weights * defined[:, None]
+
+
+def _members(classes: Ints, num_classes: int, defined: Bools | None = None) -> sparse.csr_array:
+    """[C, n]: 1 for the (defined) members of each class; a product with it sums over them."""
+    ones = np.ones(len(classes), np.float32) if defined is None else defined.astype(np.float32)
     places = (classes, np.arange(len(classes)))
     return sparse.csr_array((ones, places), shape=(num_classes, len(classes)))

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stiffness.stiffness.bootstrap import Singles, class_replicates, percentile_interval
-from stiffness.stiffness.pairs import Bools, Floats, Ints, Pairs
+from stiffness.stiffness.bootstrap import ReplicateSums, Singles, percentile_interval
+from stiffness.stiffness.pairs import Bools, Floats, Ints, Pairs, Part, Sides
 
 
 @dataclass(frozen=True)
@@ -61,44 +61,77 @@ def class_stiffness(
         groups: symmetric [C, C] masks, such as those of a hierarchy of classes; their diagonals
             do not count.
     """
-    rows = _one_hot(pairs.row_classes, pairs.row_defined, num_classes)
-    columns = _one_hot(pairs.column_classes, pairs.column_defined, num_classes)
-    sums = rows.T @ (pairs.values @ columns)
-    counts = np.outer(rows.sum(0), columns.sum(0))
-    if pairs.same_set:
-        np.fill_diagonal(counts, rows.sum(0) * (rows.sum(0) - 1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        matrix = sums / counts  # 0 / 0 is NaN: no pair, undefined
-    replicates = class_replicates(pairs, num_classes, row_weights, column_weights, groups)
-    low, high = percentile_interval(replicates.cells)
-    off_diagonal = ~np.eye(num_classes, dtype=bool)
-    pair_counts = np.where(off_diagonal, counts, counts / 2) if pairs.same_set else counts
-
-    def estimate(cells: Bools, means: Floats, shared: bool) -> Estimate:
-        defined = cells & np.isfinite(matrix)
-        if not defined.any():
-            return Estimate(np.nan, np.nan, np.nan, 0, means)
-        ends = percentile_interval(means)
-        # In one set the cells (a, b) and (b, a) hold the same pairs.
-        number = pair_counts[defined].sum() / (2 if shared and pairs.same_set else 1)
-        value = float(matrix[defined].mean())
-        return Estimate(value, float(ends[0]), float(ends[1]), int(number), means)
-
-    return ClassStiffness(
-        matrix,
-        low,
-        high,
-        pair_counts.astype(np.int64),
-        estimate(~off_diagonal, replicates.within, False),
-        estimate(off_diagonal, replicates.between, True),
-        {
-            name: estimate(mask & off_diagonal, replicates.groups[name], True)
-            for name, mask in (groups or {}).items()
-        },
-    )
+    sums = ClassSums(pairs, num_classes, row_weights, column_weights)
+    n, m = pairs.values.shape
+    sums.add(Part(pairs.values, slice(0, n), slice(0, m)))
+    return sums.finish(groups)
 
 
-def _one_hot(classes: Ints, defined: np.ndarray, num_classes: int) -> Floats:
-    hot = np.zeros((len(classes), num_classes))
-    hot[np.arange(len(classes)), classes] = defined
-    return hot
+class ClassSums:
+    """The same from parts of the pairs, one after another: O(C^2 R) is held of them."""
+
+    def __init__(
+        self, sides: Sides, num_classes: int, row_weights: Singles, column_weights: Singles
+    ) -> None:
+        """Arguments as ``class_stiffness``."""
+        self.sides, self.num_classes = sides, num_classes
+        self.sums = np.zeros((num_classes, num_classes))
+        self.replicates = ReplicateSums(sides, num_classes, row_weights, column_weights)
+
+    def add(self, part: Part) -> None:
+        sides = self.sides
+        rows = self._one_hot(sides.row_classes[part.rows], sides.row_defined[part.rows])
+        columns = self._one_hot(
+            sides.column_classes[part.columns], sides.column_defined[part.columns]
+        )
+        sums = rows.T @ (part.values @ columns)
+        self.sums += sums + sums.T if part.mirrored else sums
+        self.replicates.add(part)
+
+    def finish(self, groups: Mapping[str, Bools] | None = None) -> ClassStiffness:
+        """The means and their intervals; of the sums nothing is left."""
+        sides = self.sides
+        sizes = [
+            np.bincount(classes, defined, self.num_classes)
+            for classes, defined in (
+                (sides.row_classes, sides.row_defined),
+                (sides.column_classes, sides.column_defined),
+            )
+        ]
+        counts = np.outer(*sizes)
+        if sides.same_set:
+            np.fill_diagonal(counts, sizes[0] * (sizes[0] - 1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            matrix = self.sums / counts  # 0 / 0 is NaN: no pair, undefined
+        replicates = self.replicates.finish(groups)
+        low, high = percentile_interval(replicates.cells)
+        off_diagonal = ~np.eye(self.num_classes, dtype=bool)
+        pair_counts = np.where(off_diagonal, counts, counts / 2) if sides.same_set else counts
+
+        def estimate(cells: Bools, means: Floats, shared: bool) -> Estimate:
+            defined = cells & np.isfinite(matrix)
+            if not defined.any():
+                return Estimate(np.nan, np.nan, np.nan, 0, means)
+            ends = percentile_interval(means)
+            # In one set the cells (a, b) and (b, a) hold the same pairs.
+            number = pair_counts[defined].sum() / (2 if shared and sides.same_set else 1)
+            value = float(matrix[defined].mean())
+            return Estimate(value, float(ends[0]), float(ends[1]), int(number), means)
+
+        return ClassStiffness(
+            matrix,
+            low,
+            high,
+            pair_counts.astype(np.int64),
+            estimate(~off_diagonal, replicates.within, False),
+            estimate(off_diagonal, replicates.between, True),
+            {
+                name: estimate(mask & off_diagonal, replicates.groups[name], True)
+                for name, mask in (groups or {}).items()
+            },
+        )
+
+    def _one_hot(self, classes: Ints, defined: Bools) -> Floats:
+        hot = np.zeros((len(classes), self.num_classes))
+        hot[np.arange(len(classes)), classes] = defined
+        return hot

@@ -8,17 +8,25 @@ its sign where the running sum of stiffness, over pairs in the order of distance
 Intervals are bootstrap percentiles; see ``bootstrap``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
 from stiffness.stiffness.bootstrap import Singles, lone_examples, percentile_interval
-from stiffness.stiffness.pairs import Bools, Floats, Ints
+from stiffness.stiffness.pairs import Bools, Floats, Ints, Tile, mode_ranges
+
+Numbers = npt.NDArray[np.integer]
+Distances = Callable[[Ints, Ints], npt.NDArray[np.floating]]
+"""[n, m] between examples, by their numbers [n] and [m]."""
 
 # A fall over the whole range of distances below this is rounding of float32 cosines, not a slope.
 _FLAT = 1e-6
 _CHUNK = 2**19  # weights of pairs held at once, 4 bytes each
+_BLOCK = 2**20  # pairs whose float64 terms are held at once
 _CUTS = 512
 
 ESTIMATORS = ("line", "monotone")
@@ -34,35 +42,70 @@ class ClassPairs:
         distances: [P], in [0, 2], ascending.
     """
 
-    first: Ints
-    second: Ints
+    first: Numbers
+    second: Numbers
     distances: Floats
 
+    def fill(self, values: npt.NDArray[np.floating], tile: Tile) -> None:
+        """Write what a tile holds of the pairs to ``values`` [P]."""
+        rows, columns = tile.rows, tile.columns
+        for part in _blocks(len(values)):
+            first, second = self.first[part], self.second[part]
+            there = (first >= rows.start) & (first < rows.stop)
+            there &= (second >= columns.start) & (second < columns.stop)
+            values[part][there] = tile.values[
+                first[there] - rows.start, second[there] - columns.start
+            ]
 
-def same_class_pairs(distances: np.ndarray, classes: Ints, num_train: int, mode: str) -> ClassPairs:
+
+def of_matrix(matrix: npt.NDArray[np.floating]) -> Distances:
+    """From all distances [N, N] over [training subset ; validation subset]."""
+    return lambda rows, columns: matrix[np.ix_(rows, columns)]
+
+
+def same_class_pairs(distances: Distances, classes: Ints, num_train: int, mode: str) -> ClassPairs:
     """All pairs of one class in one mode: each unordered pair once, no example with itself.
 
-    Args:
-        distances: [N, N] over [training subset ; validation subset].
+    Class by class: beside the pairs, 16 bytes each, a block of distances is held.
     """
-    number = len(classes)
-    training = np.arange(number) < num_train
-    same = classes[:, None] == classes[None, :]
-    if mode == "train-val":
-        chosen = same & training[:, None] & ~training[None, :]
-    else:
-        inside = training if mode == "train-train" else ~training
-        chosen = np.triu(same & inside[:, None] & inside[None, :], k=1)
-    first, second = np.nonzero(chosen)
-    order = np.argsort(distances[first, second], kind="stable")
-    first, second = first[order], second[order]
-    return ClassPairs(first, second, distances[first, second].astype(np.float64))
+    rows, columns = mode_ranges(num_train, len(classes), mode)
+    members = [
+        (
+            rows.start + np.flatnonzero(classes[rows] == label),
+            columns.start + np.flatnonzero(classes[columns] == label),
+        )
+        for label in np.unique(classes)
+    ]
+    # In one set (i, j) and (j, i) are one pair; training examples come before the others.
+    number = sum(int((ours[:, None] < theirs).sum()) for ours, theirs in members)
+    first, second = np.empty(number, np.int32), np.empty(number, np.int32)
+    apart = np.empty(number)
+    begin = 0
+    for ours, theirs in members:
+        size = max(1, _BLOCK // max(1, len(theirs)))
+        for some in (ours[at : at + size] for at in range(0, len(ours), size)):
+            i, j = np.nonzero(some[:, None] < theirs)
+            part = slice(begin, begin + len(i))
+            first[part], second[part] = some[i], theirs[j]
+            apart[part] = distances(some, theirs)[i, j]
+            begin = part.stop
+    order = np.argsort(apart, kind="stable")
+    return ClassPairs(first[order], second[order], apart[order])
+
+
+def both_defined(pairs: ClassPairs, defined: Bools) -> Bools:
+    """[P]: pairs of two examples that are ``defined`` [N]."""
+    return np.asarray(defined[pairs.first] & defined[pairs.second])
 
 
 def defined_pairs(pairs: ClassPairs, defined: Bools) -> ClassPairs:
     """Without the pairs of an example that is not ``defined`` [N]."""
-    keep = defined[pairs.first] & defined[pairs.second]
+    keep = both_defined(pairs, defined)
     return ClassPairs(pairs.first[keep], pairs.second[keep], pairs.distances[keep])
+
+
+def _blocks(number: int) -> list[slice]:
+    return [slice(at, min(at + _BLOCK, number)) for at in range(0, number, _BLOCK)]
 
 
 @dataclass(frozen=True)
@@ -122,59 +165,88 @@ class DistanceStiffness:
 class ResampledPairs:
     """Pairs in bins of distance, with resamples of the examples.
 
-    One of these serves all checkpoints and metrics for which the pairs are the same.
+    One of these serves all checkpoints and metrics for which the pairs are the same. Nothing is
+    held for each pair beside the pairs themselves, whose order makes bins and runs ranges of them.
 
     Attributes:
-        bins: [P], of each pair.
+        bins: [B'], the pairs of each bin that has any.
         cuts: [K], the pair each of K runs of pairs begins with, the bins' first pairs among them;
             the replicates' monotone fits resolve distance by these runs.
-        lone: [P], pairs of an example that is alone in its stratum.
+        lone: [B'], bins with a pair of an example that is alone in its stratum.
     """
 
     def __init__(self, pairs: ClassPairs, edges: Floats, weights: Singles) -> None:
         """``edges`` [B + 1] of the bins, the last one closed; ``weights`` [N, R] of examples."""
         self.pairs, self.weights = pairs, weights
-        number = len(pairs.distances)
-        self.center = float(pairs.distances.mean()) if number else 0.0
-        self.moved = pairs.distances - self.center  # keeps the sums of a flat line exact
-        index = np.searchsorted(edges, pairs.distances, side="right") - 1
-        self.bins = np.clip(index, 0, len(edges) - 2)
+        distances = pairs.distances
+        number = len(distances)
+        self.center = float(distances.mean()) if number else 0.0
+        ends = [0, *np.searchsorted(distances, edges[1:-1]).tolist(), number]
+        self.bins = [slice(begin, end) for begin, end in pairwise(ends) if begin < end]
         alone = lone_examples(weights)
-        self.lone = alone[pairs.first] | alone[pairs.second]
-        # Pairs at one distance stay together.
-        farther = np.flatnonzero(np.diff(pairs.distances, prepend=-1) > 0)
-        run = np.arange(number) // max(1, -(-number // _CUTS))
-        steps = (np.diff(self.bins[farther], prepend=-1) > 0) | (
-            np.diff(run[farther], prepend=-1) > 0
+        self.lone = np.array(
+            [(alone[pairs.first[b]] | alone[pairs.second[b]]).any() for b in self.bins], bool
         )
-        self.cuts = farther[steps]
+        self.cuts = self._runs()
         self._counts: tuple[Floats, Floats] | None = None  # filled with the first values
 
-    def sums(self, values: Floats) -> tuple[Floats, Floats, Floats]:
+    def _runs(self) -> Ints:
+        """Where runs begin: in even steps and with every bin, but pairs at one distance stay
+        together."""
+        distances = self.pairs.distances
+        number = len(distances)
+        even = np.arange(0, number, max(1, -(-number // _CUTS)))
+        wanted = np.union1d(even, [part.start for part in self.bins]).astype(np.int64)
+        split = (wanted > 0) & (distances[wanted] == distances[wanted - 1])
+        after = np.searchsorted(distances, distances[wanted], side="right")
+        begins = np.where(split, after, wanted)
+        return np.unique(begins[begins < number])
+
+    def moved(self, part: slice) -> Floats:
+        """Distances from their mean, which keeps the sums of a flat line exact."""
+        return self.pairs.distances[part] - self.center
+
+    def totals(self, values: npt.NDArray[np.floating]) -> Floats:
+        """[5]: n, x, x x, y, x y of the line's normal equations."""
+        totals = np.zeros(5)
+        for part in _blocks(len(values)):
+            x, y = self.moved(part), values[part].astype(np.float64)
+            totals += (len(x), x.sum(), (x**2).sum(), y.sum(), (x * y).sum())
+        return totals
+
+    def sums(self, values: npt.NDArray[np.floating]) -> tuple[Floats, Floats, Floats]:
         """Of every resample: the number of pairs in each run [K, R], the sum of ``values`` [P] over
         them [K, R], and the sums of the line's normal equations [5, R]: n, x, x x, y, x y."""
-        resamples, moved = self.weights.shape[1], self.moved
+
+        def ones(part: slice) -> tuple[Floats, Floats]:
+            x = self.moved(part)
+            return np.ones(len(x)), np.stack([x, x**2])
+
+        def measured(part: slice) -> tuple[Floats, Floats]:
+            y = values[part].astype(np.float64)
+            return y, (self.moved(part) * y)[None]
+
         if self._counts is None:
-            x = np.stack([moved, moved**2])
-            counts, line = self._products(np.ones_like(values), x)
+            counts, line = self._products(ones, 2)
             self._counts = counts, np.concatenate([counts.sum(0)[None], line])
         counts, line = self._counts
-        by_cut, xy = self._products(values, (moved * values)[None])
-        assert by_cut.shape[1] == resamples
+        by_cut, xy = self._products(measured, 1)
         return counts, by_cut, np.concatenate([line, by_cut.sum(0)[None], xy])
 
-    def _products(self, values: Floats, others: Floats) -> tuple[Floats, Floats]:
-        """Weighted sums of ``values`` [P] over each run [K, R] and of ``others`` [M, P] [M, R].
+    def _products(
+        self, terms: Callable[[slice], tuple[Floats, Floats]], others: int
+    ) -> tuple[Floats, Floats]:
+        """Weighted sums over each run [K, R], and over all pairs [M, R], of what ``terms`` gives of
+        some pairs: [c] for the runs, and [M, c], M = ``others``.
 
         In chunks of pairs that fit a cache: the weights of all pairs are never held.
         """
-        resamples, number = self.weights.shape[1], len(values)
+        resamples, number = self.weights.shape[1], len(self.pairs.distances)
         size = max(1, _CHUNK // resamples)
         first, second = (np.empty((size, resamples), np.float32) for _ in range(2))
-        values, others = values.astype(np.float32), others.astype(np.float32)
         ends = np.append(self.cuts, number)
         by_cut = np.zeros((len(self.cuts), resamples))
-        totals = np.zeros((len(others), resamples))
+        totals = np.zeros((others, resamples))
         for begin in range(0, number, size):
             end = min(begin + size, number)
             weights, by = first[: end - begin], second[: end - begin]
@@ -183,20 +255,23 @@ class ResampledPairs:
             weights *= by
             low, high = np.searchsorted(ends, [begin, end - 1], side="right")
             low, high = low - 1, high  # the runs that the chunk touches
+            values, rest = (one.astype(np.float32) for one in terms(slice(begin, end)))
             chunk = sparse.csr_array(
                 (
-                    values[begin:end],
+                    values,
                     np.arange(end - begin),
                     np.clip(ends[low : high + 1], begin, end) - begin,
                 ),
                 shape=(high - low, end - begin),
             )
             by_cut[low:high] += chunk @ weights
-            totals += others[:, begin:end] @ weights
+            totals += rest @ weights
         return by_cut, totals
 
 
-def distance_stiffness(resampled: ResampledPairs, values: Floats) -> DistanceStiffness:
+def distance_stiffness(
+    resampled: ResampledPairs, values: npt.NDArray[np.floating]
+) -> DistanceStiffness:
     """Bins of distance and critical lengths of pairs with stiffness ``values`` [P]."""
     pairs, resamples = resampled.pairs, resampled.weights.shape[1]
     if len(values) == 0:
@@ -204,16 +279,17 @@ def distance_stiffness(resampled: ResampledPairs, values: Floats) -> DistanceSti
         nothing = Bins(empty, empty, empty, empty, np.zeros(0, np.int64))
         return DistanceStiffness(nothing, [_no_fit(name, pairs, resamples) for name in ESTIMATORS])
     counts, by_cut, line = resampled.sums(values)
-    starts = np.flatnonzero(np.diff(resampled.bins[resampled.cuts], prepend=-1))
+    starts = np.searchsorted(resampled.cuts, [part.start for part in resampled.bins])
     with np.errstate(divide="ignore", invalid="ignore"):
         means = np.add.reduceat(by_cut, starts, axis=0) / np.add.reduceat(counts, starts, axis=0)
-    numbers = np.bincount(resampled.bins)
-    full = numbers > 0
-    means[np.bincount(resampled.bins, resampled.lone)[full] > 0] = np.nan
+    means[resampled.lone] = np.nan
     low, high = percentile_interval(means)
-    distance = np.bincount(resampled.bins, pairs.distances)[full] / numbers[full]
-    value = np.bincount(resampled.bins, values)[full] / numbers[full]
-    bins = Bins(distance, value, low, high, numbers[full])
+    distance, value = (
+        np.array([one[part].mean(dtype=np.float64) for part in resampled.bins])
+        for one in (pairs.distances, values)
+    )
+    numbers = np.array([part.stop - part.start for part in resampled.bins], np.int64)
+    bins = Bins(distance, value, low, high, numbers)
     return DistanceStiffness(
         bins,
         [
@@ -223,14 +299,15 @@ def distance_stiffness(resampled: ResampledPairs, values: Floats) -> DistanceSti
     )
 
 
-def _line_length(resampled: ResampledPairs, values: Floats, sums: Floats) -> CriticalLength:
+def _line_length(
+    resampled: ResampledPairs, values: npt.NDArray[np.floating], sums: Floats
+) -> CriticalLength:
     """Least squares over all pairs, not over bins, so that no bin width enters."""
-    pairs, moved, number = resampled.pairs, resampled.moved, len(values)
+    pairs, number = resampled.pairs, len(values)
     reach = float(np.ptp(pairs.distances))
     if number < 3 or reach == 0:
         return _no_fit("line", pairs, sums.shape[1])
-    totals = (number, moved.sum(), (moved**2).sum(), values.sum(), (moved * values).sum())
-    slope, height = (float(one) for one in _line(*(np.asarray(total) for total in totals)))
+    slope, height = (float(one) for one in _line(*resampled.totals(values)))
     slopes, heights = _line(*sums)
     if resampled.lone.any():
         slopes[:] = np.nan
@@ -260,20 +337,18 @@ def _line_length(resampled: ResampledPairs, values: Floats, sums: Floats) -> Cri
 
 
 def _monotone_length(
-    resampled: ResampledPairs, values: Floats, by_cut: Floats, counts: Floats
+    resampled: ResampledPairs, values: npt.NDArray[np.floating], by_cut: Floats, counts: Floats
 ) -> CriticalLength:
     """The fit's change of sign; see the module's docstring."""
     distances, number = resampled.pairs.distances, len(values)
-    steps = np.flatnonzero(np.diff(distances, prepend=-1) > 0)  # pairs at one distance are one
-    sums = np.add.reduceat(values, steps)[:, None]
-    peak = _peak(sums, number)[0]
-    xi = float(_half_way(distances, steps, np.ones_like(sums), np.array([peak]))[0])
+    last = _last_above(distances, values)
+    found = last >= 0
+    xi = float(distances[last : last + 2].mean()) if 0 <= last < number - 1 else np.inf
     others = _half_way(distances, resampled.cuts, counts, _peak(by_cut, number))
     others[counts.sum(0) == 0] = np.nan
     if resampled.lone.any():
         others[:] = np.nan
     low, high = (float(end) for end in percentile_interval(others))
-    found = peak > 0
     missing = dict.fromkeys(("slope", "slope_low", "slope_high", "intercept"), np.nan)
     return CriticalLength(
         estimator="monotone",
@@ -287,6 +362,24 @@ def _monotone_length(
         replicates=others,
         **missing,
     )
+
+
+def _last_above(distances: Floats, values: npt.NDArray[np.floating]) -> int:
+    """The last pair of those over which the running sum of ``values`` [P] is largest, where pairs
+    at one distance count as one; -1 as in ``_peak``."""
+    number = len(values)
+    best, last, carry = _FLAT * number, -1, 0.0
+    for part in _blocks(number):
+        running = values[part].astype(np.float64)
+        running[0] += carry
+        np.cumsum(running, out=running)
+        carry = running[-1]
+        farther = np.diff(distances[part.start : part.stop + 1], append=np.inf)[: len(running)] > 0
+        running[~farther] = -np.inf
+        place = int(running.argmax())
+        if running[place] > best:
+            best, last = running[place], part.start + place
+    return last
 
 
 def _peak(sums: Floats, number: int) -> Ints:

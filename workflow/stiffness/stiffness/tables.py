@@ -1,31 +1,47 @@
 """Tidy tables of one training segment: one row a step, pair mode, metric and quantity."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
 from stiffness.data.evaluation import Evaluation, cosine_distances
 from stiffness.data.hierarchy import Hierarchy
-from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors
 from stiffness.stiffness.bootstrap import Singles, draw_weights
-from stiffness.stiffness.classes import ClassStiffness, Estimate, class_stiffness
+from stiffness.stiffness.classes import ClassStiffness, ClassSums, Estimate
 from stiffness.stiffness.distance import (
     Bins,
     CriticalLength,
+    Distances,
+    DistanceStiffness,
     ResampledPairs,
+    both_defined,
     defined_pairs,
     distance_stiffness,
+    of_matrix,
     same_class_pairs,
 )
 from stiffness.stiffness.extremes import COLUMNS as EXTREMES
-from stiffness.stiffness.extremes import extremes
-from stiffness.stiffness.pairs import METRICS, PAIR_MODES, Bools, Floats, select_pairs
+from stiffness.stiffness.extremes import Extremes
+from stiffness.stiffness.pairs import (
+    METRICS,
+    PAIR_MODES,
+    Bools,
+    Floats,
+    Ints,
+    Tile,
+    mode_ranges,
+    select_part,
+    select_sides,
+)
+from stiffness.stiffness.tiles import Checkpoint, checkpoints
 
 INPUT = "input"
 
@@ -87,10 +103,16 @@ class Space:
     def of(
         cls, distances: torch.Tensor, evaluation: Evaluation, bins: int, weights: Singles
     ) -> "Space":
+        """From all distances [N, N]."""
+        return cls.among(of_matrix(distances.numpy()), evaluation, bins, weights)
+
+    @classmethod
+    def among(
+        cls, distances: Distances, evaluation: Evaluation, bins: int, weights: Singles
+    ) -> "Space":
+        """From those that are needed, a block at a time."""
         classes, number = evaluation.targets.numpy(), evaluation.num_train
-        pairs = {
-            mode: same_class_pairs(distances.numpy(), classes, number, mode) for mode in PAIR_MODES
-        }
+        pairs = {mode: same_class_pairs(distances, classes, number, mode) for mode in PAIR_MODES}
         farthest = max(float(one.distances.max(initial=0)) for one in pairs.values())
         edges = np.linspace(0, max(farthest, 1e-9), bins + 1)
         resampled = {mode: ResampledPairs(one, edges, weights) for mode, one in pairs.items()}
@@ -112,7 +134,7 @@ def example_weights(evaluation: Evaluation, resamples: int, seed: int) -> Single
 
 
 def measure_segment(
-    cosines_folder: str | Path,
+    folders: Sequence[str | Path],
     evaluation: Evaluation,
     distance_bins: int,
     resamples: int,
@@ -121,9 +143,14 @@ def measure_segment(
     layers: Sequence[str] = (INPUT,),
     representations: str | Path | None = None,
 ) -> Measured:
-    """Tables of the checkpoints in the folder ``cosines_folder``.
+    """Tables of the checkpoints in ``folders``.
+
+    The cosines stream past, a tile at a time, once a pair mode: beside one tile, no N x N matrix is
+    held, but the same-class pairs, 20 bytes each and layer, the resamples' weights, 4 N R bytes,
+    and sums of [C, C, R].
 
     Args:
+        folders: of cosines, with a file a checkpoint: one of all pairs, or one a tile.
         distance_bins: bins of equal width from 0 to the farthest same-class pair of the subset;
             of the input they are the same for every checkpoint.
         resamples, seed: of the bootstrap; the same draws serve all checkpoints of all runs on one
@@ -133,88 +160,70 @@ def measure_segment(
         representations: folder of the layers' representations, a file a checkpoint.
 
     Raises:
-        StiffnessError: a file is unreadable or was measured on another evaluation subset.
+        StiffnessError: a file is unreadable or was measured on another evaluation subset, or the
+            folders are not those of all tiles.
     """
-    classes, num_train = evaluation.targets.numpy(), evaluation.num_train
     weights = example_weights(evaluation, resamples, seed)
-    sides = {"train": weights[:num_train], "val": weights[num_train:]}
-    at_input = (
-        Space.of(evaluation.distances(), evaluation, distance_bins, weights)
-        if INPUT in layers
-        else None
-    )
+
+    def space_of(distances: Distances) -> Space:
+        return Space.among(distances, evaluation, distance_bins, weights)
+
+    def at_input(rows: Ints, columns: Ints) -> npt.NDArray[np.floating]:
+        return evaluation.distances(torch.from_numpy(rows), torch.from_numpy(columns)).numpy()
+
+    of_input = {INPUT: space_of(at_input)} if INPUT in layers else {}
     inner = [layer for layer in layers if layer != INPUT]
     groups = hierarchy.cells(evaluation.class_names) if hierarchy else {}
-    parts, num_classes = _parts_by_label(evaluation), len(evaluation.class_names)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in COLUMNS if name != "classes"}
     matrices: list[pd.DataFrame] = []
     steps: list[int] = []
     replicates: dict[str, list[Floats]] = {}
-    for path in sorted(Path(cosines_folder).glob("step=*.safetensors")):
-        tensors, metadata = read_tensors(path)
-        if len(tensors["log_norms"]) != len(classes):
-            raise StiffnessError(
-                f"{path}: {len(tensors['log_norms'])} examples, but the evaluation subset has "
-                f"{len(classes)}; delete the folder and run again"
-            )
-        steps.append(metadata["step"])
-        checkpoint = {"step": metadata["step"], "epoch": metadata["epoch"]}
-        spaces = {INPUT: at_input} if at_input else {}
+    for checkpoint in checkpoints(folders, len(evaluation.targets)):
+        steps.append(checkpoint.step)
+        about = {"step": checkpoint.step, "epoch": checkpoint.epoch}
+        spaces = dict(of_input)
         if inner:
             assert representations is not None
-            vectors, _ = read_tensors(Path(representations) / path.name, inner)
+            vectors, _ = read_tensors(Path(representations) / checkpoint.name, inner)
             for name in inner:
-                distances = cosine_distances(vectors[name])
-                spaces[name] = Space.of(distances, evaluation, distance_bins, weights)
-        cosines, log_norms = tensors["cosines"].numpy(), tensors["log_norms"].numpy()
-        known = tensors.get("predictions")
-        predictions = None if known is None else known.numpy()
-        rows["extremes"] += [checkpoint | row for row in extremes(cosines, evaluation, predictions)]
+                spaces[name] = space_of(partial(_distances_between, vectors[name]))
+        found = Extremes(evaluation)
         for mode in PAIR_MODES:
-            row_side, column_side = mode.split("-")
+            of_mode = _Mode(mode, checkpoint, evaluation, weights, spaces)
+            for tile in checkpoint.tiles(of_mode.rows, of_mode.columns):
+                of_mode.add(tile)
+                if mode == "train-val":
+                    found.add(tile)
             for metric in METRICS:
-                pairs = select_pairs(cosines, log_norms, classes, num_train, mode, metric)
-                key = checkpoint | {
+                key = about | {
                     "pair_mode": mode,
                     "metric": metric,
-                    "n_excluded": pairs.num_excluded,
+                    "n_excluded": of_mode.sides[metric].num_excluded,
                 }
-                row_weights, column_weights = sides[row_side], sides[column_side]
-                stiffness = class_stiffness(pairs, num_classes, row_weights, column_weights, groups)
-                estimates = {"within": stiffness.within, "between": stiffness.between}
-                summaries = [(key, estimates | stiffness.groups)]
-                for part, chosen in parts.items() if row_side == "train" else ():
-                    some = pairs.of_rows(chosen)
-                    drawn = row_weights[chosen]
-                    of_part = class_stiffness(
-                        some, num_classes, drawn, drawn if some.same_set else column_weights
-                    )
+                for part, sums in of_mode.sums[metric].items():
+                    # The groups of classes are those of all examples alone.
+                    stiffness = sums.finish({} if part else groups)
+                    ending = f"_{part}" if part else ""
                     estimates = {
-                        f"within_{part}": of_part.within,
-                        f"between_{part}": of_part.between,
+                        f"within{ending}": stiffness.within,
+                        f"between{ending}": stiffness.between,
                     }
-                    summaries.append((key | {"n_excluded": some.num_excluded}, estimates))
-                for about, estimates in summaries:
-                    for quantity, estimate in estimates.items():
-                        rows["summary"].append(summary_row(about, quantity, estimate))
+                    excluded = {"n_excluded": sums.sides.num_excluded}
+                    for quantity, estimate in (estimates | stiffness.groups).items():
+                        rows["summary"].append(summary_row(key | excluded, quantity, estimate))
                         name = f"{quantity}/{mode}/{metric}"
                         replicates.setdefault(name, []).append(estimate.replicates)
-                matrices.append(_class_table(key, stiffness, evaluation.class_names))
-                counted = (
-                    np.isfinite(log_norms) if metric == "cosine" else np.ones(len(classes), bool)
-                )
+                    if not part:
+                        matrices.append(_class_table(key, stiffness, evaluation.class_names))
                 for layer in layers:
                     in_layer = key | {"layer": layer}
-                    resampled = spaces[layer].defined(mode, counted)
-                    first, second = resampled.pairs.first, resampled.pairs.second
-                    values = cosines[first, second].astype(np.float64)
-                    values = np.nan_to_num(np.sign(values) if metric == "sign" else values)
-                    measured = distance_stiffness(resampled, values)
+                    measured = of_mode.distance(layer, metric)
                     rows["distance"] += distance_rows(in_layer, measured.bins)
                     for length in measured.lengths:
                         rows["critical_length"].append(in_layer | length_row(length))
                         name = f"xi/{length.estimator}/{layer}/{mode}/{metric}"
                         replicates.setdefault(name, []).append(length.replicates)
+        rows["extremes"] += [about | row for row in found.rows(checkpoint.predictions)]
     tables = {name: pd.DataFrame(rows[name], columns=COLUMNS[name]) for name in rows}
     empty = pd.DataFrame([], columns=COLUMNS["classes"])
     tables["classes"] = pd.concat(matrices, ignore_index=True) if matrices else empty
@@ -224,6 +233,76 @@ def measure_segment(
     }
     stacked["steps"] = torch.tensor(steps, dtype=torch.int64)
     return Measured({name: tables[name] for name in COLUMNS}, stacked)
+
+
+class _Mode:
+    """One pair mode of a checkpoint, tile by tile.
+
+    Attributes:
+        rows, columns: of the mode, in the whole matrix.
+        sides: by metric.
+        sums: by metric and part of the training examples by label; "" is all of them.
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        checkpoint: Checkpoint,
+        evaluation: Evaluation,
+        weights: Singles,
+        spaces: Mapping[str, Space],
+    ) -> None:
+        classes, num_train = evaluation.targets.numpy(), evaluation.num_train
+        num_classes = len(evaluation.class_names)
+        self.mode, self.log_norms, self.spaces = mode, checkpoint.log_norms, spaces
+        self.rows, self.columns = mode_ranges(num_train, len(classes), mode)
+        self.sides = {
+            metric: select_sides(self.log_norms, classes, num_train, mode, metric)
+            for metric in METRICS
+        }
+        self.chosen = _parts_by_label(evaluation) if mode != "val-val" else {}
+        drawn = weights[self.rows], weights[self.columns]
+        self.sums = {
+            metric: {"": ClassSums(self.sides[metric], num_classes, *drawn)} for metric in METRICS
+        }
+        for metric, sides in self.sides.items():
+            for part, chosen in self.chosen.items():
+                of_part = drawn[0][chosen], drawn[1][sides.columns_of(chosen)]
+                self.sums[metric][part] = ClassSums(sides.of_rows(chosen), num_classes, *of_part)
+        # The cosines of same-class pairs, in each space's order of distance.
+        self.values = {
+            layer: np.empty(len(space.pairs[mode].pairs.distances), np.float32)
+            for layer, space in spaces.items()
+        }
+
+    def add(self, tile: Tile) -> None:
+        """A tile within the mode's rows and columns."""
+        for metric, sums in self.sums.items():
+            part = select_part(tile, self.rows, self.columns, metric)
+            for name, of_part in sums.items():
+                if name:
+                    chosen = self.chosen[name]
+                    columns = self.sides[metric].columns_of(chosen)
+                    of_part.add(part.of(chosen, columns))
+                else:
+                    of_part.add(part)
+        for layer, values in self.values.items():
+            self.spaces[layer].pairs[self.mode].pairs.fill(values, tile)
+
+    def distance(self, layer: str, metric: str) -> DistanceStiffness:
+        """Against the distance in a layer, when all tiles have been added."""
+        space, values = self.spaces[layer], self.values[layer]
+        defined = np.isfinite(self.log_norms) | (metric == "sign")
+        if not defined.all():
+            values = values[both_defined(space.pairs[self.mode].pairs, defined)]
+        values = np.nan_to_num(np.sign(values) if metric == "sign" else values)
+        return distance_stiffness(space.defined(self.mode, defined), values)
+
+
+def _distances_between(
+    vectors: torch.Tensor, rows: Ints, columns: Ints
+) -> npt.NDArray[np.floating]:
+    return cosine_distances(vectors[rows], vectors[columns]).numpy()
 
 
 def _parts_by_label(evaluation: Evaluation) -> dict[str, Bools]:
