@@ -1,7 +1,7 @@
 """The evaluation subset cut into shards: a job a pair of them, and the same tables."""
 
 import numpy as np
-from conftest import Project, of_tiny
+from project import Project, of_tiny
 
 from stiffness.files import read_table
 
