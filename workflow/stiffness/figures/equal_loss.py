@@ -66,7 +66,9 @@ def draw(
             if length:
                 axis.set_yscale("log")
                 axis.set_ylim(_LOWEST, _TOP)
-                axis.set_yticks([0.5, 1, 2, 4, _NONE], ["0.5", "1", "2", "4", "none"])
+                # A monotone fit that has no zero is above 0 as far as the data reach.
+                none = "beyond\nthe data" if quantity == "xi monotone" else "none"
+                axis.set_yticks([0.5, 1, 2, 4, _NONE], ["0.5", "1", "2", "4", none])
                 axis.yaxis.set_minor_locator(NullLocator())
                 axis.axhspan(2, _TOP, color="0.93", lw=0, zorder=0)
             else:
