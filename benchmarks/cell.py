@@ -16,8 +16,8 @@ from networks import Network, build
 from peak import resident, settle
 
 from stiffness.gradients.layered import Layered
-from stiffness.gradients.models import length, take
 from stiffness.gradients.seeds import Seeds
+from stiffness.inputs import length, take
 
 
 def work(network: Network) -> dict[str, float]:

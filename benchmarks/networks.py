@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from stiffness.gradients.models import Inputs
+from stiffness.inputs import Inputs
 from stiffness.training.models import ModelSpec, build_model
 from stiffness.vision import import_torchvision
 

@@ -12,8 +12,9 @@ from stiffness.gradients import fallback
 from stiffness.gradients.engine import gram_blocks
 from stiffness.gradients.kept import Rows
 from stiffness.gradients.memory import parse_bytes
-from stiffness.gradients.models import Inputs, call, length, refuse_training_mode, take
+from stiffness.gradients.models import refuse_training_mode
 from stiffness.gradients.seeds import Seeds
+from stiffness.inputs import Inputs, call, length, take
 
 # Models without a fast path and budgets without room are meant here.
 pytestmark = pytest.mark.filterwarnings("ignore::stiffness.errors.StiffnessWarning")

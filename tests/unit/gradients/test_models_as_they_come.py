@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from stiffness import class_mean_cosine, gradient_gram
-from stiffness.gradients.models import Inputs, call, length, take
+from stiffness.inputs import Inputs, call, length, take
 from stiffness.vision import import_torchvision
 
 import_torchvision()  # before transformers, which imports it

@@ -37,8 +37,8 @@ from stiffness.errors import StiffnessError, StiffnessWarning
 from stiffness.gradients.fallback import Fallback
 from stiffness.gradients.kept import Kept
 from stiffness.gradients.layered import Layered
-from stiffness.gradients.models import Inputs
 from stiffness.gradients.seeds import Seeds
+from stiffness.inputs import Inputs
 
 _CHUNK = 32  # examples a pass; larger ones no longer gain speed,
 _SMALL = 2**25  # unless all of a pass is smaller than these bytes

@@ -5,17 +5,7 @@ from torch import nn
 
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
-from stiffness.inputs import Inputs, call, length, place, take, trimmed
-
-__all__ = [
-    "Inputs",
-    "call",
-    "length",
-    "place",
-    "predicted_classes",
-    "refuse_training_mode",
-    "take",
-]
+from stiffness.inputs import Inputs, call, length, take, trimmed
 
 _CHUNK = 100
 

@@ -13,8 +13,7 @@ from stiffness.data.arrays import Arrays
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors
 from stiffness.gradients.gram import whole_set_cosines
-from stiffness.gradients.models import length
-from stiffness.inputs import Inputs
+from stiffness.inputs import Inputs, length
 from stiffness.training.models import ModelSpec, build_model, load_weights
 
 COLUMNS = ["step", "epoch", "class_a", "class_b", "value", "n_examples", "n_excluded"]
