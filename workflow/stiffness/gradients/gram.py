@@ -96,7 +96,7 @@ def cosine_tile(
         second_inputs, second_targets: the same of m examples; the columns.
 
     Other arguments, errors and warnings as ``gradient_cosines``; ``memory_budget`` bounds what is
-    taken beside the model, the data and the [n, m] result.
+    taken beside the model, the data and a copy of them that joins both, and the [n, m] result.
 
     Returns:
         Cosines float32 [n, m] and natural log-norms float64 [n] and [m], on the CPU. An example
