@@ -34,8 +34,13 @@ def test_losses_are_those_that_all_runs_go_through_after_epoch_1():
     np.testing.assert_allclose(levels, np.geomspace(0.8, 0.25, 3))
 
 
+def test_where_a_slow_run_ends_above_a_fast_one_the_first_epoch_counts_too():
+    runs = [run(losses=(2.4, 1, 0.9, 0.8)), run(losses=(2.2, 0.5, 0.4, 0.3))]
+    np.testing.assert_allclose(loss_levels(runs, 3), np.geomspace(1.1, 0.8, 3))
+
+
 def test_runs_without_a_common_range_have_no_level():
-    runs = [run(losses=(2, 1, 0.9, 0.8)), run(losses=(2, 0.5, 0.4, 0.3))]
+    runs = [run(losses=(2, 1.5, 1.4, 1.3)), run(losses=(2, 0.5, 0.4, 0.3))]
     assert len(loss_levels(runs)) == 0
 
 

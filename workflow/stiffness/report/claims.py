@@ -501,7 +501,8 @@ def c12(evidence: Evidence) -> list[Effect]:
     "equal_loss",
 )
 def c13(evidence: Evidence) -> list[Effect]:
-    """As C12, at equal training loss, over the range of losses that all rates reach."""
+    """As C12, at equal training loss, over the range of losses that all rates reach from epoch 1
+    on, or, where they share none, below half the loss at initialisation."""
     return _order(evidence, LOSS, _BELOW_0)
 
 

@@ -63,16 +63,20 @@ class RunValues:
 
 
 def loss_levels(runs: Sequence[RunValues], number: int = LEVELS) -> Floats:
-    """Training losses [number] that all runs go through after epoch 1, descending, log-spaced.
+    """Training losses [number] that all runs go through, descending, log-spaced.
 
-    Empty where there is no such range.
+    From epoch 1 on; where a slow run ends above where a fast one is by then, from half the loss at
+    initialisation. Empty where there is no such range either.
     """
-    highest, lowest = np.inf, 0.0
+    highest, lowest, start = np.inf, 0.0, np.inf
     for run in runs:
         late = run.losses[run.epochs >= _FIRST_EPOCH]
         if len(late) == 0:
             return np.zeros(0)
         highest, lowest = min(highest, late[0]), max(lowest, late.min())
+        start = min(start, run.losses[0])
+    if lowest >= highest:
+        highest = start / 2
     if not 0 < lowest < highest:
         return np.zeros(0)
     return np.geomspace(highest, lowest, number)
