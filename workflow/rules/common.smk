@@ -495,6 +495,22 @@ def claims_experiments(wildcards):
     }
 
 
+def claims_studies(wildcards):
+    """Experiments of the studies by the kind of figure that they are for."""
+    kinds = {entry["kind"] for entry in config["studies"].values()}
+    return {
+        kind: sorted(
+            {
+                name
+                for entry in config["studies"].values()
+                if entry["kind"] == kind
+                for name in entry["experiments"]
+            }
+        )
+        for kind in sorted(kinds)
+    }
+
+
 def claims_pictures(wildcards):
     """The pictures to wait for: the page links to them."""
     run = [name for name in claimed_experiments() if name in config["run"]]

@@ -31,6 +31,7 @@ rule claims:
     params:
         experiments=claims_experiments,
         paper=sorted({name for entry in config["paper"].values() for name in entry["experiments"]}),
+        studies=claims_studies,
         options=config["figures"]["claims"],
         made=claims_made,
     message:

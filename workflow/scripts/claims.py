@@ -28,7 +28,7 @@ if __name__ == "__main__":
             )
             for name, entry in snakemake.params.experiments.items()
         ]
-        judged = judge(evidence, snakemake.params.paper)
+        judged = judge(evidence, snakemake.params.paper, studies=snakemake.params.studies)
         rows = table(judged)
         output = snakemake.output
         results = Path(output.page).parent

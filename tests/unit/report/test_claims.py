@@ -289,6 +289,24 @@ def test_claims_on_hierarchies_and_texts_need_them(tmp_path):
     assert silent == {"C7", "C8", "C9"}
 
 
+def test_a_study_of_the_question_counts_beside_the_papers_experiments(as_claimed):
+    def counting(paper, studies):
+        judged = judge([as_claimed], paper, studies=studies)
+        return {one.claim.name for one in judged if one.counts}
+
+    assert counting(["other"], {"rounding": ["some"], "layers": ["other"]}) == {"C3'"}
+    assert counting(["some"], {}) == set(NAMES)
+    assert counting([], {}) == set()
+
+
+def test_without_the_arrays_c16_says_so(tmp_path):
+    (claim,) = [claim for claim in CLAIMS if claim.name == "C16"]
+    evidence = invented(tmp_path)
+    (tmp_path / "results/data/cifar100/arrays.safetensors").unlink()
+    with pytest.raises(NotTestable, match="arrays.safetensors is not there"):
+        claim.measure(evidence)
+
+
 # --- verdicts ------------------------------------------------------------------------------------
 
 

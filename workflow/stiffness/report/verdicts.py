@@ -42,7 +42,8 @@ class Judged:
     """One claim on one experiment.
 
     Attributes:
-        counts: whether the experiment is one of the paper's, whose verdicts settle the claim.
+        counts: whether the experiment is one of the paper's, or of a study of this very question:
+            their verdicts settle the claim.
         effects: empty where the experiment cannot speak to the claim, for the ``reason``.
     """
 
@@ -63,12 +64,16 @@ class Judged:
 
 
 def judge(
-    evidence: Sequence[Evidence], paper: Sequence[str], claims: Sequence[Claim] = tuple(CLAIMS)
+    evidence: Sequence[Evidence],
+    paper: Sequence[str],
+    claims: Sequence[Claim] = tuple(CLAIMS),
+    studies: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Judged]:
     """Every claim on every experiment.
 
     Args:
-        paper: names of the experiments whose verdicts count.
+        paper: names of the experiments whose verdicts count for every claim.
+        studies: by kind of figure, names of those whose verdicts also count for its claims.
 
     Raises:
         StiffnessError: a file is missing or unreadable.
@@ -82,7 +87,8 @@ def judge(
                 effects, reason = [], str(error)
             except StiffnessError as error:
                 raise StiffnessError(f"claim {claim.name}, {one.name}: {error}") from None
-            judged.append(Judged(claim, one.name, one.name in paper, effects, reason))
+            counts = one.name in {*paper, *(studies or {}).get(claim.figure, ())}
+            judged.append(Judged(claim, one.name, counts, effects, reason))
     return judged
 
 
