@@ -303,7 +303,7 @@ def test_without_the_arrays_c16_says_so(tmp_path):
     (claim,) = [claim for claim in CLAIMS if claim.name == "C16"]
     evidence = invented(tmp_path)
     (tmp_path / "results/data/cifar100/arrays.safetensors").unlink()
-    with pytest.raises(NotTestable, match="arrays.safetensors is not there"):
+    with pytest.raises(NotTestable, match=r"arrays\.safetensors is not there"):
         claim.measure(evidence)
 
 
