@@ -445,7 +445,9 @@ def c11(evidence: Evidence) -> list[Effect]:
         values = [_trend(run.estimates[:, None], run.epochs)[0] for run in runs]
         drawn = np.stack([_trend(run.replicates, run.epochs) for run in runs])
         what = f"tau of xi ({estimator}) with the epoch"
-        effects.append(_effect(what, np.mean(values), (drawn * weights).sum(0), holds))
+        # Student's t weighs a seed by less than 0 now and then; no tau is beyond 1.
+        means = np.clip((drawn * weights).sum(0), -1, 1)
+        effects.append(_effect(what, np.mean(values), means, holds))
     return effects
 
 
