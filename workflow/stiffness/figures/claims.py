@@ -13,6 +13,7 @@ from stiffness.figures import style
 
 _MARKS = {"supported": "✓", "contradicted": "✗", "not decided": "?"}
 _WIDTH = 44  # letters of a claim's text on a line
+_TEXT, _CELL = 2.5, 1.0  # inches of that text, and of a cell at the least
 
 
 def draw(
@@ -26,7 +27,8 @@ def draw(
     Args:
         rows: the table of claims.
         texts: each claim in words.
-        options: width (inches), colors (supported, contradicted, not decided).
+        options: width (inches; more for many experiments), colors (supported, contradicted, not
+            decided).
     """
     experiments = list(dict.fromkeys(rows["experiment"]))
     claims = list(dict.fromkeys(rows["claim"]))
@@ -34,19 +36,20 @@ def draw(
         name: textwrap.wrap(f"{name}  {texts[name]}", _WIDTH, subsequent_indent="      ")
         for name in claims
     }
-    heights = [max(1.9, len(wrapped[name]) + 0.5) for name in claims]
+    heights = [max(2.9, len(wrapped[name]) + 0.5) for name in claims]
+    number = max(len(experiments), 1)
+    cell_width = max((options["width"] - _TEXT) / number, _CELL)
     figure, axis = plt.subplots(
-        figsize=(options["width"], 0.135 * sum(heights) + 1.5), layout="constrained"
+        figsize=(_TEXT + number * cell_width, 0.135 * sum(heights) + 1.5), layout="constrained"
     )
     colors = dict(zip(_MARKS, options["colors"], strict=True))
     top = 0.0
     for name, height in zip(claims, heights, strict=True):
         middle = top + height / 2
         axis.text(
-            -0.54,
+            -_TEXT / cell_width,
             middle,
             "\n".join(wrapped[name]),
-            transform=axis.get_yaxis_transform(),
             ha="left",
             va="center",
             fontsize=6.5,
@@ -69,7 +72,7 @@ def draw(
                     linespacing=1.1,
                 )
         top += height
-    axis.set_xlim(0, max(len(experiments), 1))
+    axis.set_xlim(-_TEXT / cell_width, number)
     axis.set_ylim(top, 0)
     axis.set_xticks(
         [column + 0.5 for column in range(len(experiments))],
@@ -94,4 +97,4 @@ def _deciding(cell: pd.DataFrame) -> str:
     """The effect that decided: the first one with the verdict of the whole."""
     decides = cell[cell["effect_verdict"] == cell["experiment_verdict"].iloc[0]]
     row = decides.iloc[0]
-    return f"{row['value']:.2g} ({row['low']:.2g}, {row['high']:.2g})"
+    return f"{row['value']:.2g}\n({row['low']:.2g}, {row['high']:.2g})"
