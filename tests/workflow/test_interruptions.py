@@ -22,6 +22,7 @@ from project import Project
 
 KILLS = int(os.environ.get("STIFFNESS_KILLS", "0"))
 PATIENCE = 300  # seconds, against waiting for ever
+GRACE = 60  # seconds between a scheduler's SIGTERM and its SIGKILL
 # As they come: a power cut, a kill of Snakemake alone, a scheduler's end, Ctrl-C in a terminal.
 ENDS = (
     ("the group", signal.SIGKILL),
@@ -58,7 +59,14 @@ class Running:
             os.killpg(self.process.pid, how)
         else:
             self.process.send_signal(how)
-        self.process.wait(PATIENCE)
+        try:
+            self.process.wait(GRACE)
+        except psutil.TimeoutExpired:
+            # Snakemake's handler of SIGTERM takes a lock that the thread it interrupts may hold,
+            # and then waits for ever. A scheduler kills what does not end.
+            assert how == signal.SIGTERM
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(PATIENCE)
 
 
 @contextmanager

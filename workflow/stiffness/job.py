@@ -16,19 +16,27 @@ _GRACE = 10.0  # seconds from SIGTERM to the end of a process that does not heed
 
 
 class _Tee:
-    """Standard error that also goes to the job's log."""
+    """Standard error that also goes to the job's log, a whole line at a time.
+
+    Jobs share the terminal: what one of them writes in two parts another's line may part.
+    """
 
     def __init__(self, *streams: IO[str]) -> None:
         self.streams = streams
+        self.begun = ""
 
     def write(self, text: str) -> int:
-        for stream in self.streams:
-            stream.write(text)
-            stream.flush()
+        lines, newline, self.begun = (self.begun + text).rpartition("\n")
+        self._put(lines + newline)
         return len(text)
 
     def flush(self) -> None:
-        for stream in self.streams:
+        self._put(self.begun)
+        self.begun = ""
+
+    def _put(self, text: str) -> None:
+        for stream in self.streams if text else ():
+            stream.write(text)
             stream.flush()
 
 

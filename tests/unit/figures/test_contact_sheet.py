@@ -15,7 +15,8 @@ from stiffness.data.arrays import Arrays
 from stiffness.data.evaluation import draw_evaluation
 from stiffness.errors import StiffnessError
 from stiffness.figures import contact_sheet, style
-from stiffness.stiffness.extremes import COLUMNS, extremes
+from stiffness.stiffness.extremes import COLUMNS, Extremes
+from stiffness.stiffness.pairs import Tile
 
 OPTIONS = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())["figures"][
     "contact_sheet"
@@ -31,7 +32,9 @@ def made(few_digits: Arrays) -> dict[str, Any]:
     unit /= np.linalg.norm(unit, axis=1)[:, None]
     predictions = subset.targets.numpy().copy()
     predictions[predictions == 3] = 5
-    table = pd.DataFrame(extremes(unit @ unit.T, subset, predictions), columns=COLUMNS)
+    found, train, validation = Extremes(subset), slice(0, 40), slice(40, 60)
+    found.add(Tile(train, validation, unit[train] @ unit[validation].T))
+    table = pd.DataFrame(found.rows(predictions), columns=COLUMNS)
     at = table.assign(step=50, epoch=1.0, seed=0)
     # Must not be drawn: another step, another seed.
     others = [at.assign(step=0, value=9.0), at.assign(seed=1, value=9.0)]
