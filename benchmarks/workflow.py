@@ -80,7 +80,7 @@ def measure(config: dict, targets: list[str]) -> tuple[float, dict[str, list[tup
 
 def dry_run() -> float:
     """Seconds of `snakemake --dry-run paper` in this folder."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run", "--quiet", "paper"]
+    command = [sys.executable, "-m", "snakemake", "paper", "--cores", "2", "--dry-run", "--quiet"]
     began = time.perf_counter()
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
     return time.perf_counter() - began
@@ -119,8 +119,9 @@ def paper_share(jobs: dict[str, list[tuple[float, float]]], wall: float, body: f
     runs = {model: 3 * len(RATES) for model in ("fc", "cnn")}
     large = sum(sizes[model] * runs[model] for sizes in PAPER.values() for model in runs)
     share = overhead / (overhead + kept + large)
-    print(f"at the paper's size the same jobs would take {overhead + kept + large:.0f} s on one ")
-    print(f"core, of which {share:.1%} is not computation")
+    total = overhead + kept + large
+    print(f"at the paper's size the same jobs would take {total:.0f} s on one core, ", end="")
+    print(f"of which {share:.1%} is not computation")
 
 
 if __name__ == "__main__":
