@@ -15,9 +15,9 @@ import torch
 from networks import Network, build
 from peak import resident, settle
 
+from stiffness.data.batch import length, take
 from stiffness.gradients.layered import Layered
 from stiffness.gradients.seeds import Seeds
-from stiffness.inputs import length, take
 
 
 def work(network: Network) -> dict[str, float]:

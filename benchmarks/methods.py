@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from stiffness import class_mean_cosine, gradient_gram
-from stiffness.inputs import Inputs, call, length, take
+from stiffness.data.batch import Inputs, call, length, take
 
 _CHUNK = 64  # examples a pass, of images
 _TOKEN_CHUNK = 8  # of texts

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from stiffness.inputs import Inputs
+from stiffness.data.batch import Inputs
+from stiffness.data.vision import import_torchvision
 from stiffness.training.models import ModelSpec, build_model
-from stiffness.vision import import_torchvision
 
 TOKENS = 128
 VOCABULARY = 30522

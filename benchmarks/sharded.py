@@ -23,7 +23,7 @@ from stiffness.data.evaluation import Evaluation
 from stiffness.data.shards import block_of, tile_names
 from stiffness.files import write_tensors
 from stiffness.gradients.measure import measure_segment as measure_gradients
-from stiffness.stiffness.tables import measure_segment as measure_stiffness
+from stiffness.measures.tables import measure_segment as measure_stiffness
 from stiffness.training.models import ModelSpec, build_model
 
 CNN = ModelSpec("cnn")

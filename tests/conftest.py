@@ -44,7 +44,7 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def tiny_tokenizer(folder: Path, **options: Any) -> Path:
     """WordPiece, as BERT's."""
-    from stiffness.hub import import_transformers
+    from stiffness.data.hub import import_transformers
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
@@ -57,7 +57,7 @@ def tiny_transformer(folder: Path, kind: str = "Bert", seed: int = 0, **options:
     """Untrained, 16 wide, 2 layers; initialised so widely that every token counts."""
     import torch
 
-    from stiffness.hub import import_transformers
+    from stiffness.data.hub import import_transformers
 
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     if kind == "DistilBert":

@@ -12,8 +12,8 @@ from PIL import Image
 from project import KINDS, PICTURES, TINY, Project, of_tiny
 
 from stiffness.files import read_table
-from stiffness.provenance import describe
-from stiffness.stiffness.stages import choose_stages
+from stiffness.jobs.provenance import describe
+from stiffness.training.stages import choose_stages
 
 RATES = ("1e-3", "3e-3")
 SEGMENTS = ("epochs=0000-0001", "epochs=0001-0002")
@@ -42,8 +42,8 @@ def expected_results() -> set[str]:
             measured = [*cosines, "digests.json", "performance.json"]
             files |= {f"{run}/checkpoints/{segment}/{name}" for name in kept}
             files |= {f"{run}/gradients/exact/{segment}/{name}" for name in measured}
-            files |= {f"{run}/stiffness/exact/{segment}/{n}.parquet" for n in SEGMENT_TABLES}
-            files.add(f"{run}/stiffness/exact/{segment}/replicates.safetensors")
+            files |= {f"{run}/measures/exact/{segment}/{n}.parquet" for n in SEGMENT_TABLES}
+            files.add(f"{run}/measures/exact/{segment}/replicates.safetensors")
     return files
 
 
@@ -72,7 +72,7 @@ def test_what_the_tables_were_made_with_is_written_down(tiny):
     assert {"revision", "device", "python", "packages"} < set(environment)
     assert environment["packages"]["torch"] == torch.__version__
     counts = {"arrays": 1, "evaluation": 1, "hierarchy": 1, "tables": 1}
-    counts |= {"training": 4, "gradients": 4, "stiffness": 4}
+    counts |= {"training": 4, "gradients": 4, "measures": 4}
     assert environment["rules"] == counts
     assert "unrecorded" not in found
 
@@ -129,7 +129,7 @@ def test_a_figure_of_the_paper_builds_exactly_what_it_needs(fresh, tiny):
         "hierarchy": 1,
         "training": 4,
         "gradients": 4,
-        "stiffness": 4,
+        "measures": 4,
         "tables": 1,
         "class_matrices": 1,
         "fig4": 1,
@@ -151,7 +151,7 @@ def again(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The first segment of a run again, in another folder."""
     project = Project(tmp_path_factory.mktemp("again") / "elsewhere")
     shutil.copytree(source, project.folder)
-    project.build(f"{AGAIN}/stiffness/exact/{SEGMENTS[0]}/summary.parquet")
+    project.build(f"{AGAIN}/measures/exact/{SEGMENTS[0]}/summary.parquet")
     return project
 
 

@@ -27,7 +27,7 @@ DAMAGED = {
     ),
     "cosines": (
         f"{RUN}/gradients/exact/{FIRST}/cosines/{STEP}",
-        f"{RUN}/stiffness/exact/{FIRST}/summary.parquet",
+        f"{RUN}/measures/exact/{FIRST}/summary.parquet",
         f"{RUN}/gradients/exact/{FIRST}/cosines",
     ),
     "a table": (

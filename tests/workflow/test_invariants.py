@@ -25,7 +25,7 @@ def tables(tiny):
 @pytest.fixture(scope="module")
 def classes(tiny):
     """The class matrices of all segments."""
-    files = sorted(tiny.folder.glob("results/tiny/*/*/stiffness/exact/*/classes.parquet"))
+    files = sorted(tiny.folder.glob("results/tiny/*/*/measures/exact/*/classes.parquet"))
     assert len(files) == 4
     return [read_table(file) for file in files]
 

@@ -167,7 +167,7 @@ def test_other_layers_need_no_gradients(changed):
     experiments = {"texts": CONFIG["experiments"]["texts"] | {"distance_layers": LAYERS[:1]}}
     changed.configure(CONFIG | {"experiments": CONFIG["experiments"] | experiments})
     jobs = changed.plan("results/texts/tables/exact/distance.parquet")
-    assert jobs == {"representations": 1, "stiffness": 1, "tables": 1}
+    assert jobs == {"representations": 1, "measures": 1, "tables": 1}
 
 
 def test_a_data_dir_that_moved_reruns_nothing(changed):

@@ -10,17 +10,17 @@ from humanfriendly import parse_size
 
 WORKFLOW = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(WORKFLOW))
-from stiffness.config import STAGE_KINDS, check_config, check_figure, lacking
-from stiffness.data.fingerprint import content_fingerprint, folder_fingerprint
+from stiffness.plan.config import STAGE_KINDS, check_config, check_figure, lacking
+from stiffness.plan.fingerprint import content_fingerprint, folder_fingerprint
 from stiffness.data.hierarchy import read_hierarchy
 from stiffness.data.shards import tile_names
 from stiffness.errors import StiffnessError
-from stiffness.host import gpu_driver_present
-from stiffness.hub import local_or_hub
-from stiffness.imports import library_modules, share_with_jobs
-from stiffness.presence import end_with_workflow, lead_jobs, remove_stale_locks
-from stiffness.resources import gradients_request, stiffness_request, training_request
-from stiffness.training.schedule import finished_segments, plan_segments
+from stiffness.jobs.gpus import gpu_driver_present
+from stiffness.data.hub import local_or_hub
+from stiffness.plan.modules import library_modules, share_with_jobs
+from stiffness.jobs.presence import end_with_workflow, lead_jobs, remove_stale_locks
+from stiffness.plan.requests import gradients_request, stiffness_request, training_request
+from stiffness.plan.segments import finished_segments, plan_segments
 
 # Snakemake takes PYTHONPATH away from jobs in conda environments.
 search_path = shlex.quote(share_with_jobs(WORKFLOW))
@@ -65,7 +65,7 @@ wildcard_constraints:
 
 
 def library(script):
-    """The library modules of a script; see stiffness.imports."""
+    """The library modules of a script; see stiffness.plan.modules."""
     return library_modules(WORKFLOW / "scripts" / f"{script}.py", WORKFLOW)
 
 
@@ -300,7 +300,7 @@ def reference_classes(wildcards):
     """Class matrices of the reference learning rate, for every seed and segment."""
     entry = EXPERIMENTS[wildcards.experiment]
     return [
-        f"{RUN}/stiffness/{{precision}}/{{segment}}/classes.parquet".format(
+        f"{RUN}/measures/{{precision}}/{{segment}}/classes.parquet".format(
             experiment=wildcards.experiment,
             lr=entry["reference_learning_rate"],
             seed=seed,
@@ -591,7 +591,7 @@ def _study_parts(wildcards):
 def study_replicates(wildcards):
     """Bootstrap replicates of the reference learning rates, for every seed and segment."""
     return [
-        f"{RUN}/stiffness/{{precision}}/{{segment}}/replicates.safetensors".format(
+        f"{RUN}/measures/{{precision}}/{{segment}}/replicates.safetensors".format(
             experiment=experiment,
             lr=EXPERIMENTS[experiment]["reference_learning_rate"],
             seed=seed,

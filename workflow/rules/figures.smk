@@ -408,7 +408,7 @@ rule contact_sheet:
         runs=table("runs"),
         history=table("history"),
         extremes=reference_files(
-            f"{RUN}/stiffness/{{precision}}/{{segment}}/extremes.parquet", "contact_sheet"
+            f"{RUN}/measures/{{precision}}/{{segment}}/extremes.parquet", "contact_sheet"
         ),
         arrays=arrays_path,
         evaluation=evaluation_path,

@@ -1,7 +1,7 @@
 """Read a data set's raw files and write its arrays."""
 
 from stiffness.data.sources import load
-from stiffness.job import job
+from stiffness.jobs.job import job
 
 
 def main(dataset: dict, data_dir: str, output: str) -> None:

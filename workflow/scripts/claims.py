@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stiffness.figures.claims import draw
 from stiffness.files import write_csv, write_text
-from stiffness.job import job
+from stiffness.jobs.job import job
 from stiffness.report.evidence import Evidence
 from stiffness.report.verdicts import judge, page, table
 

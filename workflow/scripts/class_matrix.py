@@ -2,8 +2,8 @@
 
 from stiffness.figures.class_matrix import draw
 from stiffness.files import read_table
-from stiffness.job import job
-from stiffness.stiffness.stages import read_matrices, reference_stages
+from stiffness.jobs.job import job
+from stiffness.training.stages import read_matrices, reference_stages
 
 if __name__ == "__main__":
     with job(snakemake):

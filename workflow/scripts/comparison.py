@@ -1,12 +1,12 @@
 """Learning rates at equal epoch and equal training loss, and early stopping."""
 
 from stiffness.files import read_table, write_table
-from stiffness.job import job
-from stiffness.stiffness.comparison import compare
-from stiffness.stiffness.distance import ESTIMATORS
-from stiffness.stiffness.pairs import METRICS, PAIR_MODES
-from stiffness.stiffness.replicates import Replicates
-from stiffness.stiffness.stopping import stopping
+from stiffness.jobs.job import job
+from stiffness.measures.comparison import compare
+from stiffness.measures.distance import ESTIMATORS
+from stiffness.measures.pairs import METRICS, PAIR_MODES
+from stiffness.measures.replicates import Replicates
+from stiffness.measures.stopping import stopping
 
 
 def main(

@@ -4,8 +4,8 @@ from stiffness.data.arrays import Arrays
 from stiffness.data.evaluation import Evaluation
 from stiffness.figures.contact_sheet import draw
 from stiffness.files import read_table
-from stiffness.job import job
-from stiffness.stiffness.runs import of_seeds
+from stiffness.jobs.job import job
+from stiffness.training.runs import of_seeds
 
 if __name__ == "__main__":
     with job(snakemake):

@@ -2,8 +2,8 @@
 
 from stiffness.figures.critical_length import draw
 from stiffness.files import read_table
-from stiffness.job import job
-from stiffness.stiffness.runs import by_line, in_layer
+from stiffness.jobs.job import job
+from stiffness.training.runs import by_line, in_layer
 
 if __name__ == "__main__":
     with job(snakemake):

@@ -2,8 +2,8 @@
 
 from stiffness.figures.critical_lengths import draw, numbers
 from stiffness.files import read_table, write_csv
-from stiffness.job import job
-from stiffness.stiffness.runs import concatenated, in_layer
+from stiffness.jobs.job import job
+from stiffness.training.runs import concatenated, in_layer
 
 if __name__ == "__main__":
     with job(snakemake):

@@ -2,7 +2,7 @@
 
 from stiffness.data.arrays import Arrays
 from stiffness.data.evaluation import draw_evaluation
-from stiffness.job import job
+from stiffness.jobs.job import job
 
 
 def main(arrays: str, train: int, validation: int, seed: int, output: str) -> None:

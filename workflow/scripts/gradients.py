@@ -4,9 +4,9 @@ from pathlib import Path
 
 from stiffness.data.evaluation import Evaluation
 from stiffness.data.shards import block_of
-from stiffness.device import choose_device
 from stiffness.gradients.measure import measure_segment
-from stiffness.job import job
+from stiffness.jobs.gpus import choose_device
+from stiffness.jobs.job import job
 from stiffness.training.models import ModelSpec
 
 

@@ -4,7 +4,7 @@ import shutil
 
 from stiffness.data.hierarchy import read_hierarchy
 from stiffness.files import read_metadata, replacing
-from stiffness.job import job
+from stiffness.jobs.job import job
 
 
 def main(hierarchy: str, arrays: str, output: str) -> None:

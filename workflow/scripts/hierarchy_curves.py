@@ -2,7 +2,7 @@
 
 from stiffness.figures.hierarchy_curves import draw
 from stiffness.files import read_table
-from stiffness.job import job
+from stiffness.jobs.job import job
 
 if __name__ == "__main__":
     with job(snakemake):

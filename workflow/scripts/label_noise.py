@@ -2,9 +2,9 @@
 
 from stiffness.figures.label_noise import draw, numbers
 from stiffness.files import read_table, write_csv
-from stiffness.job import job
-from stiffness.stiffness.runs import concatenated
-from stiffness.stiffness.studies import of_columns, stiffness_gaps
+from stiffness.jobs.job import job
+from stiffness.measures.studies import of_columns, stiffness_gaps
+from stiffness.training.runs import concatenated
 
 if __name__ == "__main__":
     with job(snakemake):

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from stiffness.data.evaluation import Evaluation
-from stiffness.device import choose_device
 from stiffness.gradients.by_layer import measure_layers
-from stiffness.job import job
-from stiffness.stiffness.stages import stage_steps
+from stiffness.jobs.gpus import choose_device
+from stiffness.jobs.job import job
 from stiffness.training.models import ModelSpec
+from stiffness.training.stages import stage_steps
 
 if __name__ == "__main__":
     with job(snakemake):

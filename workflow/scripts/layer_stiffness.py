@@ -2,8 +2,8 @@
 
 from stiffness.data.evaluation import Evaluation
 from stiffness.files import write_table
-from stiffness.job import job
-from stiffness.stiffness.layers import layer_tables
+from stiffness.jobs.job import job
+from stiffness.measures.layers import layer_tables
 
 if __name__ == "__main__":
     with job(snakemake):

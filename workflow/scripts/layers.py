@@ -2,8 +2,8 @@
 
 from stiffness.figures.layers import draw
 from stiffness.files import read_table
-from stiffness.job import job
-from stiffness.stiffness.runs import of_seeds
+from stiffness.jobs.job import job
+from stiffness.training.runs import of_seeds
 
 if __name__ == "__main__":
     with job(snakemake):

@@ -1,7 +1,7 @@
 """What an experiment's tables were made with."""
 
-from stiffness.job import job
-from stiffness.provenance import summarise, write_summary
+from stiffness.jobs.job import job
+from stiffness.jobs.provenance import summarise, write_summary
 
 if __name__ == "__main__":
     with job(snakemake):

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from stiffness.data.evaluation import Evaluation
-from stiffness.device import choose_device
 from stiffness.gradients.representations import represent_segment
-from stiffness.job import job
+from stiffness.jobs.gpus import choose_device
+from stiffness.jobs.job import job
 from stiffness.training.models import ModelSpec
 
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from stiffness.data.evaluation import Evaluation
-from stiffness.device import choose_device
 from stiffness.files import write_table
 from stiffness.gradients.rounding import measure_rounding
-from stiffness.job import job
+from stiffness.jobs.gpus import choose_device
+from stiffness.jobs.job import job
 from stiffness.training.models import ModelSpec
 
 if __name__ == "__main__":

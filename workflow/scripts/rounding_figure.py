@@ -2,8 +2,8 @@
 
 from stiffness.figures.rounding import draw
 from stiffness.files import read_table
-from stiffness.job import job
-from stiffness.stiffness.runs import concatenated
+from stiffness.jobs.job import job
+from stiffness.training.runs import concatenated
 
 if __name__ == "__main__":
     with job(snakemake):

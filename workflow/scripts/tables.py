@@ -1,8 +1,8 @@
 """One tidy table of each kind for an experiment."""
 
 from stiffness.files import write_table
-from stiffness.job import job
-from stiffness.stiffness.runs import collect
+from stiffness.jobs.job import job
+from stiffness.training.runs import collect
 
 
 def main(

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from stiffness.data.arrays import Arrays
-from stiffness.device import choose_device
-from stiffness.job import job
+from stiffness.jobs.gpus import choose_device
+from stiffness.jobs.job import job
 from stiffness.training.models import ModelSpec
 from stiffness.training.train import OptimizerSpec, TrainingSpec, train_segment
 

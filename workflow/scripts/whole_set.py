@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from stiffness.data.arrays import Arrays
-from stiffness.device import choose_device
 from stiffness.files import write_table
 from stiffness.gradients.whole_set import measure_whole_set
-from stiffness.job import job
-from stiffness.stiffness.stages import stage_steps
+from stiffness.jobs.gpus import choose_device
+from stiffness.jobs.job import job
 from stiffness.training.models import ModelSpec
+from stiffness.training.stages import stage_steps
 
 if __name__ == "__main__":
     with job(snakemake):

@@ -2,9 +2,9 @@
 
 from stiffness.figures.whole_set import METRIC, PAIR_MODE, draw
 from stiffness.files import read_table
-from stiffness.job import job
-from stiffness.stiffness.runs import of_seeds
-from stiffness.stiffness.stages import read_matrices, reference_stages
+from stiffness.jobs.job import job
+from stiffness.training.runs import of_seeds
+from stiffness.training.stages import read_matrices, reference_stages
 
 if __name__ == "__main__":
     with job(snakemake):

@@ -19,8 +19,8 @@ from stiffness.data.sources import (
     load_image_folder,
     load_torchvision,
 )
+from stiffness.data.vision import import_torchvision
 from stiffness.errors import StiffnessError
-from stiffness.vision import import_torchvision
 
 SHARED_DATA = Path(__file__).parents[4] / "shared" / "data"
 

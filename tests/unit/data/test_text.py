@@ -8,10 +8,10 @@ import torch
 
 from stiffness.data.arrays import Arrays
 from stiffness.data.evaluation import draw_evaluation
+from stiffness.data.hub import load_pretrained
 from stiffness.data.sources import load
 from stiffness.data.text import load_text
 from stiffness.errors import StiffnessError
-from stiffness.hub import load_pretrained
 
 CLASSES = ["entailment", "neutral", "contradiction"]
 PAIR = {"columns": ["premise", "hypothesis"], "label": "label", "class_names": CLASSES}

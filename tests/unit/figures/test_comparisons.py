@@ -10,9 +10,9 @@ import yaml
 from PIL import Image
 
 from stiffness.figures import claims, early_stopping, equal_loss, rounding
-from stiffness.stiffness.comparison import EPOCH, LOSS
-from stiffness.stiffness.pairs import METRICS, PAIR_MODES
-from stiffness.stiffness.stopping import LAST_EPOCH, VALIDATION_LOSS
+from stiffness.measures.comparison import EPOCH, LOSS
+from stiffness.measures.pairs import METRICS, PAIR_MODES
+from stiffness.measures.stopping import LAST_EPOCH, VALIDATION_LOSS
 
 CONFIG = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())["figures"]
 EPOCHS = [0.0, 0.1, 1.0, 5.0]

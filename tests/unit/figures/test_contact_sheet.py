@@ -15,8 +15,8 @@ from stiffness.data.arrays import Arrays
 from stiffness.data.evaluation import draw_evaluation
 from stiffness.errors import StiffnessError
 from stiffness.figures import contact_sheet, style
-from stiffness.stiffness.extremes import COLUMNS, Extremes
-from stiffness.stiffness.pairs import Tile
+from stiffness.measures.extremes import COLUMNS, Extremes
+from stiffness.measures.pairs import Tile
 
 OPTIONS = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())["figures"][
     "contact_sheet"

@@ -13,7 +13,6 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
-from stiffness.config import STAGE_KINDS
 from stiffness.data.hierarchy import Hierarchy
 from stiffness.errors import StiffnessError
 from stiffness.figures import (
@@ -28,8 +27,9 @@ from stiffness.figures import (
     style,
     training_curves,
 )
-from stiffness.stiffness.pairs import METRICS, PAIR_MODES
-from stiffness.stiffness.runs import by_line
+from stiffness.measures.pairs import METRICS, PAIR_MODES
+from stiffness.plan.config import STAGE_KINDS
+from stiffness.training.runs import by_line
 
 KINDS = {
     "training_curves": training_curves,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from stiffness.figures import critical_lengths, label_noise, style
-from stiffness.stiffness.pairs import METRICS
+from stiffness.measures.pairs import METRICS
 
 OPTIONS = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())["study_figures"]
 EPOCHS = [0.0, 0.02, 1.0, 2.0]

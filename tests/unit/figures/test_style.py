@@ -9,8 +9,8 @@ from PIL import Image
 
 from stiffness.errors import StiffnessError
 from stiffness.figures import style
-from stiffness.stiffness.pairs import METRICS, PAIR_MODES
-from stiffness.stiffness.stages import Stage
+from stiffness.measures.pairs import METRICS, PAIR_MODES
+from stiffness.training.stages import Stage
 
 
 @pytest.fixture

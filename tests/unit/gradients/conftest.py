@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from stiffness.inputs import Inputs
+from stiffness.data.batch import Inputs
 from stiffness.training.models import ModelSpec, build_model
 
 torch.set_num_threads(1)

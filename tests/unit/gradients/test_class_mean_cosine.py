@@ -7,8 +7,8 @@ from torch import nn
 
 from stiffness import class_mean_cosine, gradient_cosines
 from stiffness.errors import StiffnessError
-from stiffness.stiffness.classes import class_stiffness
-from stiffness.stiffness.pairs import select_pairs
+from stiffness.measures.classes import class_stiffness
+from stiffness.measures.pairs import select_pairs
 from stiffness.training.models import ModelSpec, build_model
 
 # Models without a fast path and budgets without room are meant here.

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
+from stiffness.data.batch import Inputs, call, length, take
 from stiffness.errors import StiffnessError
 from stiffness.gradients import fallback
 from stiffness.gradients.engine import gram_blocks
@@ -14,7 +15,6 @@ from stiffness.gradients.kept import Rows
 from stiffness.gradients.memory import parse_bytes
 from stiffness.gradients.models import refuse_training_mode
 from stiffness.gradients.seeds import Seeds
-from stiffness.inputs import Inputs, call, length, take
 
 # Models without a fast path and budgets without room are meant here.
 pytestmark = pytest.mark.filterwarnings("ignore::stiffness.errors.StiffnessWarning")

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from stiffness.data.batch import Inputs, call, take
 from stiffness.errors import StiffnessWarning
 from stiffness.gradients import engine
 from stiffness.gradients.engine import gram_blocks, squared_norms
 from stiffness.gradients.layered import Layered
 from stiffness.gradients.seeds import Seeds
-from stiffness.inputs import Inputs, call, take
 
 # Said once where it is tested; everywhere else models without a fast path are meant.
 pytestmark = pytest.mark.filterwarnings("ignore::stiffness.errors.StiffnessWarning")

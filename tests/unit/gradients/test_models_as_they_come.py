@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from stiffness import class_mean_cosine, gradient_gram
-from stiffness.inputs import Inputs, call, length, take
-from stiffness.vision import import_torchvision
+from stiffness.data.batch import Inputs, call, length, take
+from stiffness.data.vision import import_torchvision
 
 import_torchvision()  # before transformers, which imports it
 

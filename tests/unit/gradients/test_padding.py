@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from stiffness.data.batch import take
 from stiffness.data.evaluation import Evaluation, draw_evaluation
 from stiffness.data.text import load_text
 from stiffness.files import read_tensors, write_tensors
 from stiffness.gradients.gram import class_mean_cosine, gradient_cosines, gradient_gram
 from stiffness.gradients.measure import COSINES, measure_segment
 from stiffness.gradients.reference import reference_gradients
-from stiffness.inputs import take
 from stiffness.training.models import ModelSpec, build_model
 
 KINDS = ["Bert", "DistilBert", "Roberta"]

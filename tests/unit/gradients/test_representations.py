@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from stiffness.data.batch import take
 from stiffness.data.evaluation import Evaluation, draw_evaluation
 from stiffness.data.text import load_text
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, write_tensors
 from stiffness.gradients.representations import represent_segment, representations
-from stiffness.inputs import take
 from stiffness.training.models import ModelSpec, build_model
 
 BERT = ModelSpec("transformer", path="bert")

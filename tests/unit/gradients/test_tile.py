@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from stiffness.data.batch import Inputs, call, length, take
 from stiffness.errors import StiffnessError
 from stiffness.gradients.engine import gram_blocks, gram_rectangle
 from stiffness.gradients.gram import cosine_tile, gradient_cosines
 from stiffness.gradients.seeds import Loss, Seeds
-from stiffness.inputs import Inputs, call, length, take
 
 # Models without a fast path and budgets without room are meant here.
 pytestmark = pytest.mark.filterwarnings("ignore::stiffness.errors.StiffnessWarning")

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from stiffness.files import write_table, write_tensors
+from stiffness.measures.pairs import METRICS, PAIR_MODES
 from stiffness.report.claims import CLAIMS, CONTRADICTED, SUPPORTED, UNDECIDED, Effect
 from stiffness.report.evidence import Evidence, NotTestable
 from stiffness.report.verdicts import Judged, judge, overall, page, table
-from stiffness.stiffness.pairs import METRICS, PAIR_MODES
 
 EPOCHS = np.array([0, 0.1, 1, 2, 3, 4, 5, 6, 7, 8])
 ONSET = 3
@@ -178,7 +178,7 @@ def run(folder: Path, made: dict[str, list[dict]], shape: dict, generator: np.ra
                     curve = shape[("within", "cosine")] if a == b else shape["between"]
                     value = curve[step] + shape["whole"]
                     whole.append({"step": step, "class_a": a, "class_b": b, "value": value})
-        segment = folder / f"stiffness/{precision}/epochs=0000-0008"
+        segment = folder / f"measures/{precision}/epochs=0000-0008"
         write_tensors(segment / "replicates.safetensors", replicates, {})
         layers = []
         for depth, level in enumerate(shape["layers"]):

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from stiffness.data.arrays import Arrays
+from stiffness.data.batch import call, take
 from stiffness.data.text import load_text
 from stiffness.errors import StiffnessError
 from stiffness.files import read_table, read_tensors
-from stiffness.inputs import call, take
 from stiffness.training import train
 from stiffness.training.models import ModelSpec, build_model, check_tokens
 from stiffness.training.schedule import checkpoint_steps

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
+from stiffness.data.batch import Inputs, length, named, take, unnamed
 from stiffness.data.draws import stratified, wrong_labels
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, write_tensors
-from stiffness.inputs import Inputs, length, named, take, unnamed
 
 
 @dataclass(frozen=True)

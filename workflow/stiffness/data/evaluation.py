@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from stiffness.data.arrays import Arrays
+from stiffness.data.batch import Inputs, joined, named, take, trimmed, unnamed
 from stiffness.data.draws import stratified
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, write_tensors
-from stiffness.inputs import Inputs, joined, named, take, trimmed, unnamed
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import torch
 
 from stiffness.data.arrays import Arrays
 from stiffness.data.text import load_text
+from stiffness.data.vision import import_torchvision
 from stiffness.errors import StiffnessError
-from stiffness.vision import import_torchvision
 
 # MD5 of the unpacked idx files; torchvision checks only the archives it downloads.
 _IDX_FILES = ("train-images", "train-labels", "t10k-images", "t10k-labels")

@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 
 from stiffness.data.arrays import Arrays
+from stiffness.data.hub import import_transformers, load_pretrained, reason
 from stiffness.errors import StiffnessError
-from stiffness.hub import import_transformers, load_pretrained, reason
 
 SPLITS = ("train", "validation")
 # Nothing but an empty cell is missing: "None" and "n/a" are texts, and MNLI has both.

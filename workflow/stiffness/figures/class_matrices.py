@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from stiffness.figures import style
-from stiffness.stiffness.stages import choose_stages
+from stiffness.training.stages import choose_stages
 
 _MOST_NAMED = 20  # more classes than this have no room for their names
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from stiffness.figures import matrix, style
-from stiffness.stiffness.stages import reference_stages
+from stiffness.training.stages import reference_stages
 
 
 def draw(

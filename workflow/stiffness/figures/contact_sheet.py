@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from stiffness.figures import style
-from stiffness.stiffness.extremes import EXAMPLE, EXAMPLES, LEAST, MOST, OTHER, PAIR, PAIRS
-from stiffness.stiffness.stages import reference_stages
+from stiffness.measures.extremes import EXAMPLE, EXAMPLES, LEAST, MOST, OTHER, PAIR, PAIRS
+from stiffness.training.stages import reference_stages
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -13,8 +13,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from stiffness.figures import style
-from stiffness.stiffness.distance import BEYOND, MEASURED, NONE
-from stiffness.stiffness.pairs import METRICS
+from stiffness.measures.distance import BEYOND, MEASURED, NONE
+from stiffness.measures.pairs import METRICS
 
 _MOST = 2.0  # no two inputs are farther apart
 _LOWEST, _HIGHEST = 0.4, 20.0

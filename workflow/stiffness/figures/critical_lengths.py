@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 
 from stiffness.figures import style
 from stiffness.figures.critical_length import length_axis, loss_axis, mark_handles, points
-from stiffness.stiffness.distance import ESTIMATORS, MEASURED
-from stiffness.stiffness.studies import at_losses, common_losses, with_losses
+from stiffness.measures.distance import ESTIMATORS, MEASURED
+from stiffness.measures.studies import at_losses, common_losses, with_losses
 
 _GREY = "0.75"
 _NAMES = {"line": "line", "monotone": "falling curve"}

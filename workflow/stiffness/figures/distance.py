@@ -13,9 +13,9 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
 from stiffness.figures import style
-from stiffness.stiffness.distance import BEYOND, EXTRAPOLATED, MEASURED, NONE
-from stiffness.stiffness.pairs import METRICS
-from stiffness.stiffness.stages import choose_stages
+from stiffness.measures.distance import BEYOND, EXTRAPOLATED, MEASURED, NONE
+from stiffness.measures.pairs import METRICS
+from stiffness.training.stages import choose_stages
 
 _MOST = 2.0  # no two inputs are farther apart
 _LINE, _MONOTONE = "#d55e00", "#882255"  # of the two estimates of xi

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from stiffness.figures import style
-from stiffness.stiffness.stopping import LAST_EPOCH, VALIDATION_LOSS
+from stiffness.measures.stopping import LAST_EPOCH, VALIDATION_LOSS
 
 _MARKS = {"sign stiffness": "o", "cosine stiffness": "s", LAST_EPOCH: "x"}
 

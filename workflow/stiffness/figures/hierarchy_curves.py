@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from stiffness.figures import style
-from stiffness.stiffness.pairs import METRICS
-from stiffness.stiffness.seeds import seed_means
+from stiffness.measures.pairs import METRICS
+from stiffness.measures.seeds import seed_means
 
 # Quantities of the summary table by what the paper calls them (section 4.2).
 _NAMES = {

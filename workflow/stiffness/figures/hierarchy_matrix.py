@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from stiffness.data.hierarchy import Groups, Hierarchy
 from stiffness.figures import matrix, style
-from stiffness.stiffness.stages import reference_stages
+from stiffness.training.stages import reference_stages
 
 _GAP, _ARM, _SPACE = 0.012, 0.012, 0.003  # of brackets, in parts of the matrix
 

@@ -11,9 +11,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from stiffness.figures import style
-from stiffness.stiffness.pairs import METRICS
-from stiffness.stiffness.seeds import seed_means
-from stiffness.stiffness.studies import apart, of_columns
+from stiffness.measures.pairs import METRICS
+from stiffness.measures.seeds import seed_means
+from stiffness.measures.studies import apart, of_columns
 
 _SCORES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 _DASHED = (0, (3, 1.5))

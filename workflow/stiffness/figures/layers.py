@@ -23,10 +23,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from stiffness.figures import style
 from stiffness.figures.distance import legend as distance_legend
 from stiffness.figures.distance import panel as distance_panel
-from stiffness.stiffness.distance import MEASURED, NONE
-from stiffness.stiffness.pairs import METRICS
-from stiffness.stiffness.runs import by_line
-from stiffness.stiffness.stages import Stage, reference_stages
+from stiffness.measures.distance import MEASURED, NONE
+from stiffness.measures.pairs import METRICS
+from stiffness.training.runs import by_line
+from stiffness.training.stages import Stage, reference_stages
 
 _HIGHEST = 30.0
 _BEYOND, _NONE, _TOP = 38.0, 55.0, 75.0  # "above the axis", "no crossing", and the axis's end

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from stiffness.figures import style
-from stiffness.stiffness.stages import Stage
+from stiffness.training.stages import Stage
 
 Floats = npt.NDArray[np.float64]
 

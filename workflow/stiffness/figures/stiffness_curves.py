@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from stiffness.figures import style
-from stiffness.stiffness.pairs import METRICS
-from stiffness.stiffness.seeds import seed_means
+from stiffness.measures.pairs import METRICS
+from stiffness.measures.seeds import seed_means
 
 
 def draw(

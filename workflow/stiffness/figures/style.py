@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 
 from stiffness.errors import StiffnessError
 from stiffness.files import replacing
-from stiffness.stiffness.runs import OK
-from stiffness.stiffness.stages import Stage
-from stiffness.stiffness.stages import reference_run as reference_run
+from stiffness.training.runs import OK
+from stiffness.training.stages import Stage
+from stiffness.training.stages import reference_run as reference_run
 
 MODE_NAMES = {"train-train": "train–train", "train-val": "train–val", "val-val": "val–val"}
 METRIC_NAMES = {"sign": "sign stiffness", "cosine": "cosine stiffness"}

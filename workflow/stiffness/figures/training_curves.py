@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from stiffness.figures import style
-from stiffness.stiffness.pairs import PAIR_MODES
-from stiffness.stiffness.seeds import seed_means
+from stiffness.measures.pairs import PAIR_MODES
+from stiffness.measures.seeds import seed_means
 
 _ONSET = "#de8f05"  # orange, as in the paper
 

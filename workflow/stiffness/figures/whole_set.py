@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from stiffness.figures import style
-from stiffness.stiffness.stages import Stage, reference_stages
+from stiffness.training.stages import Stage, reference_stages
 
 METRIC, PAIR_MODE = "cosine", "train-train"
 """Of the subset's estimate: what is compared is the mean cosine over pairs of training examples."""

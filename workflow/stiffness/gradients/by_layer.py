@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from stiffness.data.batch import Inputs, length, place
 from stiffness.data.evaluation import Evaluation, cosine_distances
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, replacing_directory, write_json, write_tensors
@@ -22,7 +23,6 @@ from stiffness.gradients.engine import packed
 from stiffness.gradients.gram import gradient_cosines
 from stiffness.gradients.memory import parse_bytes
 from stiffness.gradients.representations import read_widths, reads
-from stiffness.inputs import Inputs, length, place
 from stiffness.training.models import ModelSpec, build_model, load_weights
 
 COSINES, LOG_NORMS, DISTANCES = "cosines", "log_norms", "distances"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stiffness.inputs import Inputs, call, length
+from stiffness.data.batch import Inputs, call, length
 
 # (name of the layer, its input, the gradient of its output)
 Receive = Callable[[str, torch.Tensor, torch.Tensor], None]

@@ -32,13 +32,13 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from stiffness.data.batch import Inputs
 from stiffness.data.shards import cut
 from stiffness.errors import StiffnessError, StiffnessWarning
 from stiffness.gradients.fallback import Fallback
 from stiffness.gradients.kept import Kept
 from stiffness.gradients.layered import Layered
 from stiffness.gradients.seeds import Seeds
-from stiffness.inputs import Inputs
 
 _CHUNK = 32  # examples a pass; larger ones no longer gain speed,
 _SMALL = 2**25  # unless all of a pass is smaller than these bytes

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from stiffness.data.batch import Inputs, call, take
 from stiffness.errors import StiffnessWarning
 from stiffness.gradients.kept import Kept, Rows
 from stiffness.gradients.memory import peak_bytes, traffic
 from stiffness.gradients.seeds import Seeds
-from stiffness.inputs import Inputs, call, take
 
 _NAMED = 4  # parameters that the warning lists
 _OPERATOR = 2**15  # bytes that could be moved in the time that calling an operator takes

@@ -5,13 +5,13 @@ from itertools import accumulate
 import torch
 from torch import nn
 
+from stiffness.data.batch import Inputs, call, joined, length, place, take
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
 from stiffness.gradients.engine import Shares, gram_blocks, gram_rectangle, mirror, squared_norms
 from stiffness.gradients.memory import parse_bytes, peak_bytes, within_memory
 from stiffness.gradients.models import refuse_training_mode
 from stiffness.gradients.seeds import Loss, Seeds
-from stiffness.inputs import Inputs, call, joined, length, place, take
 
 Matrices = torch.Tensor | dict[str, torch.Tensor]
 _SLAB = 256  # rows of a matrix scaled at once

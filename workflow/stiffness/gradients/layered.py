@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from stiffness.data.batch import Inputs, call, length, take
 from stiffness.errors import StiffnessError
 from stiffness.gradients.capture import capture
 from stiffness.gradients.kept import Factors, Form, Kept, Rows, Tokens
 from stiffness.gradients.layers import family_of
 from stiffness.gradients.memory import peak_bytes
 from stiffness.gradients.seeds import Seeds
-from stiffness.inputs import Inputs, call, length, take
 
 _PROBE = 2  # examples of the pass that is compared with autograd
 # What the elementwise work of a pair of tokens costs, in multiplications of a product.

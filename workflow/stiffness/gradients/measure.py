@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from stiffness.data.batch import Inputs, place, take
 from stiffness.data.evaluation import Evaluation
 from stiffness.data.shards import Block
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, replacing_directory, write_json, write_tensors
 from stiffness.gradients.gram import cosine_tile, gradient_cosines
 from stiffness.gradients.models import predicted_classes
-from stiffness.inputs import Inputs, place, take
 from stiffness.training.models import ModelSpec, build_model, load_weights
 
 COSINES = "cosines"

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
+from stiffness.data.batch import Inputs, call, length, take, trimmed
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
-from stiffness.inputs import Inputs, call, length, take, trimmed
 
 _CHUNK = 100
 

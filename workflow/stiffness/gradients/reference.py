@@ -8,7 +8,7 @@ import copy
 import torch
 from torch import nn
 
-from stiffness.inputs import Inputs, call, length, take
+from stiffness.data.batch import Inputs, call, length, take
 
 
 def reference_gradients(

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from stiffness.data.batch import MASK, Inputs, call, length, place, take, trimmed
 from stiffness.data.evaluation import Evaluation
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, replacing_directory, write_json, write_tensors
 from stiffness.gradients.models import refuse_training_mode
-from stiffness.inputs import MASK, Inputs, call, length, place, take, trimmed
 from stiffness.training.models import ModelSpec, build_model, load_weights
 
 _CHUNK = 100

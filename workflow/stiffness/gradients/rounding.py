@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 from scipy import stats
 
+from stiffness.data.batch import call, length, place, take
 from stiffness.data.evaluation import Evaluation
 from stiffness.device import full_float32
 from stiffness.files import read_tensors
 from stiffness.gradients.seeds import exact_seeds, plain_seeds
-from stiffness.inputs import call, length, place, take
 from stiffness.training.models import ModelSpec, build_model, load_weights
 
 WRONG = 0.01

@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 
 from stiffness.data.arrays import Arrays
+from stiffness.data.batch import Inputs, length
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors
 from stiffness.gradients.gram import whole_set_cosines
-from stiffness.inputs import Inputs, length
 from stiffness.training.models import ModelSpec, build_model, load_weights
 
 COLUMNS = ["step", "epoch", "class_a", "class_b", "value", "n_examples", "n_excluded"]

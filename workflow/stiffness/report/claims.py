@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from stiffness.measures.bootstrap import percentile_interval
+from stiffness.measures.comparison import EPOCH, LOSS
+from stiffness.measures.pairs import METRICS, Floats
+from stiffness.measures.seeds import seed_means, seed_weights
 from stiffness.report.evidence import FIRST_EPOCH, Curve, Evidence, NotTestable
-from stiffness.stiffness.bootstrap import percentile_interval
-from stiffness.stiffness.comparison import EPOCH, LOSS
-from stiffness.stiffness.pairs import METRICS, Floats
-from stiffness.stiffness.seeds import seed_means, seed_weights
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decided"
 _INF = float("inf")

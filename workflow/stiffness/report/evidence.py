@@ -11,11 +11,11 @@ import pandas as pd
 from safetensors import safe_open
 
 from stiffness.files import read_table
-from stiffness.stiffness.comparison import RunValues
-from stiffness.stiffness.pairs import Floats
-from stiffness.stiffness.replicates import Replicates
-from stiffness.stiffness.runs import OK, concatenated
-from stiffness.stiffness.seeds import seed_weights
+from stiffness.measures.comparison import RunValues
+from stiffness.measures.pairs import Floats
+from stiffness.measures.replicates import Replicates
+from stiffness.measures.seeds import seed_weights
+from stiffness.training.runs import OK, concatenated
 
 FIRST_EPOCH = 1.0
 """Where training has begun in earnest; before it, stiffness depends on where a network started."""
@@ -108,7 +108,7 @@ class Evidence:
         if precision not in self._replicates:
             files = [
                 self._run_folder(lr, seed)
-                / f"stiffness/{precision}/{segment}/replicates.safetensors"
+                / f"measures/{precision}/{segment}/replicates.safetensors"
                 for lr, seed, segment in self.segments
             ]
             runs = [(lr, seed) for lr, seed, _ in self.segments]
@@ -164,7 +164,7 @@ class Evidence:
         parts = []
         for lr, seed, segment in self.segments:
             if lr == self.reference and seed in alive:
-                path = self._run_folder(lr, seed) / f"stiffness/exact/{segment}/classes.parquet"
+                path = self._run_folder(lr, seed) / f"measures/exact/{segment}/classes.parquet"
                 part = read_table(path)
                 chosen = (part["metric"] == metric) & (part["pair_mode"] == mode)
                 parts.append(part[chosen].assign(seed=seed))

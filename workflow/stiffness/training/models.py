@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from stiffness.data.batch import MASK, call, take, trimmed
+from stiffness.data.hub import load_pretrained, reason
 from stiffness.errors import StiffnessError
-from stiffness.hub import load_pretrained, reason
-from stiffness.inputs import MASK, call, take, trimmed
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from stiffness.data.arrays import Arrays, Normalization
+from stiffness.data.batch import MASK, Inputs, call, named, place, take, trimmed
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
 from stiffness.files import (
@@ -36,7 +37,6 @@ from stiffness.files import (
     write_table,
     write_tensors,
 )
-from stiffness.inputs import MASK, Inputs, call, named, place, take, trimmed
 from stiffness.training.models import ModelSpec, build_model, check_tokens, load_weights
 from stiffness.training.schedule import checkpoint_steps
 

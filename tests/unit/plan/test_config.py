@@ -1,0 +1,615 @@
+"""config.yaml: the shipped one passes, and every complaint names its key in one line."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stiffness.errors import StiffnessError
+from stiffness.plan.config import check_config
+
+SHIPPED = Path(__file__).parents[3] / "config.yaml"
+RATES = "experiments.digits_fc.learning_rates"
+REFERENCE = "experiments.digits_fc.reference_learning_rate"
+
+
+@pytest.fixture
+def config():
+    return yaml.safe_load(SHIPPED.read_text())
+
+
+def put(config, key: str, value) -> None:
+    """Set a key given as "a.b.c"."""
+    *folders, last = key.split(".")
+    for folder in folders:
+        config = config[folder]
+    config[last] = value
+
+
+def drop(config, key: str) -> None:
+    *folders, last = key.split(".")
+    for folder in folders:
+        config = config[folder]
+    del config[last]
+
+
+def complaint(config) -> str:
+    with pytest.raises(StiffnessError) as raised:
+        check_config(config)
+    message = str(raised.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
+# --- good ----------------------------------------------------------------------------------------
+
+
+def test_the_shipped_file_is_valid_and_left_alone(config):
+    before = copy.deepcopy(config)
+    experiments = check_config(config)
+    assert list(experiments) == list(config["experiments"])
+    assert config == before
+
+
+def test_defaults_are_filled_in_key_by_key(config):
+    experiments = check_config(config)
+    merged = experiments["digits_cnn"]
+    assert merged["model"] == config["defaults"]["model"] | {"name": "cnn", "padding": "same"}
+    assert merged["learning_rates"] == ["1e-3", "3e-3", "1e-2"]
+    assert merged["batch_size"] == config["defaults"]["batch_size"]
+    assert experiments["cifar100_cnn"]["evaluation"] == {
+        "train": 3000,
+        "validation": 3000,
+        "seed": 0,
+        "shards": 1,
+        "all": "none",
+    }
+    assert experiments["mnist_cnn"]["model"]["padding"] == "valid"
+
+
+def test_one_experiment_does_not_change_another(config):
+    experiments = check_config(config)
+    assert experiments["mnist_fc"]["evaluation"] == config["defaults"]["evaluation"]
+
+
+def test_an_image_folder_is_a_data_set(config):
+    put(config, "datasets.mine", {"source": "image_folder", "path": "mine", "channels": 1})
+    put(config, "experiments.mine", {"dataset": "mine", "model": {"name": "fc"}, "epochs": 2})
+    assert check_config(config)["mine"]["dataset"] == "mine"
+
+
+@pytest.mark.parametrize("rate", ["1e-3", "0.001", ".5", "1.", "1E-4", "2e+0", "10"])
+def test_positive_rates_pass(config, rate):
+    put(config, RATES, [rate])
+    put(config, REFERENCE, rate)
+    assert check_config(config)["digits_fc"]["learning_rates"] == [rate]
+
+
+# --- unknown names -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "where", "suggestion"),
+    [
+        ("devic", "cpu", "config", "device"),
+        ("experiments.digits_fc.epoch", 3, "experiments.digits_fc", "epochs"),
+        ("defaults.batchsize", 3, "defaults", "batch_size"),
+        ("experiments.digits_fc.model.paddin", "same", "experiments.digits_fc.model", "padding"),
+        ("figures.distance.colour", "red", "figures.distance", "color"),
+        ("figures.class_matrixes", {}, "figures", "class_matrices"),
+        ("paper.fig3.experiment", [], "paper.fig3", "experiments"),
+    ],
+)
+def test_unknown_key(config, key, value, where, suggestion):
+    put(config, key, value)
+    unknown = key.rpartition(".")[2]
+    assert complaint(config) == f"{where}: unknown key {unknown!r}; did you mean {suggestion!r}?"
+
+
+def test_unknown_key_unlike_any_other(config):
+    put(config, "experiments.digits_fc.zzz", 3)
+    message = complaint(config)
+    assert message.startswith("experiments.digits_fc: unknown key 'zzz'; known: dataset, model,")
+
+
+def test_unknown_key_that_yaml_reads_as_something_else_than_text(config):
+    config["experiments"]["digits_fc"][5] = "x"
+    message = complaint(config)
+    assert message.startswith("experiments.digits_fc: unknown key")
+    assert "5" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "experiments.digits_fc.dataset",
+            "digts",
+            "experiments.digits_fc.dataset: unknown data set 'digts'; did you mean 'digits'?",
+        ),
+        (
+            "experiments.digits_fc.model.name",
+            "fcc",
+            "experiments.digits_fc.model.name: unknown 'fcc'; did you mean 'fc'?",
+        ),
+        (
+            "paper.fig3.kind",
+            "training_curve",
+            "paper.fig3.kind: unknown 'training_curve'; did you mean 'training_curves'?",
+        ),
+        (
+            "datasets.mnist.source",
+            "torchvisio",
+            "datasets.mnist.source: unknown 'torchvisio'; did you mean 'torchvision'?",
+        ),
+        (
+            "datasets.mnist.name",
+            "CIFAR-10",
+            "datasets.mnist.name: unknown 'CIFAR-10'; did you mean 'CIFAR10'?",
+        ),
+        ("device", "mps", "device: unknown 'mps'; known: auto, cpu, cuda"),
+        ("run", ["digits_f"], "run: unknown experiment 'digits_f'; did you mean 'digits_fc'?"),
+        (
+            "paper.fig3.experiments",
+            ["mnist_cn"],
+            "paper.fig3.experiments: unknown experiment 'mnist_cn'; did you mean 'mnist_cnn'?",
+        ),
+    ],
+)
+def test_unknown_name(config, key, value, message):
+    put(config, key, value)
+    assert complaint(config) == message
+
+
+def test_a_figure_needs_a_name_that_snakemake_can_build(config):
+    put(config, "paper.my figure", {"kind": "distance", "experiments": ["digits_fc"]})
+    message = complaint(config)
+    assert message.startswith("paper: ")
+    assert "'my figure'" in message
+
+
+@pytest.mark.parametrize("name", ["data", "my-experiment", "a/b", ""])
+def test_an_experiment_needs_a_name_that_is_a_folder_of_its_own(config, name):
+    config["experiments"][name] = config["experiments"]["digits_fc"]
+    message = complaint(config)
+    assert message.startswith("experiments: ")
+    assert repr(name) in message
+
+
+# --- learning rates ------------------------------------------------------------------------------
+
+NOT_POSITIVE = ["0", "0.0", "-1e-3", "abc", "", "nan", "inf", 0.001, 1, None, True]
+# Text that looks positive: a digit other than 0 in the exponent alone, and what floats cannot hold.
+NOT_POSITIVE += ["0e-3", "0.0e5", "1e-400", "1e400"]
+
+
+@pytest.mark.parametrize("rate", NOT_POSITIVE, ids=repr)
+def test_a_rate_that_is_not_a_positive_number_in_quotes(config, rate):
+    put(config, RATES, ["1e-3", rate])
+    message = complaint(config)
+    assert message.startswith(RATES)
+    assert repr(rate) in message
+
+
+@pytest.mark.parametrize("rate", NOT_POSITIVE, ids=repr)
+def test_a_reference_rate_that_is_not_a_positive_number_in_quotes(config, rate):
+    put(config, REFERENCE, rate)
+    message = complaint(config)
+    assert message.startswith(REFERENCE)
+    assert repr(rate) in message
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [["1e-3", "0.001"], ["3e-4", "1e-3", "1E-3"], ["1e-3", "1e-3"], ["1", "1"], ["1", "1.0"]],
+    ids=str,
+)
+def test_two_spellings_of_one_rate(config, rates):
+    put(config, RATES, rates)
+    put(config, REFERENCE, rates[0])
+    message = complaint(config)
+    assert message.startswith(f"{RATES}: ")
+    assert repr(rates[-2]) in message
+    assert repr(rates[-1]) in message
+
+
+@pytest.mark.parametrize("rate", ["5e-3", "0.001"])
+def test_a_reference_rate_that_is_not_in_the_list(config, rate):
+    put(config, REFERENCE, rate)
+    message = complaint(config)
+    assert message.startswith(f"{REFERENCE}: {rate!r} is not one of learning_rates")
+    assert "3e-4, 1e-3, 3e-3" in message
+
+
+def test_a_reference_rate_from_the_defaults_must_be_in_the_list_too(config):
+    put(config, RATES, ["3e-4"])
+    assert complaint(config).startswith(f"{REFERENCE}: '1e-3' is not one of")
+
+
+def test_no_rates(config):
+    put(config, RATES, [])
+    assert complaint(config).startswith(f"{RATES}: ")
+
+
+# --- missing keys --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "where"),
+    [
+        ("paper", "config"),
+        ("defaults", "config"),
+        ("figures.distance", "figures"),
+        ("figures.distance.width", "figures.distance"),
+        ("paper.fig3.kind", "paper.fig3"),
+        ("datasets.mnist.source", "datasets.mnist"),
+        ("datasets.mnist.name", "datasets.mnist"),
+        ("datasets.digits.seed", "datasets.digits"),
+    ],
+)
+def test_missing_key(config, key, where):
+    drop(config, key)
+    assert complaint(config) == f"{where}: the key {key.rpartition('.')[2]!r} is missing"
+
+
+@pytest.mark.parametrize(
+    ("dropped", "where"),
+    [
+        ("experiments.digits_fc.epochs", "experiments.digits_fc"),
+        ("experiments.digits_fc.dataset", "experiments.digits_fc"),
+        ("experiments.digits_fc.model.name", "experiments.digits_fc.model"),
+        ("defaults.batch_size", "experiments.digits_fc"),
+        ("defaults.model.padding", "experiments.digits_fc.model"),
+        ("defaults.evaluation.seed", "experiments.digits_fc.evaluation"),
+    ],
+)
+def test_key_missing_in_an_experiment_and_in_defaults(config, dropped, where):
+    drop(config, dropped)
+    key = dropped.rpartition(".")[2]
+    assert complaint(config) == f"{where}: the key {key!r} is missing, here and in defaults"
+
+
+# --- values --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("datasets.digits.name", "MNIST"),
+        ("datasets.digits.path", "images"),
+        ("datasets.mnist.channels", 1),
+        ("datasets.mnist.splits", {}),
+        ("datasets.mnist.validation_examples", 10),
+    ],
+)
+def test_keys_of_another_source(config, key, value):
+    put(config, key, value)
+    where, _, unknown = key.rpartition(".")
+    message = complaint(config)
+    assert message.startswith(f"{where}: unknown {unknown!r}")
+    assert "; known: source, " in message or "; did you mean 'train_examples'?" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data_dir", ""),
+        ("memory_budget", "much"),
+        ("run", []),
+        ("experiments.digits_fc", None),
+        ("experiments.digits_fc.model", None),
+        ("experiments.digits_fc.epochs", 0),
+        ("experiments.digits_fc.epochs", "30"),
+        ("experiments.digits_fc.epochs_per_job", 0),
+        ("experiments.digits_fc.early_checkpoints", -1),
+        ("experiments.digits_fc.seeds", []),
+        ("experiments.digits_fc.seeds", [0, 0]),
+        ("keep_gradients", "no"),
+        ("experiments.digits_fc.stages", []),
+        ("experiments.digits_fc.evaluation.shards", 0),
+        ("experiments.digits_fc.evaluation.shards", 2.5),
+        ("defaults.evaluation.shards", "4"),
+        ("datasets.cifar100.hierarchy", ""),
+        ("paper.fig6.stage", 0),
+        ("experiments.digits_fc.augmentation", "flip"),
+        ("figures.distance.width", 0),
+    ],
+)
+def test_a_value_out_of_range_names_its_key(config, key, value):
+    put(config, key, value)
+    assert complaint(config).startswith(f"{key}: ")
+
+
+def test_more_shards_than_examples(config):
+    subset = {"train": 10, "validation": 20, "shards": 30}
+    put(config, "experiments.digits_fc.evaluation", subset)
+    assert check_config(config)["digits_fc"]["evaluation"]["shards"] == 30
+    subset["shards"] = 31
+    assert complaint(config) == (
+        "experiments.digits_fc.evaluation.shards: 31 of 30 examples; take 30 at most"
+    )
+
+
+# --- texts ---------------------------------------------------------------------------------------
+
+
+def test_an_own_text_data_set_and_encoder(config):
+    texts = {
+        "source": "text",
+        "path": "reviews",
+        "columns": ["review"],
+        "label": "verdict",
+        "class_names": ["bad", "good"],
+        "tokenizer": "encoder",
+        "max_length": 64,
+    }
+    put(config, "datasets.reviews", texts)
+    experiment = {
+        "dataset": "reviews",
+        "model": {"name": "transformer", "path": "encoder"},
+        "epochs": 1,
+        "distance_layers": ["classifier"],
+    }
+    put(config, "experiments.reviews", experiment)
+    assert check_config(config)["reviews"]["model"]["path"] == "encoder"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "key", "value", "rest"),
+    [
+        ("mnist_fc", "model.name", "transformer", "'transformer' does not take images; take fc, "),
+        ("mnli_bert", "model.name", "fc", "'fc' does not take texts; take transformer"),
+        ("mnli_bert", "model.path", "", "a transformer needs one: a folder below data_dir, or "),
+        ("mnli_bert", "augmentation", "crop_flip", "is for images; set it to none"),
+        ("mnli_bert", "distance_layers", ["input"], "tokens have no distance; name layers of "),
+        ("mnli_bert", "distance_layers", ["bert.embeddings", "input"], "tokens have no distance"),
+        ("mnli_bert", "distance_layers", [], ""),
+        ("mnli_bert", "distance_layers", ["a", "a"], ""),
+        ("mnli_bert", "model.path", None, ""),
+        ("mnli_bert", "checkpoint_interval", 0, ""),
+        ("mnli_bert", "optimizer.name", "adan", "unknown 'adan'; did you mean 'adam'?"),
+        ("mnli_bert", "optimizer.warmup_epochs", -1, ""),
+        ("mnli_bert", "optimizer.momentum", 1, ""),
+        ("mnli_bert", "optimizer", "adam", ""),
+        ("mnli_bert", "history_examples", 0.5, ""),
+        ("mnli_bert", "mixed_precision", "bfloat16", ""),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_a_network_or_its_inputs(config, experiment, key, value, rest):
+    put(config, f"experiments.{experiment}.{key}", value)
+    assert complaint(config).startswith(f"experiments.{experiment}.{key}: {rest}")
+
+
+def test_tokens_need_layers_for_their_distances_in_the_defaults_too(config):
+    drop(config, "experiments.mnli_bert.distance_layers")
+    message = complaint(config)
+    assert message.startswith("experiments.mnli_bert.distance_layers: tokens have no distance")
+
+
+def test_texts_from_nowhere(config):
+    drop(config, "datasets.mnli.hub")
+    check_config(config)
+    drop(config, "datasets.mnli.path")
+    assert complaint(config) == (
+        "datasets.mnli: set path, a folder below data_dir, or hub, a name on the Hugging Face hub"
+    )
+
+
+@pytest.mark.parametrize("key", ["columns", "label", "class_names", "tokenizer", "max_length"])
+def test_texts_lack_a_key(config, key):
+    drop(config, f"datasets.mnli.{key}")
+    assert complaint(config) == f"datasets.mnli: the key {key!r} is missing"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("columns", "premise"),
+        ("columns", []),
+        ("columns", ["a", "b", "c"]),
+        ("columns", ["a", "a"]),
+        ("label", 3),
+        ("class_names", ["one"]),
+        ("class_names", ["a", "a"]),
+        ("tokenizer", ""),
+        ("max_length", 0),
+        ("max_length", "128"),
+        ("hub", ""),
+        ("subset", ""),
+        ("splits", "train"),
+    ],
+    ids=str,
+)
+def test_a_value_that_texts_cannot_have(config, key, value):
+    put(config, f"datasets.mnli.{key}", value)
+    assert complaint(config).startswith(f"datasets.mnli.{key}: ")
+
+
+def test_class_names_that_yaml_reads_as_something_else_than_text(config):
+    put(config, "datasets.mnli.class_names", [False, True])
+    assert complaint(config).startswith(
+        "datasets.mnli.class_names.0: False is not of type 'string'"
+    )
+
+
+def test_images_have_no_tokenizer(config):
+    put(config, "datasets.mnist.tokenizer", "encoder")
+    assert complaint(config).startswith("datasets.mnist: unknown 'tokenizer'")
+
+
+@pytest.mark.parametrize("config", [None, [], "text"], ids=repr)
+def test_a_file_that_is_not_a_mapping(config):
+    assert complaint(config).startswith("config: ")
+
+
+# --- stages and hierarchies ----------------------------------------------------------------------
+
+STAGES = [0, 0.5, "last", {"accuracy": 0.35}]
+
+
+@pytest.mark.parametrize("stages", [STAGES, [{"accuracy": 1}], ["last"]], ids=str)
+def test_stages_by_epoch_and_by_accuracy(config, stages):
+    put(config, "experiments.digits_fc.stages", stages)
+    assert check_config(config)["digits_fc"]["stages"] == stages
+
+
+@pytest.mark.parametrize(
+    "stage", [-1, "first", {"accuracy": 0}, {"accuracy": 1.1}, {"accuracy": "0.5"}, {}], ids=repr
+)
+def test_what_is_no_stage(config, stage):
+    put(config, "experiments.digits_fc.stages", [0, stage])
+    message = complaint(config)
+    assert message.startswith("experiments.digits_fc.stages.1")
+    assert "accuracy" in message or "epoch" in message
+
+
+def figure(kind: str, experiment: str, **keys) -> dict:
+    return {"kind": kind, "experiments": [experiment], **keys}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        figure("class_matrix", "digits_fc"),
+        figure("class_matrix", "digits_fc", stage="last"),
+        figure("class_matrix", "digits_fc", stage=4),
+        figure("hierarchy_matrix", "cifar100_resnet", stage=2),
+        figure("hierarchy_curves", "cifar100_cnn"),
+    ],
+    ids=str,
+)
+def test_figures_that_exist(config, entry):
+    put(config, "paper.fig1", entry)
+    check_config(config)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            figure("hierarchy_curves", "digits_fc"),
+            "hierarchy_curves needs a hierarchy of classes, which the data set of digits_fc has "
+            "not; set datasets.digits.hierarchy",
+        ),
+        (
+            figure("hierarchy_matrix", "digits_cnn", stage=1),
+            "hierarchy_matrix needs a hierarchy of classes, which the data set of digits_cnn has "
+            "not; set datasets.digits.hierarchy",
+        ),
+        (
+            figure("distance", "digits_fc", stage=1),
+            "distance has no single stage; the kinds that do: class_matrix, hierarchy_matrix, "
+            "contact_sheet",
+        ),
+        (
+            figure("layers", "mnist_cnn"),
+            "layers needs stiffness by layer, which mnist_cnn does not measure; "
+            "set experiments.mnist_cnn.layer_stiffness to stages",
+        ),
+        (
+            figure("contact_sheet", "mnli_bert", stage=1),
+            "contact_sheet shows images, and the examples of mnli_bert are texts; "
+            "take another kind",
+        ),
+        (
+            figure("class_matrix", "digits_fc", stage=5),
+            "digits_fc has no stage 5; take 1 to 4, or last",
+        ),
+    ],
+    ids=str,
+)
+def test_figures_that_do_not_exist(config, entry, message):
+    put(config, "paper.fig1", entry)
+    assert complaint(config) == f"paper.fig1: {message}"
+
+
+def test_a_stage_of_a_figure_is_a_number_or_last(config):
+    put(config, "paper.fig6.stage", "first")
+    assert complaint(config) == "paper.fig6.stage: 'first' is no stage; give 1, 2, ... or \"last\""
+
+
+# --- fewer examples and wrong labels -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dataset", ["digits", "mnist", "mnli", "pets"])
+def test_any_source_can_have_fewer_examples_and_wrong_labels(config, dataset):
+    put(config, "datasets.pets", {"source": "image_folder", "path": "pets"})
+    keys = {"train_examples": 100, "seed": 1, "label_noise": {"share": 0.5, "seed": 0}}
+    config["datasets"][dataset] |= keys
+    check_config(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train_examples", 0),
+        ("train_examples", 0.5),
+        ("label_noise", 0.5),
+        ("label_noise", {"share": 1, "seed": 0}),
+        ("label_noise", {"share": -0.1, "seed": 0}),
+        ("label_noise", {"share": 0.5}),
+        ("label_noise", {"share": 0.5, "seed": 0, "kind": "symmetric"}),
+    ],
+    ids=str,
+)
+def test_a_draw_or_a_noise_that_cannot_be(config, key, value):
+    put(config, f"datasets.mnist.{key}", value)
+    assert complaint(config).startswith(f"datasets.mnist.{key}")
+
+
+def test_a_seed_of_no_draw(config):
+    put(config, "datasets.mnist.seed", 1)
+    assert complaint(config) == (
+        "datasets.mnist: seed is that of train_examples; set that too, or leave seed out"
+    )
+
+
+# --- studies -------------------------------------------------------------------------------------
+
+
+def study(*experiments: str, kind: str = "label_noise") -> dict:
+    return {"kind": kind, "experiments": list(experiments)}
+
+
+def test_a_study_of_any_experiments(config):
+    put(config, "studies.mine", study("digits_cnn", "digits_fc", "mnli_bert"))
+    put(config, "studies.other", study("digits_cnn", "digits_fc", kind="critical_lengths"))
+    check_config(config)
+
+
+@pytest.mark.parametrize("name", ["all", "paper", "studies", "training", "label_noise"])
+def test_a_study_with_the_name_of_a_rule(config, name):
+    put(config, f"studies.{name}", study("digits_fc"))
+    assert complaint(config) == f"studies.{name}: a rule has this name; take another"
+
+
+@pytest.mark.parametrize("name", ["fig3", "figure", "a-b", "3"])
+def test_a_study_with_the_name_of_a_figure_or_none(config, name):
+    put(config, f"studies.{name}", study("digits_fc"))
+    assert complaint(config).startswith("studies: ")
+
+
+def test_a_study_of_what_there_is_not(config):
+    put(config, "studies.mine", study("digits_fc", "digit_cnn"))
+    assert complaint(config) == (
+        "studies.mine.experiments: unknown experiment 'digit_cnn'; did you mean 'digits_cnn'?"
+    )
+    put(config, "studies.mine", study("digits_fc", kind="label_noises"))
+    assert complaint(config) == (
+        "studies.mine.kind: unknown 'label_noises'; did you mean 'label_noise'?"
+    )
+
+
+def test_critical_lengths_in_different_spaces(config):
+    put(config, "studies.mine", study("digits_fc", "mnli_bert", kind="critical_lengths"))
+    assert complaint(config) == (
+        "studies.mine: the experiments measure distance in different layers "
+        "(bert.encoder.layer.11, input); set the same first of distance_layers"
+    )
+
+
+def test_no_experiment_hides_the_studies(config):
+    put(config, "experiments.studies", {"dataset": "digits", "model": {"name": "fc"}})
+    assert complaint(config).startswith("experiments: ")

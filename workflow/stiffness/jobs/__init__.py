@@ -1,0 +1,1 @@
+"""What surrounds every job: its record, provenance, presence and GPUs."""

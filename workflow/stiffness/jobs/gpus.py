@@ -1,0 +1,111 @@
+"""What the machine offers, and its GPUs dealt out among jobs, without importing torch."""
+
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from stiffness.errors import StiffnessError
+
+if TYPE_CHECKING:
+    import torch
+
+# Held until the process ends; the kernel then frees the names, whatever ended it.
+_HELD: list[socket.socket] = []
+
+
+def gpu_driver_present() -> bool:
+    """Whether an NVIDIA driver is there and its GPUs are not hidden from us.
+
+    Cheap, since every start of Snakemake asks.
+    """
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1", "NoDevFiles"):
+        return False
+    return shutil.which("nvidia-smi") is not None or os.path.exists("/dev/nvidiactl")
+
+
+def take_gpu(identities: Sequence[str], jobs_per_gpu: int = 1, seconds: float = 1.0) -> int:
+    """A GPU for this process alone, from now to its end; waits while others have them all.
+
+    Jobs on one host agree without a daemon and without files: each binds one of ``jobs_per_gpu``
+    names a GPU in Linux's abstract socket namespace. A name can be bound once, is shared by all
+    users, and is freed with the process, also when it is killed. GPUs are named by identity, not
+    by number: CUDA_VISIBLE_DEVICES gives the same GPU different numbers in different jobs.
+
+    Args:
+        identities: of the GPUs that this process may use, e.g. their UUIDs.
+        jobs_per_gpu: how many processes may share a GPU; all GPUs get one before any gets two.
+        seconds: between two attempts while all are taken.
+
+    Returns:
+        The position in ``identities`` of the GPU taken.
+
+    Raises:
+        StiffnessError: there is none to choose from.
+    """
+    if not identities:
+        raise StiffnessError("device: no GPU is visible; set device: cpu or auto")
+    if not sys.platform.startswith("linux"):
+        return 0
+    waited = False
+    while True:
+        for share in range(jobs_per_gpu):
+            for index, identity in enumerate(identities):
+                if _bind(f"\0stiffness gpu {identity} {share}"):
+                    return index
+        if not waited:
+            several = f"all {len(identities)} GPUs are" if len(identities) > 1 else "the GPU is"
+            print(f"{several} taken by other jobs: waiting", file=sys.stderr, flush=True)
+            waited = True
+        time.sleep(seconds)
+
+
+def _bind(name: str) -> bool:
+    held = socket.socket(socket.AF_UNIX)
+    try:
+        held.bind(name)
+    except OSError:
+        held.close()
+        return False
+    _HELD.append(held)
+    return True
+
+
+def choose_device(name: str, jobs_per_gpu: int = 1) -> "torch.device":
+    """ "auto" (a GPU where there is one), "cpu" or "cuda".
+
+    Of the GPUs that CUDA_VISIBLE_DEVICES, or the scheduler through it, leaves to this process, one
+    is taken that fewer than ``jobs_per_gpu`` other jobs on this host have; see ``take_gpu``.
+
+    Raises:
+        StiffnessError: a GPU was asked for and there is none.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise StiffnessError(
+            f"device: {name} asked for but torch {torch.__version__} sees no GPU; "
+            "set device: cpu or auto"
+        )
+    if name != "cuda":
+        return torch.device(name)
+    device = torch.device("cuda", _own_gpu(jobs_per_gpu))
+    torch.cuda.set_device(device)  # what asks for no GPU in particular gets this one
+    return device
+
+
+@cache  # a process has one, however often it asks
+def _own_gpu(jobs_per_gpu: int) -> int:
+    import torch
+
+    count = torch.cuda.device_count()
+    return take_gpu(
+        [str(torch.cuda.get_device_properties(index).uuid) for index in range(count)],
+        jobs_per_gpu,
+    )

@@ -1,0 +1,1 @@
+"""The measures room: gradient cosines to tidy tables."""

@@ -1,0 +1,179 @@
+"""Percentile intervals from a bootstrap over examples.
+
+Pairs that share an example are not independent, so examples are drawn anew, not pairs: with
+replacement, from each stratum (a class of the training or of the validation subset, as the subset
+was drawn) one fewer than it holds. As many as it holds would make the variance of a mean of n
+examples (n - 1) / n of what it is (McCarthy and Snowden 1985; Rao and Wu 1988). A pair counts as
+often as both its examples were drawn together; two copies of one example are no pair. The same
+draws serve every checkpoint, metric and learning rate, so that differences between them have
+intervals too.
+
+An example that is alone in its stratum is in no resample: nothing says how another in its place
+would differ. What rests on one has no interval.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from stiffness.measures.pairs import Bools, Floats, Ints, Part, Sides
+
+Singles = npt.NDArray[np.float32]
+
+COVERAGE = 0.95
+_DEFINED = 0.9  # of the replicates, at the least
+
+
+def draw_weights(strata: Ints, resamples: int, seed: int) -> Singles:
+    """float32 [N, R]: how often each of the N examples is in each of R resamples.
+
+    Args:
+        strata: [N]; every resample has one example fewer of each than there are.
+    """
+    generator = np.random.default_rng(seed)
+    weights = np.zeros((len(strata), resamples), np.float32)
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
+        even = np.full(len(members), 1 / len(members))
+        weights[members] = generator.multinomial(len(members) - 1, even, size=resamples).T
+    return weights
+
+
+def lone_examples(weights: Singles) -> Bools:
+    """[N]: examples that are alone in their strata, from ``draw_weights`` [N, R]."""
+    return np.asarray((weights == 0).all(axis=1))
+
+
+def percentile_interval(replicates: npt.NDArray[np.floating]) -> tuple[Floats, Floats]:
+    """95 % interval along the last axis of [..., R]; NaN where a tenth or more are undefined.
+
+    Undefined replicates do not count. Infinite ones are numbers like others: an interval may be
+    open to one side.
+    """
+    ordered = np.sort(replicates, axis=-1)  # NaN last
+    defined = replicates.shape[-1] - np.isnan(ordered).sum(-1)
+    tail = (1 - COVERAGE) / 2
+
+    def quantile(share: float) -> Floats:
+        # Between the two nearest order statistics; the outer one where either is infinite.
+        position = share * np.maximum(defined - 1, 0)
+        below, above = np.floor(position).astype(int), np.ceil(position).astype(int)
+        at_below = np.take_along_axis(ordered, below[..., None], -1)[..., 0].astype(np.float64)
+        at_above = np.take_along_axis(ordered, above[..., None], -1)[..., 0].astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            between = at_below + (position - below) * (at_above - at_below)
+        outer = at_below if share < 0.5 else at_above
+        finite = np.isfinite(at_below) & np.isfinite(at_above)
+        return np.where(finite, between, outer)
+
+    enough = defined > _DEFINED * replicates.shape[-1]
+    return np.where(enough, quantile(tail), np.nan), np.where(enough, quantile(1 - tail), np.nan)
+
+
+@dataclass(frozen=True)
+class ClassReplicates:
+    """Class stiffness of R resamples; see ``classes.ClassStiffness``.
+
+    Attributes:
+        cells: float32 [C, C, R]; NaN where a resample holds no pair.
+        within, between: [R]; over the classes that a resample holds pairs of, all NaN where no
+            resample holds any of a class that the sample does.
+        groups: [R] each.
+    """
+
+    cells: Singles
+    within: Floats
+    between: Floats
+    groups: dict[str, Floats]
+
+
+class ReplicateSums:
+    """Class stiffness of resamples, summed up over parts of the pairs.
+
+    Adding a part of n x m pairs takes O(R n m) in a matrix product a class; float32 [C, C, R] are
+    held.
+    """
+
+    def __init__(
+        self, sides: Sides, num_classes: int, row_weights: Singles, column_weights: Singles
+    ) -> None:
+        """Weights [n, R] and [m, R] from ``draw_weights``; the same of one set."""
+        self.sides, self.weights = sides, (row_weights, column_weights)
+        resamples = row_weights.shape[1]
+        self.sums = np.zeros((num_classes, num_classes, resamples), np.float32)
+
+    def add(self, part: Part) -> None:
+        num_classes = len(self.sums)
+        rows = _members(self.sides.row_classes[part.rows], num_classes)
+        classes = self.sides.column_classes[part.columns]
+        left = _drawn(self.weights[0][part.rows], self.sides.row_defined[part.rows])
+        right = _drawn(self.weights[1][part.columns], self.sides.column_defined[part.columns])
+        values = part.values.astype(np.float32)
+        for b in np.unique(classes):
+            members = np.flatnonzero(classes == b)
+            met = values[:, members] @ right[members]  # [n, R]: with the drawn members of b
+            met *= left
+            sums = rows @ met
+            self.sums[:, b] += sums
+            if part.mirrored:
+                self.sums[b] += sums
+
+    def finish(self, groups: Mapping[str, Bools] | None = None) -> ClassReplicates:
+        """The means; of the sums nothing is left.
+
+        Args:
+            groups: as ``classes.class_stiffness``.
+        """
+        sides, cells = self.sides, self.sums
+        num_classes = len(cells)
+        members = [
+            _members(classes, num_classes, defined)
+            for classes, defined in (
+                (sides.row_classes, sides.row_defined),
+                (sides.column_classes, sides.column_defined),
+            )
+        ]
+        totals, columns = (
+            one @ weights for one, weights in zip(members, self.weights, strict=True)
+        )
+        squares = members[0] @ self.weights[0] ** 2 if sides.same_set else None
+        for b in range(num_classes):
+            number = totals * columns[b]
+            if squares is not None:
+                number[b] -= squares[b]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                np.divide(cells[:, b], number, out=cells[:, b])  # 0 / 0 is NaN: no pair
+        sizes = [one.sum(axis=1) for one in members]
+        held = np.outer(*sizes) > 0
+        if sides.same_set:
+            np.fill_diagonal(held, sizes[0] > 1)
+        unknown = held & np.isnan(cells).all(-1)  # too few examples to draw from
+        off_diagonal = ~np.eye(num_classes, dtype=bool)
+
+        def mean(mask: Bools) -> Floats:
+            """[R]: over the cells in ``mask`` that a resample holds."""
+            chosen = cells[mask]
+            defined = ~np.isnan(chosen)
+            if unknown[mask].any():
+                return np.full(cells.shape[-1], np.nan)
+            with np.errstate(invalid="ignore"):
+                sums = np.where(defined, chosen, 0).sum(0, dtype=np.float64)
+                return np.asarray(sums / defined.sum(0))
+
+        means = {name: mean(mask & off_diagonal) for name, mask in (groups or {}).items()}
+        return ClassReplicates(cells, mean(~off_diagonal), mean(off_diagonal), means)
+
+
+def _drawn(weights: Singles, defined: Bools) -> Singles:
+    """Without those of undefined examples; a view where there is none."""
+    return weights if defined.all() else weights * defined[:, None]
+
+
+def _members(classes: Ints, num_classes: int, defined: Bools | None = None) -> sparse.csr_array:
+    """[C, n]: 1 for the (defined) members of each class; a product with it sums over them."""
+    ones = np.ones(len(classes), np.float32) if defined is None else defined.astype(np.float32)
+    places = (classes, np.arange(len(classes)))
+    return sparse.csr_array((ones, places), shape=(num_classes, len(classes)))

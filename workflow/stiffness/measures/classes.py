@@ -1,0 +1,137 @@
+"""The class stiffness matrix and its summaries, with intervals (eq. 6, 7; section 4.2)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from stiffness.measures.bootstrap import ReplicateSums, Singles, percentile_interval
+from stiffness.measures.pairs import Bools, Floats, Ints, Pairs, Part, Sides
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over pairs and its 95 % bootstrap interval over examples (NaN where undefined).
+
+    Attributes:
+        replicates: [R], the same mean of every resample of the examples.
+    """
+
+    value: float
+    low: float
+    high: float
+    num_pairs: int
+    replicates: Floats
+
+
+@dataclass(frozen=True)
+class ClassStiffness:
+    """Class stiffness matrix C(a, b) with rows a and columns b.
+
+    Attributes:
+        matrix, low, high: [C, C]; NaN where there is no pair, such as the diagonal entry of a class
+            with one example. ``low`` and ``high`` are also NaN where a class has only one.
+        num_pairs: [C, C]; different pairs, so that (i, j) and (j, i) of one class count once.
+        within: mean of the diagonal, over the classes where it is defined.
+        between: mean of the off-diagonal entries, likewise (eq. 7).
+        groups: mean of the off-diagonal entries of each group of cells, likewise (section 4.2).
+    """
+
+    matrix: Floats
+    low: Floats
+    high: Floats
+    num_pairs: Ints
+    within: Estimate
+    between: Estimate
+    groups: dict[str, Estimate]
+
+
+def class_stiffness(
+    pairs: Pairs,
+    num_classes: int,
+    row_weights: Singles,
+    column_weights: Singles,
+    groups: Mapping[str, Bools] | None = None,
+) -> ClassStiffness:
+    """Means over the pairs of every two classes.
+
+    Args:
+        row_weights, column_weights: [n, R] and [m, R]; resamples of the row and of the column
+            examples from ``bootstrap.draw_weights``, the same for both in one set.
+        groups: symmetric [C, C] masks, such as those of a hierarchy of classes; their diagonals
+            do not count.
+    """
+    sums = ClassSums(pairs, num_classes, row_weights, column_weights)
+    n, m = pairs.values.shape
+    sums.add(Part(pairs.values, slice(0, n), slice(0, m)))
+    return sums.finish(groups)
+
+
+class ClassSums:
+    """The same from parts of the pairs, one after another: O(C^2 R) is held of them."""
+
+    def __init__(
+        self, sides: Sides, num_classes: int, row_weights: Singles, column_weights: Singles
+    ) -> None:
+        """Arguments as ``class_stiffness``."""
+        self.sides, self.num_classes = sides, num_classes
+        self.sums = np.zeros((num_classes, num_classes))
+        self.replicates = ReplicateSums(sides, num_classes, row_weights, column_weights)
+
+    def add(self, part: Part) -> None:
+        sides = self.sides
+        rows = self._one_hot(sides.row_classes[part.rows], sides.row_defined[part.rows])
+        columns = self._one_hot(
+            sides.column_classes[part.columns], sides.column_defined[part.columns]
+        )
+        sums = rows.T @ (part.values @ columns)
+        self.sums += sums + sums.T if part.mirrored else sums
+        self.replicates.add(part)
+
+    def finish(self, groups: Mapping[str, Bools] | None = None) -> ClassStiffness:
+        """The means and their intervals; of the sums nothing is left."""
+        sides = self.sides
+        sizes = [
+            np.bincount(classes, defined, self.num_classes)
+            for classes, defined in (
+                (sides.row_classes, sides.row_defined),
+                (sides.column_classes, sides.column_defined),
+            )
+        ]
+        counts = np.outer(*sizes)
+        if sides.same_set:
+            np.fill_diagonal(counts, sizes[0] * (sizes[0] - 1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            matrix = self.sums / counts  # 0 / 0 is NaN: no pair, undefined
+        replicates = self.replicates.finish(groups)
+        low, high = percentile_interval(replicates.cells)
+        off_diagonal = ~np.eye(self.num_classes, dtype=bool)
+        pair_counts = np.where(off_diagonal, counts, counts / 2) if sides.same_set else counts
+
+        def estimate(cells: Bools, means: Floats, shared: bool) -> Estimate:
+            defined = cells & np.isfinite(matrix)
+            if not defined.any():
+                return Estimate(np.nan, np.nan, np.nan, 0, means)
+            ends = percentile_interval(means)
+            # In one set the cells (a, b) and (b, a) hold the same pairs.
+            number = pair_counts[defined].sum() / (2 if shared and sides.same_set else 1)
+            value = float(matrix[defined].mean())
+            return Estimate(value, float(ends[0]), float(ends[1]), int(number), means)
+
+        return ClassStiffness(
+            matrix,
+            low,
+            high,
+            pair_counts.astype(np.int64),
+            estimate(~off_diagonal, replicates.within, False),
+            estimate(off_diagonal, replicates.between, True),
+            {
+                name: estimate(mask & off_diagonal, replicates.groups[name], True)
+                for name, mask in (groups or {}).items()
+            },
+        )
+
+    def _one_hot(self, classes: Ints, defined: Bools) -> Floats:
+        hot = np.zeros((len(classes), self.num_classes))
+        hot[np.arange(len(classes)), classes] = defined
+        return hot

@@ -1,0 +1,58 @@
+"""Several seeds of one experiment: their mean, and how far it can be trusted.
+
+Runs that differ in their seed are few, often three, and to draw among three anew covers the truth
+far less often than the interval says. So the seeds' part of an interval is Student's: their mean
+errs by s / sqrt(S) times a variable of the t distribution with S - 1 degrees of freedom. The
+examples are the same for every seed; their part does not shrink with the number of seeds.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from stiffness.measures.bootstrap import COVERAGE
+from stiffness.measures.pairs import Floats
+
+
+def seed_weights(seeds: int, resamples: int, seed: int) -> Floats:
+    """[S, R]: weights of S seeds in each of R resamples, which add up to 1.
+
+    The mean over seeds with such weights varies about the plain mean as Student's t with S - 1
+    degrees of freedom times s / sqrt(S), with s their standard deviation: the sampling error of
+    the mean of normal variables, and a weight can be negative. One seed has weight 1.
+    """
+    if seeds == 1:
+        return np.ones((1, resamples))
+    generator = np.random.default_rng(seed)
+    normal = generator.standard_normal((seeds, resamples))
+    normal -= normal.mean(0)  # on average of variance (S - 1) / S
+    spread = np.sqrt((seeds - 1) / generator.chisquare(seeds - 1, resamples))
+    return 1 / seeds + normal * spread / np.sqrt(seeds * (seeds - 1))
+
+
+def seed_means(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Average over seeds; the interval covers both examples and seeds. One seed's stays as it is.
+
+    Args:
+        table: with value, low and high, one row a seed for each value of the columns ``by``.
+
+    Returns:
+        The columns ``by``, value, low, high. The half-widths of the two parts add in squares.
+    """
+    sides = {"low": table["value"] - table["low"], "high": table["high"] - table["value"]}
+    squares = {f"_{name}": side.clip(lower=0) ** 2 for name, side in sides.items()}
+    grouped = table.assign(**squares).groupby(list(by), sort=True)
+    result = grouped.agg(
+        value=("value", "mean"),
+        _low=("_low", "mean"),
+        _high=("_high", "mean"),
+        _between=("value", "var"),
+        _seeds=("value", "count"),
+    ).reset_index()
+    quantile = stats.t.ppf((1 + COVERAGE) / 2, (result["_seeds"] - 1).clip(lower=1))
+    between = (quantile**2 * result["_between"] / result["_seeds"]).fillna(0)
+    result["low"] = result["value"] - np.sqrt(result["_low"] + between)
+    result["high"] = result["value"] + np.sqrt(result["_high"] + between)
+    return result.drop(columns=["_low", "_high", "_between", "_seeds"])

@@ -1,0 +1,349 @@
+"""Tidy tables of one training segment: one row a step, pair mode, metric and quantity."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from stiffness.data.evaluation import Evaluation, cosine_distances
+from stiffness.data.hierarchy import Hierarchy
+from stiffness.files import read_tensors
+from stiffness.measures.bootstrap import Singles, draw_weights
+from stiffness.measures.classes import ClassStiffness, ClassSums, Estimate
+from stiffness.measures.distance import (
+    Bins,
+    CriticalLength,
+    Distances,
+    DistanceStiffness,
+    ResampledPairs,
+    both_defined,
+    defined_pairs,
+    distance_stiffness,
+    of_matrix,
+    same_class_pairs,
+)
+from stiffness.measures.extremes import COLUMNS as EXTREMES
+from stiffness.measures.extremes import Extremes
+from stiffness.measures.pairs import (
+    METRICS,
+    PAIR_MODES,
+    Bools,
+    Floats,
+    Ints,
+    Tile,
+    mode_ranges,
+    select_part,
+    select_sides,
+)
+from stiffness.measures.tiles import Checkpoint, checkpoints
+
+INPUT = "input"
+
+_KEY = ["step", "epoch", "pair_mode", "metric"]
+COLUMNS = {
+    "summary": [*_KEY, "quantity", "value", "low", "high", "n_pairs", "n_excluded"],
+    "classes": [*_KEY, "class_a", "class_b", "value", "low", "high", "n_pairs", "n_excluded"],
+    "distance": [*_KEY, "layer", "distance", "value", "low", "high", "n_pairs", "n_excluded"],
+    "critical_length": [
+        *_KEY,
+        "layer",
+        "estimator",
+        "crossing",
+        "value",
+        "low",
+        "high",
+        "slope",
+        "slope_low",
+        "slope_high",
+        "intercept",
+        "max_distance",
+        "n_pairs",
+        "n_excluded",
+    ],
+    "extremes": ["step", "epoch", *EXTREMES],
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What ``measure_segment`` makes of a segment.
+
+    Attributes:
+        tables: "summary": within-class and between-classes stiffness, with a hierarchy that
+            between the classes of its groups (section 4.2), and where training labels are wrong
+            both for clean and for mislabelled training examples alone; "classes": the class
+            stiffness matrix; "distance": same-class stiffness in bins of distance;
+            "critical_length": xi by either estimator; "extremes": see there. ``low`` and ``high``
+            bound a 95 % bootstrap interval over examples; ``n_pairs`` counts different pairs,
+            ``n_excluded`` examples
+            without a gradient.
+        replicates: float32 [steps, R] by name: the resamples behind the intervals of the summary
+            ("within/train-val/sign") and of xi ("xi/line/input/train-val/sign"; infinite where a
+            resample has no crossing); and "steps", int64 [steps].
+    """
+
+    tables: dict[str, pd.DataFrame]
+    replicates: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Same-class pairs by pair mode, with their distances in one space, and resamples of them."""
+
+    pairs: dict[str, ResampledPairs]
+    edges: Floats
+
+    @classmethod
+    def of(
+        cls, distances: torch.Tensor, evaluation: Evaluation, bins: int, weights: Singles
+    ) -> "Space":
+        """From all distances [N, N]."""
+        return cls.among(of_matrix(distances.numpy()), evaluation, bins, weights)
+
+    @classmethod
+    def among(
+        cls, distances: Distances, evaluation: Evaluation, bins: int, weights: Singles
+    ) -> "Space":
+        """From those that are needed, a block at a time."""
+        classes, number = evaluation.targets.numpy(), evaluation.num_train
+        pairs = {mode: same_class_pairs(distances, classes, number, mode) for mode in PAIR_MODES}
+        farthest = max(float(one.distances.max(initial=0)) for one in pairs.values())
+        edges = np.linspace(0, max(farthest, 1e-9), bins + 1)
+        resampled = {mode: ResampledPairs(one, edges, weights) for mode, one in pairs.items()}
+        return cls(resampled, edges)
+
+    def defined(self, mode: str, defined: Bools) -> ResampledPairs:
+        """The pairs of one mode without those of undefined examples."""
+        whole = self.pairs[mode]
+        if defined.all():
+            return whole
+        return ResampledPairs(defined_pairs(whole.pairs, defined), self.edges, whole.weights)
+
+
+def example_weights(evaluation: Evaluation, resamples: int, seed: int) -> Singles:
+    """float32 [N, R], ``bootstrap.draw_weights`` of a subset: strata are classes of either set."""
+    classes = evaluation.targets.numpy()
+    training = np.arange(len(classes)) < evaluation.num_train
+    return draw_weights(classes * 2 + training, resamples, seed)
+
+
+def measure_segment(
+    folders: Sequence[str | Path],
+    evaluation: Evaluation,
+    distance_bins: int,
+    resamples: int,
+    seed: int,
+    hierarchy: Hierarchy | None = None,
+    layers: Sequence[str] = (INPUT,),
+    representations: str | Path | None = None,
+) -> Measured:
+    """Tables of the checkpoints in ``folders``.
+
+    The cosines stream past, a tile at a time, once a pair mode: beside one tile, no N x N matrix is
+    held, but the same-class pairs, 20 bytes each and layer, the resamples' weights, 4 N R bytes,
+    and sums of [C, C, R].
+
+    Args:
+        folders: of cosines, with a file a checkpoint: one of all pairs, or one a tile.
+        distance_bins: bins of equal width from 0 to the farthest same-class pair of the subset;
+            of the input they are the same for every checkpoint.
+        resamples, seed: of the bootstrap; the same draws serve all checkpoints of all runs on one
+            evaluation subset.
+        hierarchy: of the classes; for the quantities super_class and super_super_class.
+        layers: where distances are measured: "input", or layers found in ``representations``.
+        representations: folder of the layers' representations, a file a checkpoint.
+
+    Raises:
+        StiffnessError: a file is unreadable or was measured on another evaluation subset, or the
+            folders are not those of all tiles.
+    """
+    weights = example_weights(evaluation, resamples, seed)
+
+    def space_of(distances: Distances) -> Space:
+        return Space.among(distances, evaluation, distance_bins, weights)
+
+    def at_input(rows: Ints, columns: Ints) -> npt.NDArray[np.floating]:
+        return evaluation.distances(torch.from_numpy(rows), torch.from_numpy(columns)).numpy()
+
+    of_input = {INPUT: space_of(at_input)} if INPUT in layers else {}
+    inner = [layer for layer in layers if layer != INPUT]
+    groups = hierarchy.cells(evaluation.class_names) if hierarchy else {}
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in COLUMNS if name != "classes"}
+    matrices: list[pd.DataFrame] = []
+    steps: list[int] = []
+    replicates: dict[str, list[Floats]] = {}
+    for checkpoint in checkpoints(folders, len(evaluation.targets)):
+        steps.append(checkpoint.step)
+        about = {"step": checkpoint.step, "epoch": checkpoint.epoch}
+        spaces = dict(of_input)
+        if inner:
+            assert representations is not None
+            vectors, _ = read_tensors(Path(representations) / checkpoint.name, inner)
+            for name in inner:
+                spaces[name] = space_of(partial(_distances_between, vectors[name]))
+        found = Extremes(evaluation)
+        for mode in PAIR_MODES:
+            of_mode = _Mode(mode, checkpoint, evaluation, weights, spaces)
+            for tile in checkpoint.tiles(of_mode.rows, of_mode.columns):
+                of_mode.add(tile)
+                if mode == "train-val":
+                    found.add(tile)
+            for metric in METRICS:
+                key = about | {
+                    "pair_mode": mode,
+                    "metric": metric,
+                    "n_excluded": of_mode.sides[metric].num_excluded,
+                }
+                for part, sums in of_mode.sums[metric].items():
+                    # The groups of classes are those of all examples alone.
+                    stiffness = sums.finish({} if part else groups)
+                    ending = f"_{part}" if part else ""
+                    estimates = {
+                        f"within{ending}": stiffness.within,
+                        f"between{ending}": stiffness.between,
+                    }
+                    excluded = {"n_excluded": sums.sides.num_excluded}
+                    for quantity, estimate in (estimates | stiffness.groups).items():
+                        rows["summary"].append(summary_row(key | excluded, quantity, estimate))
+                        name = f"{quantity}/{mode}/{metric}"
+                        replicates.setdefault(name, []).append(estimate.replicates)
+                    if not part:
+                        matrices.append(_class_table(key, stiffness, evaluation.class_names))
+                for layer in layers:
+                    in_layer = key | {"layer": layer}
+                    measured = of_mode.distance(layer, metric)
+                    rows["distance"] += distance_rows(in_layer, measured.bins)
+                    for length in measured.lengths:
+                        rows["critical_length"].append(in_layer | length_row(length))
+                        name = f"xi/{length.estimator}/{layer}/{mode}/{metric}"
+                        replicates.setdefault(name, []).append(length.replicates)
+        rows["extremes"] += [about | row for row in found.rows(checkpoint.predictions)]
+    tables = {name: pd.DataFrame(rows[name], columns=COLUMNS[name]) for name in rows}
+    empty = pd.DataFrame([], columns=COLUMNS["classes"])
+    tables["classes"] = pd.concat(matrices, ignore_index=True) if matrices else empty
+    stacked = {
+        name: torch.from_numpy(np.stack(values).astype(np.float32))
+        for name, values in replicates.items()
+    }
+    stacked["steps"] = torch.tensor(steps, dtype=torch.int64)
+    return Measured({name: tables[name] for name in COLUMNS}, stacked)
+
+
+class _Mode:
+    """One pair mode of a checkpoint, tile by tile.
+
+    Attributes:
+        rows, columns: of the mode, in the whole matrix.
+        sides: by metric.
+        sums: by metric and part of the training examples by label; "" is all of them.
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        checkpoint: Checkpoint,
+        evaluation: Evaluation,
+        weights: Singles,
+        spaces: Mapping[str, Space],
+    ) -> None:
+        classes, num_train = evaluation.targets.numpy(), evaluation.num_train
+        num_classes = len(evaluation.class_names)
+        self.mode, self.log_norms, self.spaces = mode, checkpoint.log_norms, spaces
+        self.rows, self.columns = mode_ranges(num_train, len(classes), mode)
+        self.sides = {
+            metric: select_sides(self.log_norms, classes, num_train, mode, metric)
+            for metric in METRICS
+        }
+        self.chosen = _parts_by_label(evaluation) if mode != "val-val" else {}
+        drawn = weights[self.rows], weights[self.columns]
+        self.sums = {
+            metric: {"": ClassSums(self.sides[metric], num_classes, *drawn)} for metric in METRICS
+        }
+        for metric, sides in self.sides.items():
+            for part, chosen in self.chosen.items():
+                of_part = drawn[0][chosen], drawn[1][sides.columns_of(chosen)]
+                self.sums[metric][part] = ClassSums(sides.of_rows(chosen), num_classes, *of_part)
+        # The cosines of same-class pairs, in each space's order of distance.
+        self.values = {
+            layer: np.empty(len(space.pairs[mode].pairs.distances), np.float32)
+            for layer, space in spaces.items()
+        }
+
+    def add(self, tile: Tile) -> None:
+        """A tile within the mode's rows and columns."""
+        for metric, sums in self.sums.items():
+            part = select_part(tile, self.rows, self.columns, metric)
+            for name, of_part in sums.items():
+                if name:
+                    chosen = self.chosen[name]
+                    columns = self.sides[metric].columns_of(chosen)
+                    of_part.add(part.of(chosen, columns))
+                else:
+                    of_part.add(part)
+        for layer, values in self.values.items():
+            self.spaces[layer].pairs[self.mode].pairs.fill(values, tile)
+
+    def distance(self, layer: str, metric: str) -> DistanceStiffness:
+        """Against the distance in a layer, when all tiles have been added."""
+        space, values = self.spaces[layer], self.values[layer]
+        defined = np.isfinite(self.log_norms) | (metric == "sign")
+        if not defined.all():
+            values = values[both_defined(space.pairs[self.mode].pairs, defined)]
+        values = np.nan_to_num(np.sign(values) if metric == "sign" else values)
+        return distance_stiffness(space.defined(self.mode, defined), values)
+
+
+def _distances_between(
+    vectors: torch.Tensor, rows: Ints, columns: Ints
+) -> npt.NDArray[np.floating]:
+    return cosine_distances(vectors[rows], vectors[columns]).numpy()
+
+
+def _parts_by_label(evaluation: Evaluation) -> dict[str, Bools]:
+    """[num_train] masks of clean and of mislabelled training examples; none where all are clean."""
+    wrong = evaluation.mislabelled
+    if wrong is None or not wrong.any():
+        return {}
+    return {"clean": ~wrong.numpy(), "mislabelled": wrong.numpy()}
+
+
+def length_row(length: CriticalLength) -> dict[str, Any]:
+    row = {field.name: getattr(length, field.name) for field in fields(length)}
+    del row["replicates"]
+    row["n_pairs"] = row.pop("num_pairs")
+    return row
+
+
+def summary_row(key: dict[str, Any], quantity: str, estimate: Estimate) -> dict[str, Any]:
+    return key | {
+        "quantity": quantity,
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "n_pairs": estimate.num_pairs,
+    }
+
+
+def _class_table(key: dict[str, Any], stiffness: ClassStiffness, names: list[str]) -> pd.DataFrame:
+    # Columns, not a dict a row: 100 classes are 60,000 rows a checkpoint.
+    cells = {
+        "class_a": np.repeat(names, len(names)),
+        "class_b": np.tile(names, len(names)),
+        "value": stiffness.matrix.ravel(),
+        "low": stiffness.low.ravel(),
+        "high": stiffness.high.ravel(),
+        "n_pairs": stiffness.num_pairs.ravel(),
+    }
+    return pd.DataFrame(key | cells, columns=COLUMNS["classes"])
+
+
+def distance_rows(key: dict[str, Any], bins: Bins) -> list[dict[str, Any]]:
+    columns = zip(bins.distance, bins.value, bins.low, bins.high, bins.num_pairs, strict=True)
+    names = ("distance", "value", "low", "high", "n_pairs")
+    return [key | dict(zip(names, row, strict=True)) for row in columns]

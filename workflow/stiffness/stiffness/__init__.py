@@ -1,1 +1,0 @@
-"""The stiffness room: gradient cosines to tidy tables."""

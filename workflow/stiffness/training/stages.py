@@ -1,0 +1,113 @@
+"""Stages of training that figures show: by epoch, by validation accuracy, or the last one."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stiffness.files import read_table
+from stiffness.training.runs import OK, concatenated
+
+LAST = "last"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A checkpoint that stands for a stage.
+
+    Attributes:
+        step, epoch, accuracy: of the checkpoint; the accuracy is that of the validation set.
+        wanted_accuracy: that was asked for; None for a stage chosen by epoch.
+    """
+
+    step: int
+    epoch: float
+    accuracy: float
+    wanted_accuracy: float | None = None
+
+    @property
+    def reached(self) -> bool:
+        """Whether the accuracy asked for was reached; always so for a stage chosen by epoch."""
+        return self.wanted_accuracy is None or self.accuracy >= self.wanted_accuracy
+
+
+def choose_stages(history: pd.DataFrame, stages: Sequence[Any]) -> list[Stage]:
+    """One checkpoint for each stage.
+
+    Args:
+        history: rows of one run, sorted by step.
+        stages: each an epoch (the nearest checkpoint), "last", or {"accuracy": a}: the first
+            checkpoint whose validation accuracy is a or more, else the first of the most accurate.
+    """
+    accuracies = history["validation_accuracy"].to_numpy()
+    chosen = []
+    for stage in stages:
+        wanted = None
+        if isinstance(stage, Mapping):
+            wanted = float(stage["accuracy"])
+            reached = accuracies >= wanted
+            row = int(reached.argmax() if reached.any() else accuracies.argmax())
+        elif stage == LAST:
+            row = len(history) - 1
+        else:
+            row = int((history["epoch"] - float(stage)).abs().to_numpy().argmin())
+        at = history.iloc[row]
+        chosen.append(Stage(int(at["step"]), float(at["epoch"]), float(accuracies[row]), wanted))
+    return chosen
+
+
+def stage_steps(histories: Sequence[str | Path], epochs: int, stages: Sequence[Any]) -> set[int]:
+    """The checkpoints that stand for a run's stages, of those that belong to the experiment.
+
+    Args:
+        histories: files of the run's segments.
+        epochs: of the experiment; later checkpoints are left from a longer training.
+    """
+    history = concatenated([read_table(file) for file in histories])
+    history = history[history["epoch"] <= epochs].sort_values("step")
+    return {stage.step for stage in choose_stages(history, stages)}
+
+
+def reference_run(runs: pd.DataFrame, learning_rate: str) -> tuple[int, str]:
+    """The first seed of a learning rate that is alive, else the first; and its status."""
+    rows = runs[runs["lr"] == learning_rate].sort_values("seed")
+    alive = rows[rows["status"] == OK]
+    row = (alive if len(alive) else rows).iloc[0]
+    return int(row["seed"]), str(row["status"])
+
+
+def reference_stages(
+    runs: pd.DataFrame, history: pd.DataFrame, learning_rate: str, stages: Sequence[Any]
+) -> list[Stage]:
+    """The stages of the reference run."""
+    seed, _ = reference_run(runs, learning_rate)
+    run = history[(history["lr"] == learning_rate) & (history["seed"] == seed)]
+    return choose_stages(run, stages)
+
+
+def read_matrices(
+    files: Sequence[str | Path],
+    seeds: Sequence[int],
+    stages: Sequence[Stage],
+    metrics: Collection[str],
+    pair_modes: Collection[str],
+) -> pd.DataFrame:
+    """Class stiffness at the steps of ``stages``, with a column seed.
+
+    Args:
+        files: class tables of segments, each of the seed at its place in ``seeds``. Only one is
+            in memory at a time: with 100 classes a checkpoint has 60,000 rows.
+    """
+    steps = [stage.step for stage in stages]
+    parts = []
+    for file, seed in zip(files, seeds, strict=True):
+        table = read_table(file)
+        shown = (
+            table["step"].isin(steps)
+            & table["metric"].isin(list(metrics))
+            & table["pair_mode"].isin(list(pair_modes))
+        )
+        parts.append(table[shown].assign(seed=seed))
+    return concatenated(parts)
