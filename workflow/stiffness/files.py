@@ -312,6 +312,24 @@ def read_table(path: str | Path) -> "pd.DataFrame":
         raise damaged(path, _line(error)) from None
 
 
+def rows(table: "pd.DataFrame", **values: Any) -> "pd.DataFrame":
+    """The rows of a table whose columns have these values, with their index.
+
+    Args:
+        values: by column: the value, or a list, tuple or set of values to choose from.
+
+    Raises:
+        KeyError: the table has no such column.
+    """
+    import numpy as np
+
+    chosen = np.ones(len(table), bool)
+    for name, value in values.items():
+        several = isinstance(value, (list, tuple, set, frozenset))
+        chosen &= (table[name].isin(list(value)) if several else table[name] == value).to_numpy()
+    return table[chosen]
+
+
 def _table_digest(table: "pd.DataFrame") -> str:
     """Of names and values; a number counts with its type, an absent one is the same everywhere."""
     import numpy as np

@@ -15,6 +15,7 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
 from stiffness.errors import StiffnessError
+from stiffness.plan.kinds import KINDS
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 
@@ -51,6 +52,23 @@ def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             )
     _check_studies(config, experiments)
     return experiments
+
+
+def read_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that config.yaml decides, checked, with every default filled in.
+
+    Returns:
+        Plain values under the keys of config.yaml: "experiments" holds whole experiments, and
+        "figures" the options of every kind of figure.
+
+    Raises:
+        StiffnessError: the first thing that is wrong, by its key.
+    """
+    experiments = check_config(config)
+    given = {**config["figures"], **config["study_figures"]}
+    figures = {name: kind.looks(**given.get(name, {})).model_dump() for name, kind in KINDS.items()}
+    figures["claims"] = config["figures"]["claims"]
+    return {**config, "experiments": experiments, "figures": figures}
 
 
 def _check_studies(config: Mapping[str, Any], experiments: Mapping[str, Any]) -> None:

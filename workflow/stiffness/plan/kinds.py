@@ -1,0 +1,514 @@
+"""Every kind of figure, once: what it reads, what it needs, how it looks, and what it shows.
+
+Rules, targets, captions, a scheduler's groups and the report follow from ``KINDS``. An entry here
+and a module in ``stiffness.figures`` with a function ``draw`` add a kind.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+Inches = Annotated[float, Field(gt=0)]
+Color = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
+Metric = Literal["sign", "cosine"]
+PairMode = Literal["train-train", "train-val", "val-val"]
+
+
+class Looks(BaseModel):
+    """Options of a kind of figure; a change of one redraws that kind and nothing else."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    width: Inches = Field(7.0, description="In inches; a column of the paper is 3.4, a page 7.")
+    height: Inches
+
+
+def looks(width: float, height: float, **fields: Any) -> type[Looks]:
+    """A model of options: sizes in inches, then the (type, default) of each further option."""
+    sizes: dict[str, Any] = {"width": (Inches, width), "height": (Inches, height)}
+    return create_model("Looks", __base__=Looks, **sizes, **fields)
+
+
+def palette(of: str) -> Any:
+    """An option that is a palette of seaborn's or a colormap of matplotlib's."""
+    return str, Field("viridis", description=f"Of {of}.")
+
+
+def colors(of: str, *defaults: str) -> Any:
+    """An option with as many colours as there are defaults; ``of`` says what each is for."""
+    number = len(defaults)
+    description = f"Of {of}."
+    return (
+        list[Color],
+        Field(list(defaults), min_length=number, max_length=number, description=description),
+    )
+
+
+Experiment = Mapping[str, Any]
+"""An experiment's settings, defaults filled in."""
+Dataset = Mapping[str, Any]
+"""The options of its data set."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of figure.
+
+    Attributes:
+        name: of the kind; ``stiffness.figures.<name>.draw`` draws it unless ``module`` says more.
+        message: what the job does, "Drawing ...".
+        caption: as the report shows it, with {experiment}, {stage} and {options[...]} filled in.
+        looks: its options, with defaults, bounds and descriptions.
+        tables: tables of the experiment that it reads, in the first of its precisions.
+        parts: tables of the measuring jobs that it reads, for every seed and segment of the
+            reference learning rate: the name, and the path below the run's folder.
+        files: further files of the experiment by name: hierarchy, arrays, evaluation, or a table
+            with its precision.
+        settings: settings of the experiment that it is given.
+        by_stage: whether a figure shows one stage of training, a file for each.
+        lacking: why the kind does not exist for an experiment, and the key to set; "" if it does.
+            Gets the experiment's name, its settings, and the options of its data set.
+        across: whether one figure shows several experiments (a study) instead of one.
+    """
+
+    name: str
+    message: str
+    caption: str
+    looks: type[Looks]
+    tables: tuple[str, ...]
+    parts: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    by_stage: bool = False
+    lacking: Callable[[str, Experiment, Dataset], str] = lambda name, experiment, dataset: ""
+    across: bool = False
+    module: str = ""
+
+
+_COLORMAP = str, Field("RdBu_r", description="Diverging: 0 is white.")
+_SIGN, _COSINE = (Metric, "sign"), (Metric, "cosine")
+_TRAIN_VAL = PairMode, "train-val"
+_CLASSES = {"classes": "measures/{precision}/{segment}/classes.parquet"}
+_BY_LAYER = {
+    f"by_layer_{name}": f"layer_stiffness/{{precision}}/{{segment}}/{name}.parquet"
+    for name in ("summary", "distance", "critical_length")
+}
+
+
+def _hierarchy(kind: str) -> Callable[[str, Experiment, Dataset], str]:
+    def lacking(name: str, experiment: Experiment, dataset: Dataset) -> str:
+        if "hierarchy" in dataset:
+            return ""
+        return (
+            f"{kind} needs a hierarchy of classes, which the data set of {name} has not; "
+            f"set datasets.{experiment['dataset']}.hierarchy"
+        )
+
+    return lacking
+
+
+def _whole_set(name: str, experiment: Experiment, dataset: Dataset) -> str:
+    if experiment["evaluation"]["all"] != "none":
+        return ""
+    return (
+        f"whole_set needs the whole training set, which {name} does not measure; "
+        f"set experiments.{name}.evaluation.all to stages"
+    )
+
+
+def _precisions(name: str, experiment: Experiment, dataset: Dataset) -> str:
+    if set(experiment["precisions"]) == {"exact", "plain"}:
+        return ""
+    return (
+        f"rounding compares precisions, and {name} has one; "
+        f"set experiments.{name}.precisions to [exact, plain]"
+    )
+
+
+def _rates(name: str, experiment: Experiment, dataset: Dataset) -> str:
+    if len(experiment["learning_rates"]) > 1:
+        return ""
+    return f"equal_loss compares learning rates; add to experiments.{name}.learning_rates"
+
+
+def _layers(name: str, experiment: Experiment, dataset: Dataset) -> str:
+    if experiment["layer_stiffness"] != "none":
+        return ""
+    return (
+        f"layers needs stiffness by layer, which {name} does not measure; "
+        f"set experiments.{name}.layer_stiffness to stages"
+    )
+
+
+def _images(name: str, experiment: Experiment, dataset: Dataset) -> str:
+    if dataset["source"] != "text":
+        return ""
+    return f"contact_sheet shows images, and the examples of {name} are texts; take another kind"
+
+
+_KINDS = (
+    Kind(
+        "training_curves",
+        "Drawing losses and stiffness",
+        (
+            "Training and validation loss (top), within-class (middle) and between-classes "
+            "stiffness (bottom) of {experiment} for train-train, train-val and val-val pairs, "
+            "with 95 % bootstrap intervals over examples. The orange line marks the onset of "
+            "over-fitting, the lowest validation loss. Look for whether within-class stiffness "
+            "leaves 1, and both stiffnesses turn towards 0, after it (figure 3 of the paper)."
+        ),
+        looks(
+            3.5,
+            5.4,
+            colors=colors(
+                "train-train, train-val and val-val pairs; orange is the onset",
+                "#0173b2",
+                "#029e73",
+                "#cc78bc",
+            ),
+            metric=_SIGN,
+        ),
+        tables=("runs", "history", "summary"),
+        settings=("reference_learning_rate",),
+    ),
+    Kind(
+        "class_matrices",
+        "Drawing class stiffness matrices",
+        (
+            "Class stiffness matrices of {experiment} at stages of training (columns), for both "
+            "metrics and the three pair modes (rows). Colour limits are shared within a metric; "
+            "grey is undefined. Look for a diagonal that stands out, and for whether the three "
+            "pair modes agree (figure 4)."
+        ),
+        looks(
+            7.0,
+            8.6,
+            colormap=_COLORMAP,
+            metrics=(
+                list[Metric],
+                Field(["sign", "cosine"], min_length=1, description="Rows, from the top."),
+            ),
+            pair_modes=(
+                list[PairMode],
+                Field(
+                    ["train-train", "train-val", "val-val"],
+                    min_length=1,
+                    description="Rows within a metric.",
+                ),
+            ),
+        ),
+        tables=("runs", "history"),
+        parts=_CLASSES,
+        settings=("reference_learning_rate", "stages"),
+    ),
+    Kind(
+        "class_matrix",
+        "Drawing the class stiffness matrix",
+        (
+            "The class stiffness matrix of {experiment} at one stage of training (stage {stage} "
+            "of its settings), {options[metric]} metric, {options[pair_mode]} pairs; grey is "
+            "undefined. The colour limits leave out the half percent of class pairs farthest from "
+            "0. Look for a diagonal, stiffness within a class, that stands out (figures 6 and S3 "
+            "to S6)."
+        ),
+        looks(9.0, 8.6, colormap=_COLORMAP, metric=_SIGN, pair_mode=_TRAIN_VAL),
+        tables=("runs", "history"),
+        parts=_CLASSES,
+        settings=("reference_learning_rate", "stages"),
+        by_stage=True,
+    ),
+    Kind(
+        "class_matrix_stages",
+        "Drawing the class stiffness matrix by stage",
+        (
+            "The class stiffness matrix of {experiment} at the stages of its settings, "
+            "{options[metric]} metric, {options[pair_mode]} pairs, with common colour limits; "
+            "grey is undefined. Look for how the diagonal and the rest change as training goes on "
+            "(figure 7)."
+        ),
+        looks(7.0, 6.6, colormap=_COLORMAP, metric=_SIGN, pair_mode=_TRAIN_VAL),
+        tables=("runs", "history"),
+        parts=_CLASSES,
+        settings=("reference_learning_rate", "stages"),
+        module="class_matrix",
+    ),
+    Kind(
+        "hierarchy_matrix",
+        "Drawing the sorted class stiffness matrix",
+        (
+            "The class stiffness matrix of {experiment} (stage {stage} of its settings) with "
+            "classes sorted by super-class (frames, names) and super-super-class (heavy frames, "
+            "brackets). Look for frames that are stiffer than what surrounds them (figure 8)."
+        ),
+        looks(7.0, 6.4, colormap=_COLORMAP, metric=_SIGN, pair_mode=_TRAIN_VAL),
+        tables=("runs", "history"),
+        parts=_CLASSES,
+        files=("hierarchy",),
+        settings=("reference_learning_rate", "stages"),
+        by_stage=True,
+        lacking=_hierarchy("hierarchy_matrix"),
+    ),
+    Kind(
+        "hierarchy_curves",
+        "Drawing stiffness within groups of classes",
+        (
+            "Stiffness of {experiment} against epoch between examples of one class, of different "
+            "classes of one super-class, of different super-classes of one super-super-class, and "
+            "of any two different classes (the baseline), with 95 % bootstrap intervals over "
+            "examples. Look for whether the first three lie above the baseline, in this order, "
+            "and whether all turn towards 0 (figure 9)."
+        ),
+        looks(
+            7.0,
+            3.3,
+            colors=colors(
+                "class, super-class, super-super-class and baseline",
+                "#0173b2",
+                "#de8f05",
+                "#029e73",
+                "#949494",
+            ),
+            pair_mode=_TRAIN_VAL,
+        ),
+        tables=("runs", "summary"),
+        files=("hierarchy",),
+        settings=("reference_learning_rate",),
+        lacking=_hierarchy("hierarchy_curves"),
+    ),
+    Kind(
+        "stiffness_curves",
+        "Drawing stiffness against epoch",
+        (
+            "Within-class and between-classes stiffness of {experiment} against epoch, for both "
+            "metrics and all learning rates, with 95 % bootstrap intervals over examples. Look "
+            "for the rise between classes early in training and the regression towards 0 late "
+            "(figure 5)."
+        ),
+        looks(7.0, 4.6, palette=palette("learning rates"), pair_mode=_TRAIN_VAL),
+        tables=("runs", "summary"),
+        settings=("learning_rates",),
+    ),
+    Kind(
+        "distance",
+        "Drawing stiffness against distance",
+        (
+            "Stiffness of same-class pairs of {experiment} against their input distance at stages "
+            "of training, with the fitted line and its crossing with 0, the critical length "
+            "(diamond). The line is dotted and the diamond open where the data do not reach. The "
+            "upright mark is where the best curve that falls monotonically reaches 0, an estimate "
+            "without a line; an arrow means that it is still above 0 at the farthest pair. Bars "
+            "are 95 % percentile intervals from a bootstrap over examples. Look for whether both "
+            "marks agree, and whether they move to the left as training goes on (figure 11)."
+        ),
+        looks(7.0, 3.9, color=(Color, "#0173b2"), pair_mode=_TRAIN_VAL),
+        tables=("runs", "history", "distance", "critical_length"),
+        settings=("reference_learning_rate", "stages", "distance_layer"),
+    ),
+    Kind(
+        "critical_length",
+        "Drawing critical lengths",
+        (
+            "The critical length of {experiment} against epoch (top) and training loss (bottom) "
+            "for all learning rates. Open marks are extrapolations beyond the farthest pair; a "
+            "cross means the fitted line does not fall. Bands are 95 % percentile intervals from "
+            "a bootstrap over examples. Look for whether larger rates lie lower at the same epoch "
+            "and at the same loss (figure 12)."
+        ),
+        looks(7.0, 5.2, palette=palette("learning rates"), pair_mode=_TRAIN_VAL),
+        tables=("runs", "history", "critical_length"),
+        settings=("learning_rates", "distance_layer"),
+    ),
+    Kind(
+        "whole_set",
+        "Drawing the subset's stiffness against the whole training set's",
+        (
+            "Are some hundred examples enough? Cosine stiffness of {experiment} between training "
+            "examples: of the evaluation subset, with 95 % intervals, against the mean over all "
+            "pairs of the whole training set. Left: within and between classes (the mean of the "
+            "class matrix on and off its diagonal) at each stage; a diamond should lie within its "
+            "interval. Right: every cell of the class matrix, with the share of intervals that "
+            "hold the whole set's value, about 95 % where intervals are right, and more where the "
+            "subset is a large part of the set (section 3.2)."
+        ),
+        looks(
+            7.0,
+            3.3,
+            colors=colors("stiffness within classes and between them", "#0173b2", "#de8f05"),
+            palette=palette("stages"),
+        ),
+        tables=("runs", "history", "summary"),
+        parts=_CLASSES | {"whole_set": "whole_set/{segment}.parquet"},
+        settings=("reference_learning_rate", "stages"),
+        lacking=_whole_set,
+    ),
+    Kind(
+        "rounding",
+        "Drawing what rounding does to stiffness",
+        (
+            "Stiffness of {experiment} with exact loss gradients beside plain float32, on the "
+            "same weights; the share of examples whose float32 loss gradient (with respect to the "
+            "outputs) is wrong by more than 1 % or exactly 0; and the losses. Look for whether "
+            "the fall of stiffness after over-fitting begins is arithmetic: the solid curve is "
+            "the network, the gap to the dashed one is rounding."
+        ),
+        looks(
+            7.0,
+            5.6,
+            colors=colors("exact loss gradients and plain float32", "#0173b2", "#de8f05"),
+            pair_mode=(PairMode, "train-train"),
+        ),
+        tables=("runs", "history"),
+        parts={"rounding": "rounding/{segment}.parquet"},
+        files=("summary@exact", "summary@plain"),
+        settings=("reference_learning_rate",),
+        lacking=_precisions,
+    ),
+    Kind(
+        "equal_loss",
+        "Drawing the learning rates at equal loss",
+        (
+            "Stiffness and critical length of {experiment} against the learning rate, at equal "
+            "epoch (left) and at equal training loss (right; interpolated between checkpoints on "
+            "the range that all rates go through). Intervals are 95 %, over examples and seeds. τ "
+            "is Kendall's rank correlation with the learning rate, averaged over levels: negative "
+            "where larger rates give smaller values. Look for whether the order of the rates "
+            "survives at equal loss."
+        ),
+        looks(7.0, 8.4, palette=palette("epochs and of losses"), pair_mode=_TRAIN_VAL),
+        tables=("runs", "levels", "order"),
+        lacking=_rates,
+    ),
+    Kind(
+        "early_stopping",
+        "Drawing early stopping",
+        (
+            "Early stopping of {experiment} from training data alone: the last checkpoint before "
+            "the within-class stiffness of train–train pairs falls (two checkpoints in a row "
+            "below the highest since epoch 1, by the 95 % interval of the difference), against "
+            "the epoch of the lowest validation loss; and the validation accuracy it costs. Open "
+            "marks: stiffness never fell. Look for whether points lie near the diagonal."
+        ),
+        looks(7.0, 3.0, palette=palette("learning rates")),
+        tables=("runs", "stopping"),
+    ),
+    Kind(
+        "layers",
+        "Drawing stiffness by layer",
+        (
+            "Stiffness of {experiment} layer by layer, from the input (left) to the output. Top: "
+            "stiffness of each layer's own part of the gradient, within classes (filled) and "
+            "between them (open), at the stages of training, with the whole gradient's beside it. "
+            "Middle: the critical length of the whole gradient's stiffness where distance is "
+            "measured between what a layer reads, as it is (left) and relative to the median "
+            "distance of the same pairs (right). Distances of different layers are not on one "
+            "scale: behind a ReLU none exceeds 1 (grey: none can be so far apart), and deep in a "
+            "trained network the examples of a class lie close together. Open marks are "
+            "extrapolations beyond the farthest pair; a cross means that the line does not fall. "
+            "Bottom: stiffness against that distance at the last stage. Look for whether "
+            "stiffness falls with distance in every layer, and whether xi shrinks from left to "
+            "right in both middle panels: where it shrinks on the left alone, distances shrink "
+            "and not the share of a class that moves together. Bars are 95 % intervals from a "
+            "bootstrap over examples."
+        ),
+        looks(
+            7.0,
+            8.0,
+            palette=palette("stages"),
+            color=(Color, "#0173b2"),
+            metric=(Metric, Field("cosine", description="Of the critical length.")),
+            pair_mode=_TRAIN_VAL,
+        ),
+        tables=("runs", "history", "summary"),
+        parts=_BY_LAYER,
+        settings=("reference_learning_rate", "stages"),
+        lacking=_layers,
+    ),
+    Kind(
+        "contact_sheet",
+        "Drawing the stiffest and the least stiff examples",
+        (
+            "Which examples of {experiment} are anti-stiff? A row a class, with its mean cosine "
+            "stiffness between training and validation examples (stage {stage} of the settings). "
+            "From the left: the examples with the highest and with the lowest mean stiffness with "
+            "the other set's examples of their class; the stiffest and the least stiff pairs of "
+            "the class (training image left, validation image right); and the stiffest pairs with "
+            "an example of another class, which is named. A frame marks an example that the "
+            "network takes for another class, named after the arrow. Look for whether the least "
+            "stiff examples are odd, mislabelled or wrongly classified, and whether the stiffest "
+            "pairs across classes look alike."
+        ),
+        looks(
+            10.0,
+            7.4,
+            color=(
+                Color,
+                Field(
+                    "#d55e00",
+                    description="Of the frame of an example that is taken for another class.",
+                ),
+            ),
+            classes=(
+                int,
+                Field(
+                    10, ge=1, description="At most so many, those with the least stiffness within."
+                ),
+            ),
+        ),
+        tables=("runs", "history"),
+        parts={"extremes": "measures/{precision}/{segment}/extremes.parquet"},
+        files=("arrays", "evaluation"),
+        settings=("reference_learning_rate", "stages"),
+        by_stage=True,
+        lacking=_images,
+    ),
+    Kind(
+        "label_noise",
+        "Drawing stiffness under wrong labels",
+        (
+            "Random labels: the same network on data of which a growing share of the training "
+            "labels is wrong (columns). Losses and accuracies, against given labels in training "
+            "and clean ones in validation; the dotted line is the accuracy of a network that has "
+            "learnt the clean labels alone, so that training accuracy above it is memorised. "
+            "Below them stiffness within and between classes for both metrics, over all pairs, "
+            "and with the training side restricted to clean or to mislabelled examples; the class "
+            "of a training example is the one it is labelled with. Bands are 95 % percentile "
+            "intervals from a bootstrap over examples. Look for whether the two stiffnesses part "
+            "later or less where more labels are wrong, and whether mislabelled examples are "
+            "stiff with anything at all."
+        ),
+        looks(
+            7.0,
+            8.6,
+            colors=colors("stiffness within classes and between them", "#0173b2", "#de8f05"),
+            pair_mode=(Literal["train-train", "train-val"], "train-val"),
+        ),
+        tables=("runs", "history", "summary"),
+        parts={"replicates": "measures/{precision}/{segment}/replicates.safetensors"},
+        across=True,
+    ),
+    Kind(
+        "critical_lengths",
+        "Drawing critical lengths at equal loss",
+        (
+            "Does SGD with momentum, or a larger batch, move the critical length as the learning "
+            "rate does? Critical lengths by a fitted line (top) and by the best curve that falls "
+            "monotonically, and within-class stiffness, against training loss, which falls to the "
+            "right; a column an experiment, a colour a learning rate, a curve a seed, the first "
+            "experiment in grey behind the others. Below: the line's critical length where the "
+            "loss of each run first falls to three losses that all runs reach, between "
+            "checkpoints by interpolation. Open marks are extrapolations beyond the farthest "
+            "pair; a cross means that the fitted line does not fall, an arrow that stiffness is "
+            "above 0 as far as there are pairs. Bars are 95 % percentile intervals from a "
+            "bootstrap over examples. Look for whether colours part at equal loss, and whether "
+            "columns differ as colours do."
+        ),
+        looks(7.0, 8.2, palette=palette("learning rates"), metric=_COSINE, pair_mode=_TRAIN_VAL),
+        tables=("runs", "history", "summary", "critical_length"),
+        settings=("learning_rates", "optimizer", "batch_size"),
+        across=True,
+    ),
+)
+KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
+"""Every kind of figure by name, in the order in which pages list them."""
