@@ -6,7 +6,7 @@ from stiffness.measures.comparison import compare
 from stiffness.measures.distance import ESTIMATORS
 from stiffness.measures.pairs import METRICS, PAIR_MODES
 from stiffness.measures.replicates import Replicates
-from stiffness.measures.stopping import stopping
+from stiffness.measures.stopping import stopping_table
 
 
 def main(
@@ -30,7 +30,7 @@ def main(
     tables = {
         "levels": levels,
         "order": order,
-        "stopping": stopping(watched, replicates.history),
+        "stopping": stopping_table(watched, replicates.history),
     }
     for name, path in outputs.items():
         write_table(path, tables[name])
@@ -40,7 +40,7 @@ if __name__ == "__main__":
     with job(snakemake):
         summary = read_table(snakemake.input.summary)
         main(
-            Replicates.of(
+            Replicates.from_files(
                 [(lr, seed) for lr, seed, _ in snakemake.params.runs],
                 list(snakemake.input.replicates),
                 read_table(snakemake.input.history),

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from stiffness.figures import claims, early_stopping, equal_loss, rounding
-from stiffness.measures.comparison import EPOCH, LOSS
+from stiffness.measures.equal_loss import EPOCH, LOSS
 from stiffness.measures.pairs import METRICS, PAIR_MODES
 from stiffness.measures.stopping import LAST_EPOCH, VALIDATION_LOSS
 

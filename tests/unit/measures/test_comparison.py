@@ -4,17 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stiffness.errors import StiffnessError
-from stiffness.measures.comparison import (
-    EPOCH,
-    LOSS,
-    RunValues,
-    at_levels,
-    compare,
-    epoch_levels,
-    kendall_tau,
-    loss_levels,
-)
+from stiffness.measures.comparison import compare, kendall_tau
+from stiffness.measures.equal_loss import EPOCH, LOSS
+from stiffness.measures.replicates import RunValues
 
 
 def run(lr="1e-3", seed=0, epochs=(0, 1, 2, 4), losses=(2.0, 1.0, 0.5, 0.25), values=None, **rest):
@@ -23,61 +15,6 @@ def run(lr="1e-3", seed=0, epochs=(0, 1, 2, 4), losses=(2.0, 1.0, 0.5, 0.25), va
     return RunValues(
         lr, seed, np.array(epochs, float), np.array(losses, float), values, np.array(replicates)
     )
-
-
-# --- levels --------------------------------------------------------------------------------------
-
-
-def test_losses_are_those_that_all_runs_go_through_after_epoch_1():
-    runs = [run(losses=(2, 1, 0.5, 0.25)), run(losses=(2, 0.8, 0.3, 0.1))]
-    levels = loss_levels(runs, 3)
-    np.testing.assert_allclose(levels, np.geomspace(0.8, 0.25, 3))
-
-
-def test_where_a_slow_run_ends_above_a_fast_one_the_first_epoch_counts_too():
-    runs = [run(losses=(2.4, 1, 0.9, 0.8)), run(losses=(2.2, 0.5, 0.4, 0.3))]
-    np.testing.assert_allclose(loss_levels(runs, 3), np.geomspace(1.1, 0.8, 3))
-
-
-def test_runs_without_a_common_range_have_no_level():
-    runs = [run(losses=(2, 1.5, 1.4, 1.3)), run(losses=(2, 0.5, 0.4, 0.3))]
-    assert len(loss_levels(runs)) == 0
-
-
-def test_epochs_are_shared_by_all_runs_and_evenly_spread():
-    runs = [run(epochs=(0, 0.5, 1, 2, 3, 4), losses=range(6, 0, -1)), run(epochs=(0, 1, 2, 4))]
-    assert epoch_levels(runs, 8).tolist() == [1, 2, 4]
-    assert epoch_levels([], 8).tolist() == []
-
-
-# --- interpolation -------------------------------------------------------------------------------
-
-
-def test_values_at_a_loss_are_interpolated_in_its_logarithm():
-    one = run(values=(10, 20, 30, 70))
-    values, replicates = at_levels(one, LOSS, np.array([1.0, np.sqrt(0.5), 0.25 * 2**0.25]))
-    np.testing.assert_allclose(values, [20, 25, 30 + 40 * 0.75])
-    np.testing.assert_allclose(replicates[:, 0], values)
-
-
-def test_a_loss_counts_where_it_is_first_reached():
-    one = run(losses=(2.0, 0.5, 1.0, 0.4), values=(0, 1, 2, 3))
-    values, _ = at_levels(one, LOSS, np.array([0.5]))
-    np.testing.assert_allclose(values, [1])
-
-
-def test_between_a_crossing_and_none_the_nearer_checkpoint_counts():
-    one = run(losses=(4.0, 2.0, 1.0, 0.5), values=(1, 1, np.inf, np.inf))
-    near, far = np.array([2 ** (1 - 0.2)]), np.array([2 ** (1 - 0.8)])
-    assert at_levels(one, LOSS, near)[0].tolist() == [1]
-    assert at_levels(one, LOSS, far)[0].tolist() == [np.inf]
-
-
-def test_levels_that_a_run_never_reaches_are_refused():
-    with pytest.raises(StiffnessError, match="never falls so far"):
-        at_levels(run(), LOSS, np.array([0.1]))
-    with pytest.raises(StiffnessError, match="no checkpoint"):
-        at_levels(run(), EPOCH, np.array([3.0]))
 
 
 # --- order ---------------------------------------------------------------------------------------

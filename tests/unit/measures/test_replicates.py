@@ -36,7 +36,7 @@ def replicates(tmp_path) -> Replicates:
             rows.append(key | {"train_loss": 3 - step / 10})
             about = {"quantity": "within", "pair_mode": "train-val", "metric": "sign"}
             summary.append(key | about | {"value": step + 100 * seed})
-    return Replicates.of(runs, files, pd.DataFrame(rows), pd.DataFrame(summary))
+    return Replicates.from_files(runs, files, pd.DataFrame(rows), pd.DataFrame(summary))
 
 
 def test_segments_of_a_run_are_joined_and_cut_at_its_end(replicates):

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stiffness.measures.comparison import RunValues
-from stiffness.measures.stopping import LAST_EPOCH, VALIDATION_LOSS, fall, stopping
+from stiffness.measures.replicates import RunValues
+from stiffness.measures.stopping import LAST_EPOCH, VALIDATION_LOSS, find_fall, stopping_table
 
 EPOCHS = np.array([0, 0.5, 1, 2, 3, 4, 5, 6])
 
@@ -18,24 +18,24 @@ def run(values, noise=0.01, lr="1e-3", seed=0) -> RunValues:
 
 
 def test_the_checkpoint_before_a_lasting_fall():
-    assert fall(run([0.2, 0.1, 0.9, 1, 1, 0.8, 0.7, 0.6])) == 4
+    assert find_fall(run([0.2, 0.1, 0.9, 1, 1, 0.8, 0.7, 0.6])) == 4
 
 
 def test_what_happens_before_epoch_1_does_not_count():
-    assert fall(run([1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])) is None
+    assert find_fall(run([1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])) is None
 
 
 def test_one_dip_is_no_fall():
-    assert fall(run([0, 0, 1, 1, 0.5, 1, 1, 1])) is None
+    assert find_fall(run([0, 0, 1, 1, 0.5, 1, 1, 1])) is None
 
 
 def test_a_fall_within_the_noise_is_none():
-    assert fall(run([0, 0, 1, 1, 0.99, 0.99, 0.98, 0.99], noise=0.2)) is None
+    assert find_fall(run([0, 0, 1, 1, 0.99, 0.99, 0.98, 0.99], noise=0.2)) is None
 
 
 def test_a_small_fall_shows_where_examples_agree():
     """The level's own error of 0.3 is far larger than the fall."""
-    assert fall(run([0, 0, 1, 1, 0.9, 0.9, 0.9, 0.9])) == 3
+    assert find_fall(run([0, 0, 1, 1, 0.9, 0.9, 0.9, 0.9])) == 3
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def history() -> pd.DataFrame:
 
 def test_every_rule_has_a_row(history):
     runs = {"sign": [run([0, 0, 1, 1, 0.5, 0.5, 0.5, 0.5])], "cosine": [run([1.0] * 8)]}
-    found = stopping(runs, history).set_index("rule")
+    found = stopping_table(runs, history).set_index("rule")
     assert found["epoch"].to_dict() == {VALIDATION_LOSS: 3, "sign": 2, "cosine": 6, LAST_EPOCH: 6}
     assert found["reached"].to_dict() == {
         VALIDATION_LOSS: True,
@@ -68,11 +68,11 @@ def test_every_rule_has_a_row(history):
 
 def test_a_loss_that_still_falls_has_not_stopped(history):
     history["validation_loss"] = np.linspace(2, 1, 8)
-    found = stopping({"sign": [run([1.0] * 8)]}, history).set_index("rule")
+    found = stopping_table({"sign": [run([1.0] * 8)]}, history).set_index("rule")
     assert not found.loc[VALIDATION_LOSS, "reached"]
 
 
 def test_dead_runs_are_left_out(history):
     dead = history.assign(lr="9")
-    found = stopping({"sign": [run([1.0] * 8)]}, pd.concat([history, dead]))
+    found = stopping_table({"sign": [run([1.0] * 8)]}, pd.concat([history, dead]))
     assert set(found["lr"]) == {"1e-3"}

@@ -10,12 +10,9 @@ from stiffness.files import write_tensors
 from stiffness.measures.bootstrap import percentile_interval
 from stiffness.measures.pairs import METRICS
 from stiffness.measures.studies import (
-    apart,
-    at_losses,
-    common_losses,
-    of_columns,
+    describe_gap,
+    rows_of_columns,
     stiffness_gaps,
-    with_losses,
 )
 
 # --- gaps ----------------------------------------------------------------------------------------
@@ -117,95 +114,25 @@ def gap(*rows: tuple[float, float, float]) -> pd.DataFrame:
 )
 def test_apart_since_the_last_change(lows, is_apart, since):
     rows = [(epoch, 0.5, low) for epoch, low in zip((0.0, 1.0, 2.0, 4.0), lows, strict=True)]
-    found = apart(gap(*reversed(rows)))
+    found = describe_gap(gap(*reversed(rows)))
     assert (found["apart"], found["since_epoch"]) == (is_apart, since)
 
 
 def test_the_widest_gap_is_looked_for_after_the_first_epoch():
-    found = apart(gap((0.0, 0.9, 0.8), (0.5, 0.8, 0.7), (1, 0.3, 0.2), (2, 0.4, 0.3), (3, 0.1, 0)))
+    found = describe_gap(
+        gap((0.0, 0.9, 0.8), (0.5, 0.8, 0.7), (1, 0.3, 0.2), (2, 0.4, 0.3), (3, 0.1, 0))
+    )
     assert (found["widest_gap"], found["widest_epoch"]) == (0.4, 2)
-    found = apart(gap((0.0, 0.9, 0.8), (0.5, 0.8, 0.7)))
+    found = describe_gap(gap((0.0, 0.9, 0.8), (0.5, 0.8, 0.7)))
     assert (found["widest_gap"], found["widest_epoch"]) == (0.8, 0.5)
 
 
-# --- equal loss ----------------------------------------------------------------------------------
-
-
-def run(losses: list[float], lr: str = "1e-3", status: str = "ok", **columns) -> pd.DataFrame:
-    key = {"experiment": "net", "lr": lr, "seed": 0, "status": status}
-    return pd.DataFrame({"train_loss": losses, **columns}).assign(step=range(len(losses)), **key)
-
-
-def test_common_losses_are_passed_by_every_living_run():
-    history = pd.concat(
-        [
-            run([2.3, 1.0, 0.2]),
-            run([2.2, 0.7, 0.4123, 0.43], lr="3e-3"),
-            run([2.3, 2.3], lr="1", status="at chance"),
-        ]
-    )
-    assert common_losses(history) == pytest.approx([0.945, 0.63, 0.42])
-    assert common_losses(history, [1, 5, 6]) == pytest.approx([2.1, 0.42])
-    assert common_losses(history.iloc[:0]) == []
-    # Already of two digits: not rounded up once more.
-    assert common_losses(run([2.3, 0.42]), [1]) == [0.42]
-
-
-def measured(values, crossings=None) -> dict:
-    ends = {"value": values, "low": [v - 0.1 for v in values], "high": [v + 0.2 for v in values]}
-    return ends | ({"crossing": crossings} if crossings else {})
-
-
-def test_values_between_checkpoints_are_linear_in_the_logarithm_of_the_loss():
-    table = run([2.0, 1.0, 0.25, 0.5, 0.1], **measured([1.0, 2.0, 4.0, 9.0, 8.0]))
-    found = at_losses(table.iloc[::-1], [0.5, 0.25, 0.05])
-    assert found["train_loss"].tolist() == [0.5, 0.25]  # 0.05 is not reached
-    # Half-way from 1 to 0.25, the first time; and at a checkpoint.
-    assert found["value"].tolist() == pytest.approx([3.0, 4.0])
-    assert found["low"].tolist() == pytest.approx([2.9, 3.9])
-    assert found["high"].tolist() == pytest.approx([3.2, 4.2])
-    assert "crossing" not in found
-
-
-def test_runs_are_kept_apart():
-    table = pd.concat(
-        [run([2.0, 0.5], **measured([1.0, 3.0])), run([4.0, 0.25], "3e-3", **measured([5.0, 9.0]))]
-    )
-    found = at_losses(table, [1.0]).set_index("lr")["value"]
-    assert found.to_dict() == pytest.approx({"1e-3": 2.0, "3e-3": 7.0})
-
-
-@pytest.mark.parametrize(
-    ("crossings", "expected"),
-    [
-        (["measured", "measured"], "measured"),
-        (["extrapolated", "measured"], "extrapolated"),
-        (["measured", "beyond the data"], "beyond the data"),
-        (["none", "measured"], "none"),
-    ],
-)
-def test_the_worse_crossing_counts(crossings, expected):
-    table = run([2.0, 0.5], **measured([1.0, 3.0], crossings))
-    assert at_losses(table, [1.0])["crossing"].tolist() == [expected]
-
-
-def test_what_is_undefined_or_open_on_one_side_stays_so():
-    table = run([2.0, 0.5], value=[1.0, np.nan], low=[0.5, 1.5], high=[np.inf, 2.0])
-    (row,) = at_losses(table, [1.0]).to_dict("records")
-    assert np.isnan(row["value"])
-    assert row["low"] == pytest.approx(1.0)
-    assert row["high"] == np.inf
-
-
-def test_losses_are_those_of_the_same_checkpoint_of_the_same_run():
-    history = pd.concat(
-        [run([2.0, 0.5]), run([3.0, 0.7], "3e-3"), run([9.0, 9.0], "1", "diverged")]
-    )
-    table = history.drop(columns="train_loss").assign(value=1.0).iloc[[3, 0, 4]]
-    assert with_losses(table, history)["train_loss"].tolist() == [0.7, 2.0]
+# --- rows -----------------------------------------------------------------------------------------
 
 
 def test_columns_choose_experiment_and_rate_together():
     table = pd.DataFrame({"experiment": ["a", "a", "b", "b"], "lr": ["1", "2", "1", "2"]})
-    chosen = of_columns(table, [{"experiment": "a", "lr": "2"}, {"experiment": "b", "lr": "1"}])
+    chosen = rows_of_columns(
+        table, [{"experiment": "a", "lr": "2"}, {"experiment": "b", "lr": "1"}]
+    )
     assert chosen.index.tolist() == [1, 2]

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from stiffness.figures import style
 from stiffness.figures.critical_length import length_axis, loss_axis, mark_handles, points
 from stiffness.measures.distance import ESTIMATORS, MEASURED
-from stiffness.measures.studies import at_losses, common_losses, with_losses
+from stiffness.measures.equal_loss import add_losses, round_losses, tables_at_losses
 
 _GREY = "0.75"
 _NAMES = {"line": "line", "monotone": "falling curve"}
@@ -29,7 +29,7 @@ def numbers(
 ) -> pd.DataFrame:
     """xi by either estimator and within-class stiffness of every run at common training losses.
 
-    See ``studies.common_losses`` and ``studies.at_losses``.
+    See ``equal_loss.round_losses`` and ``equal_loss.tables_at_losses``.
 
     Args:
         history, summary, critical_length: tables of the experiments; the last of one space.
@@ -39,15 +39,15 @@ def numbers(
         Columns experiment, lr, seed, train_loss, quantity ("xi/line", "xi/monotone" or "within"),
         value, low, high and crossing.
     """
-    losses = common_losses(history)
+    losses = round_losses(history)
     lengths, within = _measured(history, summary, critical_length, options)
     parts = [
-        at_losses(lengths[lengths["estimator"] == estimator], losses).assign(
+        tables_at_losses(lengths[lengths["estimator"] == estimator], losses).assign(
             quantity=f"xi/{estimator}"
         )
         for estimator in ESTIMATORS
     ]
-    parts.append(at_losses(within, losses).assign(quantity="within", crossing=""))
+    parts.append(tables_at_losses(within, losses).assign(quantity="within", crossing=""))
     columns = ["experiment", "lr", "seed", "train_loss", "quantity", "value", "low", "high"]
     return pd.concat(parts, ignore_index=True)[[*columns, "crossing"]]
 
@@ -141,7 +141,7 @@ def _measured(
         for table in (critical_length, summary)
     )
     within = stiffness[stiffness["quantity"] == "within"]
-    return with_losses(lengths, history), with_losses(within, history)
+    return add_losses(lengths, history), add_losses(within, history)
 
 
 def _title(one: Mapping[str, Any]) -> str:

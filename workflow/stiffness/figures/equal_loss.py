@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from stiffness.figures import style
-from stiffness.measures.comparison import EPOCH, LOSS
+from stiffness.measures.equal_loss import EPOCH, LOSS
 
 _ROWS = (
     ("within", "sign", "within-class\nsign stiffness"),

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from stiffness.figures import style
 from stiffness.measures.pairs import METRICS
 from stiffness.measures.seeds import seed_means
-from stiffness.measures.studies import apart, of_columns
+from stiffness.measures.studies import describe_gap, rows_of_columns
 
 _SCORES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 _DASHED = (0, (3, 1.5))
@@ -49,7 +49,7 @@ def draw(
         share = f"{column['share']:.0%} wrong labels".replace("%", " %")
         panels[0].set_title(f"{share}\n{column['experiment']}", fontsize=6.5)
         own, past, rows = (
-            of_columns(table, [column]) for table in (runs, history, _chosen(summary, options))
+            rows_of_columns(table, [column]) for table in (runs, history, _chosen(summary, options))
         )
         alive = past[past["status"] == style.OK]
         if alive.empty:
@@ -109,7 +109,7 @@ def numbers(
     gaps: pd.DataFrame,
     options: Mapping[str, Any],
 ) -> pd.DataFrame:
-    """A row an experiment and metric: what the figure shows at the end, and ``studies.apart``.
+    """One row per experiment and metric: the figure's end, and ``studies.describe_gap``.
 
     Means over the living seeds; an experiment without any has its status and no numbers.
 
@@ -120,7 +120,7 @@ def numbers(
     table = []
     for column in columns:
         own, past, rows = (
-            of_columns(given, [column]) for given in (runs, history, _chosen(summary, options))
+            rows_of_columns(given, [column]) for given in (runs, history, _chosen(summary, options))
         )
         alive = own[own["status"] == style.OK]
         status = style.OK if len(alive) else own["status"].iloc[0]
@@ -147,7 +147,7 @@ def numbers(
             for one in [*ends, gap.iloc[-1].to_dict() | {"quantity": "gap"}]:
                 name = one["quantity"]
                 row |= {name: one["value"], f"{name}_low": one["low"], f"{name}_high": one["high"]}
-            row |= apart(gap)
+            row |= describe_gap(gap)
     return pd.DataFrame(table)
 
 

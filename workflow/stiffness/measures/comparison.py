@@ -1,9 +1,7 @@
 """Learning rates side by side: at equal epoch, and at equal training loss (claims C12, C13, C18).
 
-A run is at training loss L where its loss first falls to L; between the two checkpoints around it
-everything is interpolated linearly in the logarithm of the loss. Losses are compared on the range
-that all runs go through. The example resamples of all runs are the same draws, and seeds get
-Student weights (see ``seeds``), so that every difference has an interval.
+Levels and interpolation are those of ``equal_loss``. The example resamples of all runs are the same
+draws, and seeds get Student weights (see ``seeds``), so that every difference has an interval.
 
 How a quantity is ordered by the learning rate is measured by Kendall's tau: over all pairs of
 rates and all pairs of their seeds, +1 where the larger rate has the larger value, -1 where the
@@ -12,21 +10,17 @@ crossing") is simply the largest.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stiffness.errors import StiffnessError
 from stiffness.measures.bootstrap import percentile_interval
+from stiffness.measures.equal_loss import EPOCH, LOSS, epoch_grid, loss_grid, run_at_levels
 from stiffness.measures.pairs import Floats
+from stiffness.measures.replicates import RunValues
 from stiffness.measures.seeds import seed_weights
-
-EPOCH, LOSS = "epoch", "train_loss"
-LEVELS = 8
-_FIRST_EPOCH = 1.0  # before it, runs differ by where they started
 
 LEVEL_COLUMNS = [
     "by",
@@ -43,97 +37,16 @@ LEVEL_COLUMNS = [
 ORDER_COLUMNS = ["by", "quantity", "pair_mode", "metric", "tau", "low", "high", "levels", "rates"]
 
 
-@dataclass(frozen=True)
-class RunValues:
-    """One quantity of one run at its checkpoints.
-
-    Attributes:
-        lr, seed: of the run.
-        epochs, losses: [K], ascending epochs and training losses.
-        estimates: [K]; critical lengths may be infinite (no crossing).
-        replicates: [K, R].
-    """
-
-    lr: str
-    seed: int
-    epochs: Floats
-    losses: Floats
-    estimates: Floats
-    replicates: Floats
-
-
-def loss_levels(runs: Sequence[RunValues], number: int = LEVELS) -> Floats:
-    """Training losses [number] that all runs go through, descending, log-spaced.
-
-    From epoch 1 on; where a slow run ends above where a fast one is by then, from half the loss at
-    initialisation. Empty where there is no such range either.
-    """
-    highest, lowest, start = np.inf, 0.0, np.inf
-    for run in runs:
-        late = run.losses[run.epochs >= _FIRST_EPOCH]
-        if len(late) == 0:
-            return np.zeros(0)
-        highest, lowest = min(highest, late[0]), max(lowest, late.min())
-        start = min(start, run.losses[0])
-    if lowest >= highest:
-        highest = start / 2
-    if not 0 < lowest < highest:
-        return np.zeros(0)
-    return np.geomspace(highest, lowest, number)
-
-
-def epoch_levels(runs: Sequence[RunValues], number: int = LEVELS) -> Floats:
-    """Epochs [at most ``number``] that all runs have a checkpoint at, from epoch 1, log-spaced."""
-    shared = set(runs[0].epochs) if runs else set()
-    for run in runs[1:]:
-        shared &= set(run.epochs)
-    epochs = np.array(sorted(epoch for epoch in shared if epoch >= _FIRST_EPOCH))
-    if len(epochs) == 0:
-        return epochs
-    wanted = np.geomspace(epochs[0], epochs[-1], number)
-    nearest = np.abs(epochs[:, None] - wanted[None, :]).argmin(0)
-    return np.asarray(epochs[np.unique(nearest)])
-
-
-def at_levels(run: RunValues, by: str, levels: Floats) -> tuple[Floats, Floats]:
-    """Values [L] and replicates [L, R] at those epochs or losses.
-
-    Raises:
-        StiffnessError: a level outside the run's range.
-    """
-    if by == EPOCH:
-        places = np.searchsorted(run.epochs, levels)
-        if (places >= len(run.epochs)).any() or (run.epochs[places] != levels).any():
-            raise StiffnessError(f"learning rate {run.lr}: no checkpoint at every epoch asked for")
-        return run.estimates[places], run.replicates[places]
-    after = np.array([np.argmax(run.losses <= level) for level in levels])
-    if (run.losses[after] > levels).any():
-        raise StiffnessError(f"learning rate {run.lr}: its training loss never falls so far")
-    before = np.maximum(after - 1, 0)
-    logs = np.log(run.losses)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = (logs[before] - np.log(levels)) / (logs[before] - logs[after])
-    share = np.where(after > before, share, 1.0)
-
-    def between(values: Floats) -> Floats:
-        weight = share.reshape(-1, *[1] * (values.ndim - 1))
-        with np.errstate(invalid="ignore"):
-            mixed = values[before] + weight * (values[after] - values[before])
-        # Between a crossing and none there is no crossing to report.
-        infinite = np.isinf(values[before]) | np.isinf(values[after])
-        return np.where(infinite, np.where(weight >= 0.5, values[after], values[before]), mixed)
-
-    return between(run.estimates), between(run.replicates)
-
-
 def kendall_tau(groups: Sequence[Floats], weights: Sequence[Floats]) -> Floats:
-    """[R]: mean sign of the differences between later and earlier groups.
+    """Compute Kendall's tau of values with the order of their groups, for every resample.
 
     Args:
-        groups: values [S, R] of the seeds of one learning rate, in the order of rates.
-        weights: [S, R] of the seeds, each column adding up to 1.
+        groups: values [S, R] of the seeds of each learning rate, in the order of rates.
+        weights: weights [S, R] of these seeds; each column adds up to 1.
 
-    A pair of groups that holds an undefined value does not count.
+    Returns:
+        [R], the mean sign of the differences between later and earlier groups. A pair of groups
+        with an undefined value does not count; NaN where no pair is left.
     """
     scores = []
     for first, second in combinations(range(len(groups)), 2):
@@ -155,16 +68,17 @@ def kendall_tau(groups: Sequence[Floats], weights: Sequence[Floats]) -> Floats:
 def compare(
     quantities: Mapping[tuple[str, str, str], Sequence[RunValues]], seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every quantity at equal epoch and at equal loss, and how it is ordered by learning rate.
+    """Compare learning rates at equal epoch and at equal loss, in every quantity.
 
     Args:
-        quantities: by (quantity, pair mode, metric), the runs that are alive.
-        seed: of the seeds' weights.
+        quantities: the runs that are alive, by (quantity, pair mode, metric).
+        seed: random seed of the weights of the runs' seeds.
 
     Returns:
-        A table with one row a level and rate (value: the mean over seeds, for critical lengths the
-        median, which an infinite one does not spoil), and one with Kendall's tau of each quantity
-        with the learning rate, averaged over the levels; low and high bound 95 % intervals.
+        A table with one row per level and rate, whose value is the mean over seeds (for critical
+        lengths the median, which an infinite one does not spoil); and a table with one row per
+        quantity: Kendall's tau with the learning rate, averaged over the levels. The columns low
+        and high bound 95 % intervals.
     """
     levels_rows: list[dict[str, Any]] = []
     order_rows: list[dict[str, Any]] = []
@@ -178,12 +92,13 @@ def compare(
             rate: seed_weights(len(same), resamples, seed + place)
             for place, (rate, same) in enumerate(by_rate.items())
         }
-        for by, levels in ((EPOCH, epoch_levels(runs)), (LOSS, loss_levels(runs))):
+        for by, levels in ((EPOCH, epoch_grid(runs)), (LOSS, loss_grid(runs))):
             if len(levels) == 0:
                 continue
             key = {"by": by, "quantity": quantity, "pair_mode": mode, "metric": metric}
             found = {
-                rate: [at_levels(run, by, levels) for run in same] for rate, same in by_rate.items()
+                rate: [run_at_levels(run, by, levels) for run in same]
+                for rate, same in by_rate.items()
             }
             for rate, of_seeds in found.items():
                 values = np.stack([value for value, _ in of_seeds])  # [S, L]
@@ -223,10 +138,10 @@ def compare(
 def _over_seeds(
     values: Floats, replicates: Floats, weights: Floats, lengths: bool
 ) -> tuple[Floats, Floats, Floats]:
-    """Mean (median of critical lengths) over seeds [S, L], and the ends of its interval, [L]."""
+    """Average values [S, L] over seeds (lengths: take the median); return it, low and high [L]."""
     if not lengths:
         low, high = percentile_interval(np.einsum("slr,sr->lr", replicates, weights))
         return values.mean(0), low, high
-    # Infinite lengths have no mean; each seed's interval is kept, from the lowest to the highest.
+    # Infinite lengths have no mean: the interval reaches from the lowest seed's to the highest's.
     ends = percentile_interval(replicates)
     return np.median(values, axis=0), ends[0].min(0), ends[1].max(0)

@@ -7,21 +7,41 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stiffness.files import read_tensors
-from stiffness.measures.comparison import RunValues
+from stiffness.files import read_tensors, rows
 from stiffness.measures.distance import ESTIMATORS
 from stiffness.measures.pairs import Floats
 from stiffness.training.runs import OK
 
 
 @dataclass(frozen=True)
-class Replicates:
-    """Resamples of an experiment's runs by name; see ``tables.Measured``.
+class RunValues:
+    """One quantity of one run at its checkpoints.
 
     Attributes:
-        files: of the segments of each (learning rate, seed), in order.
-        history: the experiment's table, for epochs, losses and which runs are alive.
-        summary: its within-class and between-classes stiffness, and that of groups.
+        lr: learning rate, as written in the configuration.
+        seed: random seed of the run.
+        epochs: [K], ascending.
+        losses: training losses [K].
+        estimates: [K]; a critical length may be infinite (no crossing).
+        replicates: bootstrap resamples [K, R] of the estimates.
+    """
+
+    lr: str
+    seed: int
+    epochs: Floats
+    losses: Floats
+    estimates: Floats
+    replicates: Floats
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """The resamples of an experiment's runs by name; see ``tables.Measured``.
+
+    Attributes:
+        files: the files of the segments of each (learning rate, seed), in order.
+        history: the experiment's table of epochs, losses and statuses.
+        summary: the experiment's table of stiffness within and between classes, and of groups.
     """
 
     files: dict[tuple[str, int], list[str | Path]]
@@ -29,35 +49,45 @@ class Replicates:
     summary: pd.DataFrame
 
     @classmethod
-    def of(
+    def from_files(
         cls,
         runs: Sequence[tuple[str, int]],
         files: Sequence[str | Path],
         history: pd.DataFrame,
         summary: pd.DataFrame,
     ) -> "Replicates":
-        """``files[k]`` is a segment of ``runs[k]``."""
+        """Name the files of an experiment; each is read when it is first asked for.
+
+        Args:
+            runs: the (learning rate, seed) of each file.
+            files: files of resamples, one per run and segment.
+            history: see the class.
+            summary: see the class.
+        """
         by_run: dict[tuple[str, int], list[str | Path]] = {}
         for run, file in zip(runs, files, strict=True):
             by_run.setdefault(run, []).append(file)
         return cls(by_run, history, summary)
 
     def stiffness(self, quantity: str, mode: str, metric: str) -> list[RunValues]:
-        """A quantity of the summary, such as "within", of all runs that are alive."""
-        rows = self.summary
-        rows = rows[
-            (rows["quantity"] == quantity)
-            & (rows["pair_mode"] == mode)
-            & (rows["metric"] == metric)
-        ]
-        return self._values(f"{quantity}/{mode}/{metric}", rows)
+        """Return a quantity of the summary, such as "within", of all runs that are alive.
+
+        Raises:
+            StiffnessError: a file of resamples is missing, unreadable or lacks the quantity.
+        """
+        values = rows(self.summary, quantity=quantity, pair_mode=mode, metric=metric)
+        return self._values(f"{quantity}/{mode}/{metric}", values)
 
     def critical_lengths(
         self, estimator: str, layer: str, mode: str, metric: str
     ) -> list[RunValues]:
-        """xi of all runs that are alive; infinite where there is no crossing.
+        """Return the critical length xi of all runs that are alive (figures 11, 12).
 
-        The value is the median of the resamples, which is defined where the estimate is not.
+        The value is the median of the resamples, which is defined where the estimate is not; it is
+        infinite where there is no crossing.
+
+        Raises:
+            StiffnessError: a file of resamples is missing, unreadable or lacks the quantity.
         """
         assert estimator in ESTIMATORS
         return self._values(f"xi/{estimator}/{layer}/{mode}/{metric}", None)
@@ -65,8 +95,7 @@ class Replicates:
     def _values(self, name: str, values: pd.DataFrame | None) -> list[RunValues]:
         found = []
         for (lr, seed), files in self.files.items():
-            of_run = (self.history["lr"] == lr) & (self.history["seed"] == seed)
-            history = self.history[of_run].set_index("step").sort_index()
+            history = rows(self.history, lr=lr, seed=seed).set_index("step").sort_index()
             if len(history) == 0 or history["status"].iloc[0] != OK:
                 continue
             steps, parts = [], []
@@ -80,8 +109,12 @@ class Replicates:
             if values is None:
                 exact: Floats = _median(replicates)
             else:
-                mine = values[(values["lr"] == lr) & (values["seed"] == seed)].set_index("step")
-                exact = mine.loc[step, "value"].to_numpy(np.float64)
+                exact = (
+                    rows(values, lr=lr, seed=seed)
+                    .set_index("step")
+                    .loc[step, "value"]
+                    .to_numpy(np.float64)
+                )
             at = history.loc[step]
             epochs, losses = (at[key].to_numpy(np.float64) for key in ("epoch", "train_loss"))
             found.append(RunValues(lr, seed, epochs, losses, exact, replicates))
@@ -89,7 +122,7 @@ class Replicates:
 
 
 def _median(replicates: Floats) -> Floats:
-    """Along the last axis; of an even number, the lower of the two, which may be infinite."""
+    """Take the median along the last axis; of two middle values the lower, which may be inf."""
     ordered = np.sort(replicates, axis=-1)
     middle = (replicates.shape[-1] - np.isnan(ordered).sum(-1) - 1) // 2
     median = np.take_along_axis(ordered, np.maximum(middle, 0)[..., None], -1)[..., 0]

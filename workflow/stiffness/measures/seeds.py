@@ -17,11 +17,19 @@ from stiffness.measures.pairs import Floats
 
 
 def seed_weights(seeds: int, resamples: int, seed: int) -> Floats:
-    """[S, R]: weights of S seeds in each of R resamples, which add up to 1.
+    """Draw the weights of seeds in each resample.
 
     The mean over seeds with such weights varies about the plain mean as Student's t with S - 1
-    degrees of freedom times s / sqrt(S), with s their standard deviation: the sampling error of
-    the mean of normal variables, and a weight can be negative. One seed has weight 1.
+    degrees of freedom times s / sqrt(S), where s is the seeds' standard deviation: the sampling
+    error of the mean of normal variables.
+
+    Args:
+        seeds: the number S of seeds.
+        resamples: the number R of resamples.
+        seed: random seed of the draws.
+
+    Returns:
+        [S, R]; each column adds up to 1, and a weight can be negative. One seed has weight 1.
     """
     if seeds == 1:
         return np.ones((1, resamples))
@@ -33,13 +41,15 @@ def seed_weights(seeds: int, resamples: int, seed: int) -> Floats:
 
 
 def seed_means(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Average over seeds; the interval covers both examples and seeds. One seed's stays as it is.
+    """Average over seeds; the interval covers both examples and seeds.
 
     Args:
-        table: with value, low and high, one row a seed for each value of the columns ``by``.
+        table: value, low and high, with one row per seed for each value of the columns ``by``.
+        by: names of the columns that tell the averages from each other.
 
     Returns:
-        The columns ``by``, value, low, high. The half-widths of the two parts add in squares.
+        The columns ``by``, value, low, high. The half-widths of the two parts add in squares; the
+        interval of a single seed stays as it is.
     """
     sides = {"low": table["value"] - table["low"], "high": table["high"] - table["value"]}
     squares = {f"_{name}": side.clip(lower=0) ** 2 for name, side in sides.items()}

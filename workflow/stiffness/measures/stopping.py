@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from stiffness.measures.bootstrap import percentile_interval
-from stiffness.measures.comparison import RunValues
+from stiffness.measures.replicates import RunValues
 
 VALIDATION_LOSS, LAST_EPOCH = "validation loss", "last epoch"
 WATCH_FROM = 1.0
@@ -25,11 +25,18 @@ COLUMNS = [
 ]
 
 
-def fall(run: RunValues) -> int | None:
-    """The checkpoint before stiffness starts to fall; None where it does not.
+def find_fall(run: RunValues) -> int | None:
+    """Find the checkpoint before stiffness starts to fall.
 
     A checkpoint lies below the highest one before it (from epoch 1 on) if the 95 % bootstrap
-    interval of their difference, over the same examples, lies below 0.
+    interval of their difference, over the same examples, lies below 0. ``PATIENCE`` checkpoints in
+    a row make a fall.
+
+    Args:
+        run: within-class stiffness of one run.
+
+    Returns:
+        The place of the checkpoint; None where stiffness does not fall.
     """
     watched = np.flatnonzero(run.epochs >= WATCH_FROM)
     below = 0
@@ -42,16 +49,16 @@ def fall(run: RunValues) -> int | None:
     return None
 
 
-def stopping(runs: dict[str, Sequence[RunValues]], history: pd.DataFrame) -> pd.DataFrame:
-    """Where each rule stops each run, and what the network is worth there.
+def stopping_table(runs: dict[str, Sequence[RunValues]], history: pd.DataFrame) -> pd.DataFrame:
+    """Tabulate where each rule stops each run, and how good the network is there.
 
     Args:
         runs: within-class stiffness of train-train pairs by the name of the rule.
-        history: the experiment's table.
+        history: the experiment's table of losses and accuracies.
 
     Returns:
-        One row a run and rule; ``reached`` is False where the rule never stops the run, whose last
-        checkpoint then counts (for the validation loss: its minimum is the last checkpoint).
+        One row per run and rule. ``reached`` is False where the rule never stops the run, whose
+        last checkpoint then counts (for the validation loss: its minimum is the last checkpoint).
     """
     rows = []
     alive = {(run.lr, run.seed) for of_rule in runs.values() for run in of_rule}
@@ -65,7 +72,7 @@ def stopping(runs: dict[str, Sequence[RunValues]], history: pd.DataFrame) -> pd.
         stops[VALIDATION_LOSS] = (lowest, lowest < last)
         for name, of_rule in runs.items():
             run = next(one for one in of_rule if (one.lr, one.seed) == (lr, seed))
-            place = fall(run)
+            place = find_fall(run)
             if place is None:
                 stops[name] = (last, False)
             else:

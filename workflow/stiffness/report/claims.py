@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import stats
 
 from stiffness.measures.bootstrap import percentile_interval
-from stiffness.measures.comparison import EPOCH, LOSS
+from stiffness.measures.equal_loss import EPOCH, LOSS
 from stiffness.measures.pairs import METRICS, Floats
 from stiffness.measures.seeds import seed_means, seed_weights
 from stiffness.report.evidence import FIRST_EPOCH, Curve, Evidence, NotTestable

@@ -11,9 +11,8 @@ import pandas as pd
 from safetensors import safe_open
 
 from stiffness.files import read_table
-from stiffness.measures.comparison import RunValues
 from stiffness.measures.pairs import Floats
-from stiffness.measures.replicates import Replicates
+from stiffness.measures.replicates import Replicates, RunValues
 from stiffness.measures.seeds import seed_weights
 from stiffness.training.runs import OK, concatenated
 
@@ -113,7 +112,7 @@ class Evidence:
             ]
             runs = [(lr, seed) for lr, seed, _ in self.segments]
             summary = self.table("summary", precision)
-            self._replicates[precision] = Replicates.of(runs, files, self.history, summary)
+            self._replicates[precision] = Replicates.from_files(runs, files, self.history, summary)
         return self._replicates[precision]
 
     def curve(
