@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from stiffness.data.evaluation import Evaluation
-from stiffness.data.shards import block_of, tile_names
+from stiffness.data.shards import tile_block, tile_names
 from stiffness.files import write_tensors
 from stiffness.gradients.measure import measure_segment as measure_gradients
 from stiffness.measures.tables import measure_segment as measure_stiffness
@@ -71,7 +71,7 @@ def tile(folder: Path, name: str, shards: int, budget: str) -> None:
         torch.device("cpu"),
         budget,
         "exact",
-        tile=block_of(name, len(subset.targets), shards),
+        tile=tile_block(name, len(subset.targets), shards),
     )
 
 

@@ -18,7 +18,7 @@ def digits() -> Arrays:
 @pytest.fixture(scope="session")
 def few_digits(digits: Arrays) -> Arrays:
     """150 training digits (5 batches of 32, the last one short) and 60 validation digits."""
-    return Arrays.of(
+    return Arrays.from_images(
         digits.train_inputs[:150],
         digits.train_targets[:150],
         digits.validation_inputs[:60],

@@ -5,12 +5,12 @@ import errno
 import pytest
 import torch
 
-from stiffness.errors import StiffnessError, reported
+from stiffness.errors import StiffnessError, report_errors
 
 
 def ended(error: BaseException) -> str:
     """The message with which ``reported`` ends the process; a string code exits with status 1."""
-    with pytest.raises(SystemExit) as exit, reported("training"):
+    with pytest.raises(SystemExit) as exit, report_errors("training"):
         raise error
     assert isinstance(exit.value.code, str)
     assert len(exit.value.code.splitlines()) == 1
@@ -64,12 +64,12 @@ def test_full_disk_without_a_file_name():
     ids=repr,
 )
 def test_everything_else_keeps_its_traceback(error):
-    with pytest.raises(type(error)) as raised, reported("training"):
+    with pytest.raises(type(error)) as raised, report_errors("training"):
         raise error
     assert raised.value is error
 
 
 def test_success_is_silent(capsys):
-    with reported("training"):
+    with report_errors("training"):
         pass
     assert capsys.readouterr() == ("", "")

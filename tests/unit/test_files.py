@@ -16,11 +16,12 @@ from safetensors import SafetensorError
 import stiffness.files
 from stiffness.errors import StiffnessError
 from stiffness.files import (
+    atomic_directory,
+    atomic_write,
+    exclusive_lock,
     read_metadata,
     read_table,
     read_tensors,
-    replacing,
-    replacing_directory,
     write_json,
     write_table,
     write_tensors,
@@ -56,12 +57,12 @@ def names(folder) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-# --- replacing -----------------------------------------------------------------------------------
+# --- atomic_write ------------------------------------------------------------------------------
 
 
-def test_replacing_renames_at_the_end(tmp_path):
+def test_atomic_write_renames_at_the_end(tmp_path):
     path = tmp_path / "deep" / "figure.pdf"
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         assert temporary.parent == path.parent
         assert temporary.suffix == ".pdf"
         temporary.write_text("new")
@@ -71,12 +72,12 @@ def test_replacing_renames_at_the_end(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_replacing_keeps_the_old_file_on_an_error(tmp_path, error):
+def test_atomic_write_keeps_the_old_file_on_an_error(tmp_path, error):
     path = tmp_path / "a.txt"
     path.write_text("old")
 
     def write():
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("half")
             raise error
 
@@ -86,24 +87,24 @@ def test_replacing_keeps_the_old_file_on_an_error(tmp_path, error):
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_replacing_directory_swaps_the_whole_folder(tmp_path):
+def test_atomic_write_directory_swaps_the_whole_folder(tmp_path):
     path = tmp_path / "folder"
     path.mkdir()
     (path / "old").touch()
-    with replacing_directory(path) as temporary:
+    with atomic_directory(path) as temporary:
         (temporary / "new").touch()
         assert names(path) == ["old"]
     assert names(path) == ["new"]
     assert names(tmp_path) == ["folder"]
 
 
-def test_replacing_directory_keeps_the_old_folder_on_an_error(tmp_path):
+def test_atomic_write_directory_keeps_the_old_folder_on_an_error(tmp_path):
     path = tmp_path / "folder"
     path.mkdir()
     (path / "old").touch()
 
     def write():
-        with replacing_directory(path) as temporary:
+        with atomic_directory(path) as temporary:
             (temporary / "new").touch()
             raise ValueError("stop")
 
@@ -126,7 +127,7 @@ def test_files_get_the_mode_that_open_would_give(tmp_path, umask, write, mask):
 @pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
 def test_folders_get_the_mode_that_mkdir_would_give(tmp_path, umask, mask):
     umask(mask)
-    with replacing_directory(tmp_path / "folder"):
+    with atomic_directory(tmp_path / "folder"):
         pass
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~mask
 
@@ -135,14 +136,14 @@ def test_folders_get_the_mode_that_mkdir_would_give(tmp_path, umask, mask):
 
 HANGS = """
 import sys, time
-from stiffness.files import replacing, replacing_directory
+from stiffness.files import atomic_write, atomic_directory
 with {writer}(sys.argv[1]) as temporary:
     print(temporary, flush=True)
     time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("writer", ["replacing", "replacing_directory"])
+@pytest.mark.parametrize("writer", ["atomic_write", "atomic_directory"])
 def test_what_a_killed_writer_left_goes_with_the_next_and_a_live_ones_stays(tmp_path, writer):
     library = Path(stiffness.files.__file__).parents[1]
     command = [sys.executable, "-c", HANGS.format(writer=writer), str(tmp_path / "a.x")]
@@ -166,9 +167,9 @@ def test_what_a_killed_writer_left_goes_with_the_next_and_a_live_ones_stays(tmp_
 
 def test_of_two_writers_of_a_folder_the_last_one_wins_whole(tmp_path):
     path = tmp_path / "folder"
-    with replacing_directory(path) as first:
+    with atomic_directory(path) as first:
         (first / "a").touch()
-        with replacing_directory(path) as second:
+        with atomic_directory(path) as second:
             (second / "b").touch()
         assert names(path) == ["b"]
     assert names(path) == ["a"]
@@ -177,8 +178,8 @@ def test_of_two_writers_of_a_folder_the_last_one_wins_whole(tmp_path):
 
 HOLDS = """
 import sys, time
-from stiffness.files import alone
-with alone(sys.argv[1], lambda: print("waits", flush=True)):
+from stiffness.files import exclusive_lock
+with exclusive_lock(sys.argv[1], lambda: print("waits", flush=True)):
     print("has it", flush=True)
     time.sleep(float(sys.argv[2]))
 """
@@ -202,6 +203,17 @@ def test_one_at_a_time_and_the_next_when_it_is_killed(tmp_path):
             first.kill()
             assert second.stdout.read() == "has it\n"
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_nobody_waits_where_the_file_system_has_no_locks(tmp_path, monkeypatch, number):
+    def fail(*_):
+        raise OSError(number, "no locks")
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    with exclusive_lock(tmp_path / "lock"):
+        (tmp_path / "result").touch()
+    assert names(tmp_path) == ["result"]
 
 
 # --- round trips ---------------------------------------------------------------------------------

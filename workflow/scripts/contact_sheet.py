@@ -5,7 +5,7 @@ from stiffness.data.evaluation import Evaluation
 from stiffness.figures.contact_sheet import draw
 from stiffness.files import read_table
 from stiffness.jobs.job import job
-from stiffness.training.runs import of_seeds
+from stiffness.training.runs import read_seed_tables
 
 if __name__ == "__main__":
     with job(snakemake):
@@ -13,8 +13,8 @@ if __name__ == "__main__":
         draw(
             runs=read_table(inputs.runs),
             history=read_table(inputs.history),
-            extremes=of_seeds(inputs.extremes, params.seeds),
-            images=Evaluation.load(inputs.evaluation).originals(Arrays.load(inputs.arrays)),
+            extremes=read_seed_tables(inputs.extremes, params.seeds),
+            images=Evaluation.load(inputs.evaluation).raw_images(Arrays.load(inputs.arrays)),
             learning_rate=params.learning_rate,
             stages=params.stages,
             options=params.options,

@@ -3,7 +3,7 @@
 from stiffness.figures.distance import draw
 from stiffness.files import read_table
 from stiffness.jobs.job import job
-from stiffness.training.runs import in_layer
+from stiffness.training.runs import select_layer
 
 if __name__ == "__main__":
     with job(snakemake):
@@ -11,8 +11,8 @@ if __name__ == "__main__":
         draw(
             runs=read_table(snakemake.input.runs),
             history=read_table(snakemake.input.history),
-            distance=in_layer(read_table(snakemake.input.distance), layer),
-            critical_length=in_layer(read_table(snakemake.input.critical_length), layer),
+            distance=select_layer(read_table(snakemake.input.distance), layer),
+            critical_length=select_layer(read_table(snakemake.input.critical_length), layer),
             learning_rate=snakemake.params.learning_rate,
             stages=snakemake.params.stages,
             space=layer,

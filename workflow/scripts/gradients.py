@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stiffness.data.evaluation import Evaluation
-from stiffness.data.shards import block_of
+from stiffness.data.shards import tile_block
 from stiffness.gradients.measure import measure_segment
 from stiffness.jobs.gpus import choose_device
 from stiffness.jobs.job import job
@@ -35,7 +35,7 @@ def main(
         precision,
         label,
         data_dir,
-        block_of(tile, len(subset.targets), shards) if tile else None,
+        tile_block(tile, len(subset.targets), shards) if tile else None,
     )
 
 

@@ -3,14 +3,14 @@
 import shutil
 
 from stiffness.data.hierarchy import read_hierarchy
-from stiffness.files import read_metadata, replacing
+from stiffness.files import atomic_write, read_metadata
 from stiffness.jobs.job import job
 
 
 def main(hierarchy: str, arrays: str, output: str) -> None:
     class_names = read_metadata(arrays)["class_names"]
     read_hierarchy(hierarchy).check_classes(class_names, hierarchy)
-    with replacing(output) as temporary:
+    with atomic_write(output) as temporary:
         shutil.copyfile(hierarchy, temporary)
 
 

@@ -3,7 +3,7 @@
 from stiffness.figures.layers import draw
 from stiffness.files import read_table
 from stiffness.jobs.job import job
-from stiffness.training.runs import of_seeds
+from stiffness.training.runs import read_seed_tables
 
 if __name__ == "__main__":
     with job(snakemake):
@@ -13,7 +13,7 @@ if __name__ == "__main__":
             history=read_table(inputs.history),
             summary=read_table(inputs.summary),
             by_layer={
-                name: of_seeds(inputs[f"by_layer_{name}"], params.seeds)
+                name: read_seed_tables(inputs[f"by_layer_{name}"], params.seeds)
                 for name in ("summary", "distance", "critical_length")
             },
             learning_rate=params.learning_rate,

@@ -3,7 +3,7 @@
 from stiffness.figures.rounding import draw
 from stiffness.files import read_table
 from stiffness.jobs.job import job
-from stiffness.training.runs import concatenated
+from stiffness.training.runs import concatenate_tables
 
 if __name__ == "__main__":
     with job(snakemake):
@@ -15,7 +15,9 @@ if __name__ == "__main__":
                 "exact": read_table(snakemake.input.exact),
                 "plain": read_table(snakemake.input.plain),
             },
-            rounding=concatenated([read_table(path).assign(seed=seed) for path, seed in parts]),
+            rounding=concatenate_tables(
+                [read_table(path).assign(seed=seed) for path, seed in parts]
+            ),
             learning_rate=snakemake.params.learning_rate,
             options=snakemake.params.options,
             outputs=list(snakemake.output),

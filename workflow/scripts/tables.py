@@ -2,7 +2,7 @@
 
 from stiffness.files import write_table
 from stiffness.jobs.job import job
-from stiffness.training.runs import collect
+from stiffness.training.runs import collect_tables
 
 
 def main(
@@ -21,7 +21,7 @@ def main(
         return [[file for (lr, seed, _), file in named if (lr, seed) == run] for run in runs]
 
     grouped = {name: by_run(files) for name, files in parts.items()}
-    tables = collect(experiment, epochs, runs, by_run(histories), grouped)
+    tables = collect_tables(experiment, epochs, runs, by_run(histories), grouped)
     for name, path in outputs.items():
         write_table(path, tables[name])
 

@@ -3,7 +3,7 @@
 from stiffness.figures.whole_set import METRIC, PAIR_MODE, draw
 from stiffness.files import read_table
 from stiffness.jobs.job import job
-from stiffness.training.runs import of_seeds
+from stiffness.training.runs import read_seed_tables
 from stiffness.training.stages import read_matrices, reference_stages
 
 if __name__ == "__main__":
@@ -22,7 +22,7 @@ if __name__ == "__main__":
                 [METRIC],
                 [PAIR_MODE],
             ),
-            whole_set=of_seeds(snakemake.input.whole_set, seeds),
+            whole_set=read_seed_tables(snakemake.input.whole_set, seeds),
             learning_rate=rate,
             stages=stages,
             options=snakemake.params.options,

@@ -15,7 +15,7 @@ class StiffnessWarning(UserWarning):
 
 
 @contextmanager
-def reported(rule: str) -> Iterator[None]:
+def report_errors(rule: str) -> Iterator[None]:
     """End the process with one line on standard error where the user can mend the cause.
 
     Anything else is a defect of ours and keeps its traceback.

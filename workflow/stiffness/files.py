@@ -7,7 +7,6 @@ carry SHA-256 digests of what they hold, which are compared when it is read.
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -18,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stiffness.digests import json_digest, table_digest, tensors_digest
 from stiffness.errors import StiffnessError
 
 if TYPE_CHECKING:
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "stiffness"
 DIGESTS_KEY = "sha256"
+# What the file system says of locks that it does not have.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` if the body succeeds.
 
     The suffix is kept (matplotlib reads the format from it). On any error the temporary file is
@@ -41,7 +43,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
     temporary = Path(name)
     try:
-        _lock(handle)
+        _mark_in_use(handle)
         yield temporary
         _open_to_others(temporary, 0o666)
         os.replace(temporary, path)
@@ -51,7 +53,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_directory(path: str | Path) -> Iterator[Path]:
+def atomic_directory(path: str | Path) -> Iterator[Path]:
     """The same for a directory: filled under a temporary name, then renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,16 +61,16 @@ def replacing_directory(path: str | Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     handle = os.open(temporary, os.O_RDONLY)
     try:
-        _lock(handle)
+        _mark_in_use(handle)
         yield temporary
         _open_to_others(temporary, 0o777)
-        move_directory(temporary, path)
+        replace_directory(temporary, path)
     finally:
         os.close(handle)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def move_directory(source: Path, path: Path) -> None:
+def replace_directory(source: Path, path: Path) -> None:
     """Rename a directory; what was there goes as a whole, before any of it is deleted."""
     while True:
         old = None
@@ -89,48 +91,45 @@ def move_directory(source: Path, path: Path) -> None:
 
 
 @contextmanager
-def alone(lock: str | Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Have the file ``lock``, which is there for nothing else, to this process until the body ends.
+def exclusive_lock(path: str | Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock file ``path`` until the body ends; other processes wait for it.
 
-    Another process waits, and goes on when this one has ended, whatever ended it.
+    The kernel frees the lock when its process ends, also when that is killed. The file exists for
+    the lock alone and is removed in the end. Nobody waits on a file system that has no locks.
 
     Args:
-        waiting: called once where another process has it.
+        waiting: called once where another process holds the lock.
     """
-    lock = Path(lock)
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    handle = _locked(lock, waiting)
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A soft lock, a file that marks its owner, would outlive an owner that was killed.
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waiting()
+            lock.acquire()
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
-        os.close(handle)
+        # Removed while it is held: whoever waited finds that the name is gone, and makes a new one.
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
-def _locked(lock: Path, waiting: Callable[[], None]) -> int:
-    while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        if not _lock(handle):
-            waiting()
-            waiting = lambda: None  # noqa: E731
-            with suppress(OSError):  # the file system has no locks
-                fcntl.flock(handle, fcntl.LOCK_EX)
-        # Whoever had it has removed it, and the name may be another file's by now.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), os.stat(lock)):
-                return handle
-        os.close(handle)
+def _mark_in_use(handle: int) -> None:
+    """Lock an open file or folder until it is closed; see ``_remove_abandoned``.
 
-
-def _lock(handle: int) -> bool:
-    """Lock an open file until it is closed; False where another process has it."""
-    try:
+    By hand: ``filelock`` opens lock files itself, for writing, which a folder does not allow.
+    """
+    with suppress(OSError):  # no locks on this file system
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass  # no locks on this file system
-    return True
 
 
 def _remove_abandoned(folder: Path, prefix: str, suffix: str) -> None:
@@ -161,12 +160,12 @@ def _open_to_others(path: Path, mode: int) -> None:
 
 
 def _write_checked(path: str | Path, write: Callable[[Path], None]) -> None:
-    """Write through ``replacing``; a full disk becomes an OSError that names the file.
+    """Write through ``atomic_write``; a full disk becomes an OSError that names the file.
 
     safetensors and pyarrow report ENOSPC each in their own exception type.
     """
     try:
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             write(temporary)
     except Exception as error:
         text = str(error).lower()
@@ -194,8 +193,8 @@ def write_tensors(
             kept = kept.clone()
         storages.add(kept.untyped_storage().data_ptr())
         whole[name] = kept
-    digests = {name: _tensor_digest(tensor) for name, tensor in whole.items()}
-    checked = digests | {"": _metadata_digest(metadata)}
+    digests = {name: tensors_digest([tensor]) for name, tensor in whole.items()}
+    checked = digests | {"": json_digest(metadata)}
     # Under one key: the format keeps several in no order, and the same content has the same bytes.
     header = {METADATA_KEY: json.dumps({**metadata, DIGESTS_KEY: checked}, sort_keys=True)}
     _write_checked(path, lambda temporary: save_file(whole, temporary, metadata=header))
@@ -212,7 +211,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
     except FileNotFoundError:
         raise StiffnessError(f"{path}: no such file") from None
     except (SafetensorError, KeyError, ValueError, OSError, AttributeError) as error:
-        raise damaged(path, _line(error)) from None
+        raise damaged_file_error(path, _first_line(error)) from None
 
 
 def read_tensors(
@@ -229,12 +228,12 @@ def read_tensors(
     with _opened(path) as file:
         metadata = json.loads((file.metadata() or {})[METADATA_KEY])
         digests = metadata.pop(DIGESTS_KEY, {})
-        if digests and digests[""] != _metadata_digest(metadata):
+        if digests and digests[""] != json_digest(metadata):
             raise ValueError("its metadata have changed since they were written")
         wanted = file.keys() if names is None else names
         tensors = {name: file.get_tensor(name) for name in wanted}
         for name, tensor in tensors.items():
-            if digests and digests[name] != _tensor_digest(tensor):
+            if digests and digests[name] != tensors_digest([tensor]):
                 raise ValueError(f"{name} has changed since it was written")
         return tensors, metadata
 
@@ -244,19 +243,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     return read_tensors(path, names=())[1]
 
 
-def _tensor_digest(tensor: "torch.Tensor") -> str:
-    import torch
-
-    digest = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)}".encode())
-    digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _metadata_digest(metadata: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
-
-
-def damaged(path: str | Path, reason: str) -> StiffnessError:
+def damaged_file_error(path: str | Path, reason: str) -> StiffnessError:
     """What to say of a file that cannot be read, and of how to have it made again.
 
     Snakemake knows folders of checkpoints as a whole, and would not miss one file of them. Made by
@@ -276,7 +263,7 @@ def write_table(path: str | Path, table: "pd.DataFrame") -> None:
     import pyarrow.parquet as pq
 
     content = pa.Table.from_pandas(table, preserve_index=False)
-    metadata = {**(content.schema.metadata or {}), DIGESTS_KEY: _table_digest(table)}
+    metadata = {**(content.schema.metadata or {}), DIGESTS_KEY: table_digest(table)}
     content = content.replace_schema_metadata(metadata)
     _write_checked(
         path,
@@ -303,13 +290,13 @@ def read_table(path: str | Path) -> "pd.DataFrame":
             content = file.read()
         table = content.to_pandas()
         digest = (content.schema.metadata or {}).get(DIGESTS_KEY.encode())
-        if digest is not None and digest.decode() != _table_digest(table):
+        if digest is not None and digest.decode() != table_digest(table):
             raise ValueError("its content has changed since it was written")
         return table
     except FileNotFoundError:
         raise StiffnessError(f"{path}: no such file") from None
     except (ValueError, TypeError, KeyError, OSError, pa.ArrowException) as error:
-        raise damaged(path, _line(error)) from None
+        raise damaged_file_error(path, _first_line(error)) from None
 
 
 def rows(table: "pd.DataFrame", **values: Any) -> "pd.DataFrame":
@@ -330,25 +317,6 @@ def rows(table: "pd.DataFrame", **values: Any) -> "pd.DataFrame":
     return table[chosen]
 
 
-def _table_digest(table: "pd.DataFrame") -> str:
-    """Of names and values; a number counts with its type, an absent one is the same everywhere."""
-    import numpy as np
-
-    digest = hashlib.sha256()
-    for name in table.columns:
-        values = table[name].to_numpy()
-        if values.dtype.kind == "f":
-            values = np.where(np.isnan(values), np.nan, values)
-        numbers = values.dtype.kind in "iufb"
-        kind = str(table[name].dtype) if numbers else "text"
-        digest.update(f"{name} {kind} {len(values)} ".encode())
-        if numbers:
-            digest.update(np.ascontiguousarray(values).data)
-        else:
-            digest.update("\0".join(map(str, values)).encode())
-    return digest.hexdigest()
-
-
 def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
@@ -363,5 +331,5 @@ def write_text(path: str | Path, text: str) -> None:
     _write_checked(path, write)
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__

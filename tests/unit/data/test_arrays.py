@@ -27,7 +27,7 @@ def pixels(inputs: torch.Tensor) -> np.ndarray:
 
 
 def test_mean_and_std_are_exact(colour):
-    found = Normalization.of(colour)
+    found = Normalization.measure(colour)
     assert found.mean.dtype == found.std.dtype == torch.float32
     expected = pixels(colour).mean((0, 2, 3)), pixels(colour).std((0, 2, 3))
     np.testing.assert_allclose(found.mean, expected[0], rtol=EPSILON)
@@ -42,7 +42,7 @@ def test_mean_and_std_of_the_digits(digits):
 
 def test_zero_mean_and_unit_variance_per_channel_before_the_sphere(colour):
     """An image's direction is all that the sphere keeps; undo it by the norm it divides by."""
-    normalization = Normalization.of(colour)
+    normalization = Normalization.measure(colour)
     mean, std = (part.double()[:, None, None] for part in (normalization.mean, normalization.std))
     standard = (colour.double() - mean) / std
     np.testing.assert_allclose(standard.mean((0, 2, 3)), 0, atol=1e-6)
@@ -76,14 +76,14 @@ def test_an_image_does_not_depend_on_its_neighbours(digits):
 
 def test_a_constant_image_of_the_mean_colour_stays_zero():
     train = torch.tensor([[98, 102], [101, 99]], dtype=torch.uint8)[:, None, None, :]
-    normalization = Normalization.of(train)
+    normalization = Normalization.measure(train)
     assert normalization.mean.tolist() == [100]
     found = normalization(torch.full((1, 1, 1, 2), 100, dtype=torch.uint8))
     assert torch.equal(found, torch.zeros(1, 1, 1, 2))
 
 
 def test_another_constant_image_has_a_direction(colour):
-    found = Normalization.of(colour)(torch.zeros(1, 3, 6, 5, dtype=torch.uint8))
+    found = Normalization.measure(colour)(torch.zeros(1, 3, 6, 5, dtype=torch.uint8))
     assert float(found.norm()) == pytest.approx(1, abs=1e-6)
     assert (found < 0).all()
 
@@ -99,15 +99,15 @@ def parts(colour):
 
 
 def test_arrays_measure_the_training_set_alone(parts):
-    arrays = Arrays.of(*parts)
-    expected = Normalization.of(parts[0])
+    arrays = Arrays.from_images(*parts)
+    expected = Normalization.measure(parts[0])
     assert torch.equal(arrays.normalization.mean, expected.mean)
     assert torch.equal(arrays.normalization.std, expected.std)
     assert arrays.train_targets.dtype == arrays.validation_targets.dtype == torch.int64
 
 
 def test_arrays_round_trip(parts, tmp_path):
-    arrays = Arrays.of(*parts)
+    arrays = Arrays.from_images(*parts)
     arrays.save(tmp_path / "arrays.safetensors")
     found = Arrays.load(tmp_path / "arrays.safetensors")
     for name in ("train_inputs", "train_targets", "validation_inputs", "validation_targets"):
@@ -133,13 +133,13 @@ def test_arrays_round_trip(parts, tmp_path):
 def test_parts_that_do_not_fit(parts, position, change, message):
     parts[position] = change(parts[position])
     with pytest.raises(StiffnessError, match=message):
-        Arrays.of(*parts)
+        Arrays.from_images(*parts)
 
 
 def test_an_empty_validation_set(parts):
     parts[2], parts[3] = parts[2][:0], parts[3][:0]
     with pytest.raises(StiffnessError, match="validation set: 0 inputs"):
-        Arrays.of(*parts)
+        Arrays.from_images(*parts)
 
 
 @pytest.mark.parametrize(

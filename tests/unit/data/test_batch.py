@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from stiffness.data.batch import call, joined, length, named, place, take, trimmed, unnamed
+from stiffness.data.batch import (
+    call,
+    concatenate_inputs,
+    flatten_inputs,
+    length,
+    place,
+    take,
+    trim_padding,
+    unflatten_inputs,
+)
 from stiffness.errors import StiffnessError
 
 IMAGES = torch.arange(24.0).reshape(4, 1, 2, 3)
@@ -59,35 +68,35 @@ def test_a_dict_is_passed_by_keyword_and_logits_are_taken():
 
 
 def test_joined():
-    assert torch.equal(joined(IMAGES[:1], IMAGES[1:]), IMAGES)
-    both = joined(take(TOKENS, slice(0, 1)), take(TOKENS, slice(1, 3)))
+    assert torch.equal(concatenate_inputs(IMAGES[:1], IMAGES[1:]), IMAGES)
+    both = concatenate_inputs(take(TOKENS, slice(0, 1)), take(TOKENS, slice(1, 3)))
     for name, value in TOKENS.items():
         assert torch.equal(both[name], value)
 
 
 def test_padding_that_all_examples_share_is_trimmed():
-    assert {name: value.shape for name, value in trimmed(TOKENS).items()} == {
+    assert {name: value.shape for name, value in trim_padding(TOKENS).items()} == {
         "input_ids": (3, 4),
         "attention_mask": (3, 4),
     }
-    assert torch.equal(trimmed(TOKENS)["input_ids"], TOKENS["input_ids"][:, :4])
-    assert torch.equal(trimmed(take(TOKENS, slice(2, 3)))["input_ids"], torch.tensor([[2, 3]]))
+    assert torch.equal(trim_padding(TOKENS)["input_ids"], TOKENS["input_ids"][:, :4])
+    assert torch.equal(trim_padding(take(TOKENS, slice(2, 3)))["input_ids"], torch.tensor([[2, 3]]))
 
 
 def test_nothing_else_is_trimmed():
-    assert trimmed(IMAGES) is IMAGES
+    assert trim_padding(IMAGES) is IMAGES
     without_mask = {"input_ids": TOKENS["input_ids"]}
-    assert trimmed(without_mask) is without_mask
+    assert trim_padding(without_mask) is without_mask
     padding = {name: torch.zeros_like(value) for name, value in TOKENS.items()}
-    assert trimmed(padding)["input_ids"].shape == (3, 1)
+    assert trim_padding(padding)["input_ids"].shape == (3, 1)
 
 
 def test_names_in_a_file_and_back():
-    stored = {**named(IMAGES, "inputs"), "targets": torch.zeros(4)}
+    stored = {**flatten_inputs(IMAGES, "inputs"), "targets": torch.zeros(4)}
     assert stored.keys() == {"inputs", "targets"}
-    assert unnamed(stored, "inputs") is IMAGES
-    stored = {**named(TOKENS, "inputs"), "inputs_of_another": torch.zeros(4)}
+    assert unflatten_inputs(stored, "inputs") is IMAGES
+    stored = {**flatten_inputs(TOKENS, "inputs"), "inputs_of_another": torch.zeros(4)}
     assert stored.keys() == {"inputs/input_ids", "inputs/attention_mask", "inputs_of_another"}
-    assert unnamed(stored, "inputs") == TOKENS
+    assert unflatten_inputs(stored, "inputs") == TOKENS
     with pytest.raises(KeyError):
-        unnamed(stored, "targets")
+        unflatten_inputs(stored, "targets")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stiffness.data.arrays import Arrays, Normalization
-from stiffness.data.draws import stratified, wrong_labels
+from stiffness.data.draws import draw_stratified, draw_wrong_labels
 from stiffness.data.evaluation import Evaluation, draw_evaluation
 from stiffness.data.sources import load
 from stiffness.errors import StiffnessError
@@ -24,7 +24,7 @@ def few(number: int, seed: int = 0, noise: tuple[float, int] | None = None) -> A
 
 def test_a_draw_has_equal_shares_of_what_there_is_and_none_twice():
     targets = torch.tensor([2, 0, 1, 1, 0, 2, 2, 0, 0, 1])
-    chosen = stratified(targets, 7, "abc", "key", torch.Generator().manual_seed(0))
+    chosen = draw_stratified(targets, 7, "abc", "key", torch.Generator().manual_seed(0))
     assert torch.bincount(targets[chosen]).tolist() == [3, 2, 2]
     assert len(set(chosen.tolist())) == 7
 
@@ -49,7 +49,7 @@ def _train(arrays: Arrays) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_the_normalisation_is_that_of_the_few(digits):
-    arrays, expected = few(30), Normalization.of(few(30).train_inputs)
+    arrays, expected = few(30), Normalization.measure(few(30).train_inputs)
     assert torch.equal(arrays.normalization.mean, expected.mean)
     assert torch.equal(arrays.normalization.std, expected.std)
     assert not torch.equal(arrays.normalization.mean, digits.normalization.mean)
@@ -78,7 +78,7 @@ def test_a_number_that_cannot_be(number, rest):
 
 def test_few_texts_keep_their_names():
     tokens = {"input_ids": torch.arange(24).reshape(8, 3), "attention_mask": torch.ones(8, 3)}
-    arrays = Arrays.of_tokens(
+    arrays = Arrays.from_tokens(
         tokens, torch.arange(8) % 2, tokens, torch.arange(8) % 2, ["yes", "no"]
     )
     fewer = arrays.with_few_examples(4, 0).with_wrong_labels(0.5, 0)
@@ -93,14 +93,14 @@ def test_few_texts_keep_their_names():
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.9, 0.999])
 def test_the_share_is_that_of_wrong_labels(share):
     targets = torch.arange(1230) % 10
-    given = wrong_labels(targets, 10, share, 0)
+    given = draw_wrong_labels(targets, 10, share, 0)
     assert int((given != targets).sum()) == round(share * 1230)
     assert set(given.tolist()) == set(range(10))
 
 
 def test_wrong_labels_are_drawn_evenly_from_the_other_classes():
     targets = torch.arange(60_000) % 10
-    given = wrong_labels(targets, 10, 0.9, 0)
+    given = draw_wrong_labels(targets, 10, 0.9, 0)
     table = torch.zeros(10, 10)
     table.index_put_((targets, given), torch.ones(60_000), accumulate=True)
     # Independent of the true one: 600 of each pair, within five binomial standard deviations.
@@ -108,18 +108,19 @@ def test_wrong_labels_are_drawn_evenly_from_the_other_classes():
 
 
 def test_two_classes_swap():
-    assert wrong_labels(torch.tensor([0, 1, 1]), 2, 0.99, 0).tolist() == [1, 0, 0]
+    assert draw_wrong_labels(torch.tensor([0, 1, 1]), 2, 0.99, 0).tolist() == [1, 0, 0]
 
 
 def test_wrong_labels_follow_from_the_seed_and_are_nested():
     targets = torch.arange(500) % 10
     less, more, other = (
-        wrong_labels(targets, 10, share, seed) for share, seed in ((0.2, 3), (0.6, 3), (0.2, 4))
+        draw_wrong_labels(targets, 10, share, seed)
+        for share, seed in ((0.2, 3), (0.6, 3), (0.2, 4))
     )
     wrong = less != targets
     assert torch.equal(less[wrong], more[wrong])
     assert not torch.equal(less, other)
-    assert torch.equal(wrong_labels(targets, 10, 0.2, 3), less)
+    assert torch.equal(draw_wrong_labels(targets, 10, 0.2, 3), less)
 
 
 def test_noise_is_in_the_training_set_alone_and_what_was_clean_is_kept(digits, tmp_path):

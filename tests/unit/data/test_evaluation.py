@@ -121,7 +121,7 @@ def uneven() -> Arrays:
     inputs = torch.arange(21 * 4, dtype=torch.uint8).reshape(21, 1, 2, 2)
     train = torch.tensor([0] * 10 + [1] * 3)
     validation = torch.tensor([0, 1] * 4)
-    return Arrays.of(inputs[:13], train, inputs[13:], validation, ["cat", "dog"])
+    return Arrays.from_images(inputs[:13], train, inputs[13:], validation, ["cat", "dog"])
 
 
 def test_all_examples_of_a_class_can_be_asked_for(uneven):

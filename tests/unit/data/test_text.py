@@ -166,9 +166,9 @@ def test_tokens_of_two_kinds_are_no_data_set():
     tokens = {"input_ids": ones, "attention_mask": ones}
     for other in ({"input_ids": ones}, {name: value[:, :2] for name, value in tokens.items()}):
         with pytest.raises(StiffnessError, match="validation set: tokens of other names or widths"):
-            Arrays.of_tokens(tokens, labels, other, labels, ["a", "b"])
+            Arrays.from_tokens(tokens, labels, other, labels, ["a", "b"])
     with pytest.raises(StiffnessError, match=r"training set: a label outside 0\.\.1"):
-        Arrays.of_tokens(tokens, labels + 1, tokens, labels, ["a", "b"])
+        Arrays.from_tokens(tokens, labels + 1, tokens, labels, ["a", "b"])
 
 
 # --- files and labels ----------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def made(few_digits: Arrays) -> dict[str, Any]:
     others = [at.assign(step=0, value=9.0), at.assign(seed=1, value=9.0)]
     return {
         "extremes": pd.concat([at, *others], ignore_index=True),
-        "images": subset.originals(few_digits),
+        "images": subset.raw_images(few_digits),
     }
 
 
@@ -129,9 +129,9 @@ def test_a_dead_run_is_said_to_be_dead(drawn: Any) -> None:
 
 def test_originals_are_the_bytes_that_the_subset_was_drawn_from(few_digits: Arrays) -> None:
     subset = draw_evaluation(few_digits, 20, 10, seed=0)
-    originals = subset.originals(few_digits)
+    originals = subset.raw_images(few_digits)
     assert originals.dtype == torch.uint8
-    assert torch.equal(few_digits.prepared(originals), subset.inputs)
-    texts = Arrays.of_tokens(*[{"ids": torch.ones(9, 2)}, torch.zeros(9).long()] * 2, ["a", "b"])
+    assert torch.equal(few_digits.preprocess(originals), subset.inputs)
+    texts = Arrays.from_tokens(*[{"ids": torch.ones(9, 2)}, torch.zeros(9).long()] * 2, ["a", "b"])
     with pytest.raises(StiffnessError, match="contact_sheet: shows images"):
-        subset.originals(texts)
+        subset.raw_images(texts)

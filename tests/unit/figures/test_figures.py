@@ -29,7 +29,7 @@ from stiffness.figures import (
 )
 from stiffness.measures.pairs import METRICS, PAIR_MODES
 from stiffness.plan.config import STAGE_KINDS
-from stiffness.training.runs import by_line
+from stiffness.training.runs import select_line_fit
 
 KINDS = {
     "training_curves": training_curves,
@@ -138,7 +138,7 @@ def draw(kind: str, made: dict[str, Any], outputs: list[Path], **changes: Any) -
     if kind in STAGE_KINDS:
         given["stages"] = given["stages"][-1:]
     if kind == "critical_length":
-        given["critical_length"] = by_line(given["critical_length"])
+        given["critical_length"] = select_line_fit(given["critical_length"])
     function(**{name: given[name] for name in signature(function).parameters})
 
 

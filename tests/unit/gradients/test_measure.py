@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from stiffness.data.evaluation import Evaluation
-from stiffness.data.shards import block_of
+from stiffness.data.shards import tile_block
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, write_tensors
 from stiffness.gradients.gram import gradient_cosines
@@ -82,7 +82,7 @@ def test_a_tile_is_a_block_of_the_whole(
 ) -> None:
     measure(checkpoints, evaluation, tmp_path / "whole")
     capsys.readouterr()
-    rows, columns = block_of(name, 10, 2)
+    rows, columns = tile_block(name, 10, 2)
     measure_segment(
         checkpoints,
         evaluation,

@@ -34,7 +34,7 @@ def test_cells_are_mean_cosines_over_all_pairs(few_digits: Arrays, checkpoints: 
     assert set(table["n_examples"]) == {150}
     assert set(table["n_excluded"]) == {0}
     model = build_model(SPEC, few_digits.shape, 10, seed=5)
-    inputs = few_digits.prepared(few_digits.train_inputs)
+    inputs = few_digits.preprocess(few_digits.train_inputs)
     cosines, _ = gradient_cosines(model, inputs, few_digits.train_targets)
     assert isinstance(cosines, torch.Tensor)
     cosines.fill_diagonal_(torch.nan)  # no pairs
@@ -68,11 +68,11 @@ def test_images_are_preprocessed_some_at_a_time(
 ) -> None:
     taken = []
 
-    def prepared(self: Arrays, inputs: torch.Tensor) -> torch.Tensor:
+    def preprocess(self: Arrays, inputs: torch.Tensor) -> torch.Tensor:
         taken.append(len(inputs))
         return self.normalization(inputs)  # type: ignore[misc]
 
-    monkeypatch.setattr(Arrays, "prepared", prepared)
+    monkeypatch.setattr(Arrays, "preprocess", preprocess)
     measure_whole_set(checkpoints, few_digits, SPEC, CPU, "4MiB", steps={0})
     assert max(taken) < 150
     assert sum(taken) >= 2 * 150  # for the norms, and for the sums

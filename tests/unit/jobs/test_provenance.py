@@ -17,7 +17,7 @@ from stiffness.jobs.provenance import (
     results_folder,
     summarise,
 )
-from stiffness.jobs.record import file_digest, recorded, revision
+from stiffness.jobs.record import output_digest, record_job, revision
 
 
 class Named(dict):
@@ -63,7 +63,7 @@ FIGURE = "e/figures/distance.pdf"
 def results(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for job in JOBS:
-        with recorded(job):
+        with record_job(job):
             for name in job.output:
                 path = Path(name)
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def test_the_summary_holds_no_times_and_comes_out_the_same(results):
 
 
 def test_a_failed_job_takes_the_old_record_with_it(results):
-    with pytest.raises(ValueError, match="x"), recorded(JOBS[-1]):
+    with pytest.raises(ValueError, match="x"), record_job(JOBS[-1]):
         raise ValueError("x")
     with pytest.raises(StiffnessError, match="no job left a record of it"):
         describe(results / FIGURE)
@@ -142,11 +142,11 @@ def test_complaints_name_the_file(results, tmp_path, capsys):
 
 
 def test_large_files_and_folders_have_no_digest(tmp_path, monkeypatch):
-    assert file_digest(tmp_path) is None
+    assert output_digest(tmp_path) is None
     (tmp_path / "a").write_bytes(b"x" * 10)
-    assert file_digest(tmp_path / "a") is not None
+    assert output_digest(tmp_path / "a") is not None
     monkeypatch.setattr("stiffness.jobs.record._HASHED", 9)
-    assert file_digest(tmp_path / "a") is None
+    assert output_digest(tmp_path / "a") is None
 
 
 def test_the_revision_is_that_of_the_code_and_says_whether_it_is_changed(tmp_path):

@@ -17,7 +17,7 @@ from stiffness.measures.distance import (
 )
 from stiffness.measures.pairs import PAIR_MODES
 from stiffness.measures.tables import Measured, measure_segment
-from stiffness.training.runs import by_line, in_layer
+from stiffness.training.runs import select_layer, select_line_fit
 
 STEPS = (0, 5)
 NUM_TRAIN = 10
@@ -91,7 +91,7 @@ def test_every_layer_agrees_with_a_direct_computation(tables, evaluation, layer,
     bins, fit = expected.bins, expected.lengths[0]
 
     def rows(name: str) -> pd.DataFrame:
-        table = in_layer(tables[name], layer)
+        table = select_layer(tables[name], layer)
         assert "layer" not in table
         return table[
             (table["step"] == step) & (table["pair_mode"] == mode) & (table["metric"] == "cosine")
@@ -101,14 +101,14 @@ def test_every_layer_agrees_with_a_direct_computation(tables, evaluation, layer,
     np.testing.assert_allclose(rows("distance")["value"], bins.value, atol=1e-6)
     assert rows("distance")["n_pairs"].tolist() == bins.num_pairs.tolist()
     np.testing.assert_allclose(rows("distance")["low"], bins.low, atol=1e-5)
-    line = by_line(rows("critical_length")).iloc[0]
+    line = select_line_fit(rows("critical_length")).iloc[0]
     assert line["slope"] == pytest.approx(fit.slope, abs=1e-5)
     assert line["intercept"] == pytest.approx(fit.intercept, abs=1e-5)
     assert line["crossing"] == fit.crossing
 
 
 def test_one_fit_a_layer_and_estimator(tables, measured):
-    table = by_line(tables["critical_length"])
+    table = select_line_fit(tables["critical_length"])
     assert len(tables["critical_length"]) == 2 * len(table)
     counts = table.groupby([*KEY, "layer"]).size()
     assert set(counts) == {1}

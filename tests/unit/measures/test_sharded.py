@@ -10,7 +10,7 @@ import torch
 
 from stiffness.data.evaluation import Evaluation
 from stiffness.data.hierarchy import Hierarchy
-from stiffness.data.shards import block_of, cut, tile_names
+from stiffness.data.shards import cut, tile_block, tile_names
 from stiffness.errors import StiffnessError
 from stiffness.files import write_tensors
 from stiffness.measures.extremes import PAIRS, _Largest
@@ -53,7 +53,7 @@ def write_tiles(folder: Path, shards: int, step: int) -> list[Path]:
     """As the gradient room does."""
     tensors, folders = whole(step), []
     for name in tile_names(shards):
-        rows, columns = block_of(name, NUMBER, shards)
+        rows, columns = tile_block(name, NUMBER, shards)
         of_tile = {"cosines": tensors["cosines"][rows, columns]}
         if rows == columns:
             of_tile |= {key: tensors[key][rows] for key in ("log_norms", "predictions")}
@@ -152,7 +152,7 @@ def test_what_is_0_in_one_tile_counts_as_0_in_all(
     for step in (1, 2):
         folders = write_tiles(tmp_path, 3, step)
     path = tmp_path / "0000-0002" / "step=2.safetensors"
-    rows, columns = block_of("0000-0002", NUMBER, 3)
+    rows, columns = tile_block("0000-0002", NUMBER, 3)
     cosines = whole(2)["cosines"][rows, columns].nan_to_num(0.5)
     about = {"step": 2, "epoch": 1.0, "examples": NUMBER}
     about |= {"rows": [rows.start, rows.stop], "columns": [columns.start, columns.stop]}
@@ -182,7 +182,7 @@ def test_one_tile_is_held_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     everything = slice(0, NUMBER)
     places = [(tile.rows, tile.columns) for tile in checkpoint.tiles(everything, everything)]
     assert read == tile_names(4)
-    assert places == [block_of(name, NUMBER, 4) for name in tile_names(4)]
+    assert places == [tile_block(name, NUMBER, 4) for name in tile_names(4)]
     assert len(checkpoint._last) == 2
     read.clear()
     # Of validation examples alone, the first shard holds none.
@@ -260,6 +260,6 @@ def test_shards_are_even_and_their_tiles_are_the_upper_triangle() -> None:
             NUMBER // shards,
             NUMBER // shards + 1,
         }
-        blocks = [block_of(name, NUMBER, shards) for name in tile_names(shards)]
+        blocks = [tile_block(name, NUMBER, shards) for name in tile_names(shards)]
         parts = cut(slice(0, NUMBER), shards)
         assert blocks == list(combinations_with_replacement(parts, 2))

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from stiffness.files import write_table
-from stiffness.training.runs import collect, describe_run, run_status
+from stiffness.training.runs import collect_tables, describe_run, run_status
 
 CHANCE = float(np.log(10))
 HISTORY_COLUMNS = [
@@ -136,7 +136,7 @@ def collected(tmp_path) -> dict[str, pd.DataFrame]:
             files.append(
                 [write(tmp_path, f"{name}{number}{i}", table) for i, table in enumerate(tables)]
             )
-    return collect("some_net", 3, RUNS, histories, parts)
+    return collect_tables("some_net", 3, RUNS, histories, parts)
 
 
 def test_the_key_stands_first(collected):
@@ -189,7 +189,7 @@ def test_the_index_is_unbroken(collected):
 def test_the_status_is_that_of_the_epochs_asked_for(tmp_path):
     history = write(tmp_path, "history", make_history([2.4, 1.0, 0.5, 2.4]))
     status = {
-        epochs: collect("e", epochs, [("1", 0)], [[history]], {})["runs"]["status"].item()
+        epochs: collect_tables("e", epochs, [("1", 0)], [[history]], {})["runs"]["status"].item()
         for epochs in (2, 3)
     }
     assert status == {2: "ok", 3: "collapsed"}
@@ -205,7 +205,7 @@ def test_a_run_that_diverged_before_its_last_segment(tmp_path):
     columns = ["step", "epoch", "value"]
     full = write(tmp_path, "s0", pd.DataFrame([[0, 0.0, 0.5]], columns=columns))
     empty = write(tmp_path, "s1", pd.DataFrame([], columns=columns))
-    tables = collect(
+    tables = collect_tables(
         "e",
         5,
         [("1", 0), ("1e-3", 0)],

@@ -72,7 +72,7 @@ def batches(texts, tiny_language):
 
     def of(epoch: int, spec: TrainingSpec = SPEC) -> list[torch.Tensor]:
         job = train._Run(texts, spec, CPU, tiny_language)
-        generator = torch.Generator().manual_seed(train._mix(spec.seed, epoch))
+        generator = torch.Generator().manual_seed(train.mix_seed(spec.seed, epoch))
         return job._batches(torch.randperm(60, generator=generator), generator)
 
     return of
@@ -134,7 +134,7 @@ def test_an_attempt_from_other_pretrained_weights_is_started_over(
     shutil.copytree(tiny_language / "bert", mine / "bert")
     spec = replace(SPEC, checkpoint_interval=1)
     with monkeypatch.context() as patch:
-        patch.setattr(train, "move_directory", None)
+        patch.setattr(train, "replace_directory", None)
         with pytest.raises(TypeError):
             run(spec, 0, 1, None, tmp_path / "out" / "first", mine)
     make_transformer(mine / "bert", seed=5)

@@ -186,7 +186,7 @@ def stripes() -> Arrays:
     targets = torch.arange(300) % 2
     inputs[0::2, :, ::2, :] += 100
     inputs[1::2, :, :, ::2] += 100
-    return Arrays.of(inputs[:200], targets[:200], inputs[200:], targets[200:], ["-", "|"])
+    return Arrays.from_images(inputs[:200], targets[:200], inputs[200:], targets[200:], ["-", "|"])
 
 
 @pytest.mark.parametrize("augmentation", ["none", "crop_flip"])
@@ -323,7 +323,7 @@ def test_a_chain_equals_one_run(few_digits, tmp_path, spec, augmentation):
     spec = replace(spec, augmentation=augmentation)
     ends = [0, 1, 2] if spec.model.name == "resnet20v1" else [0, 1, 3, 4]
     if spec.model.name == "resnet20v1":
-        few_digits = Arrays.of(
+        few_digits = Arrays.from_images(
             few_digits.train_inputs[:64],
             few_digits.train_targets[:64],
             few_digits.validation_inputs,
@@ -611,7 +611,7 @@ def slow_crop_flip(images: np.ndarray, mean, std, generator) -> np.ndarray:
 
 
 def test_crop_flip_against_a_slow_reference(images):
-    normalization = Normalization.of(images)
+    normalization = Normalization.measure(images)
     found = crop_flip(images, normalization, torch.Generator().manual_seed(1))
     expected = slow_crop_flip(
         images.numpy(),
@@ -624,13 +624,13 @@ def test_crop_flip_against_a_slow_reference(images):
 
 
 def test_crop_flip_keeps_length_one(images):
-    found = crop_flip(images, Normalization.of(images), torch.Generator().manual_seed(1))
+    found = crop_flip(images, Normalization.measure(images), torch.Generator().manual_seed(1))
     np.testing.assert_allclose(found.double().flatten(1).norm(dim=1), 1, atol=1e-6)
 
 
 def test_crop_flip_is_drawn_anew(images):
     generator = torch.Generator().manual_seed(1)
-    normalization = Normalization.of(images)
+    normalization = Normalization.measure(images)
     first, second = (crop_flip(images, normalization, generator) for _ in range(2))
     assert not torch.equal(first, second)
 
@@ -640,7 +640,7 @@ def test_crop_flip_reaches_every_shift_and_both_flips():
     image = torch.zeros(1, 1, 10, 11, dtype=torch.uint8)
     image[0, 0, 5, 4] = 255
     generator = torch.Generator().manual_seed(0)
-    found = crop_flip(image.expand(3000, 1, 10, 11), Normalization.of(image), generator)
+    found = crop_flip(image.expand(3000, 1, 10, 11), Normalization.measure(image), generator)
     places = found.flatten(1).argmax(1)
     rows, columns = places // 11, places % 11
     assert rows.unique().tolist() == list(range(1, 10))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from stiffness.data.batch import Inputs, length, named, take, unnamed
-from stiffness.data.draws import stratified, wrong_labels
+from stiffness.data.batch import Inputs, flatten_inputs, length, take, unflatten_inputs
+from stiffness.data.draws import draw_stratified, draw_wrong_labels
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, write_tensors
 
@@ -22,7 +22,7 @@ class Normalization:
     std: torch.Tensor  # float32 [C]
 
     @classmethod
-    def of(cls, inputs: torch.Tensor) -> "Normalization":
+    def measure(cls, inputs: torch.Tensor) -> "Normalization":
         """Measure on uint8 [N, C, H, W], exactly: bytes are counted, not accumulated."""
         levels = torch.arange(256, dtype=torch.float64)
         means, stds = [], []
@@ -66,7 +66,7 @@ class Arrays:
     clean_targets: torch.Tensor | None = None
 
     @classmethod
-    def of(
+    def from_images(
         cls,
         train_inputs: torch.Tensor,
         train_targets: torch.Tensor,
@@ -89,11 +89,11 @@ class Arrays:
             validation_inputs,
             validation_targets.long(),
             class_names,
-            _measured(train_inputs),
+            _measure_normalization(train_inputs),
         )
 
     @classmethod
-    def of_tokens(
+    def from_tokens(
         cls,
         train_inputs: dict[str, torch.Tensor],
         train_targets: torch.Tensor,
@@ -136,19 +136,21 @@ class Arrays:
         """
         generator = torch.Generator().manual_seed(seed)
         key = "datasets: train_examples"
-        chosen = stratified(self.train_targets, number, self.class_names, key, generator)
+        chosen = draw_stratified(self.train_targets, number, self.class_names, key, generator)
         chosen = chosen.sort().values
         inputs, targets = take(self.train_inputs, chosen), self.train_targets[chosen]
         return replace(
             self,
             train_inputs=inputs,
             train_targets=targets,
-            normalization=_measured(inputs) if isinstance(inputs, torch.Tensor) else None,
+            normalization=_measure_normalization(inputs)
+            if isinstance(inputs, torch.Tensor)
+            else None,
         )
 
     def with_wrong_labels(self, share: float, seed: int) -> "Arrays":
-        """With exactly round(share * N) of the N training labels wrong; see ``wrong_labels``."""
-        given = wrong_labels(self.train_targets, len(self.class_names), share, seed)
+        """With exactly round(share * N) of the N training labels wrong: ``draw_wrong_labels``."""
+        given = draw_wrong_labels(self.train_targets, len(self.class_names), share, seed)
         wrong = not torch.equal(given, self.train_targets)
         return replace(
             self, train_targets=given, clean_targets=self.train_targets if wrong else None
@@ -160,7 +162,7 @@ class Arrays:
         inputs = self.train_inputs
         return tuple(inputs.shape[1:]) if isinstance(inputs, torch.Tensor) else ()
 
-    def prepared(self, inputs: Inputs) -> Inputs:
+    def preprocess(self, inputs: Inputs) -> Inputs:
         """Inputs as the network gets them: images preprocessed, tokens as they are."""
         if self.normalization is None:
             return inputs
@@ -170,9 +172,9 @@ class Arrays:
     def save(self, path: str | Path) -> None:
         """Write to one safetensors file."""
         tensors = {
-            **named(self.train_inputs, "train_inputs"),
+            **flatten_inputs(self.train_inputs, "train_inputs"),
             "train_targets": self.train_targets,
-            **named(self.validation_inputs, "validation_inputs"),
+            **flatten_inputs(self.validation_inputs, "validation_inputs"),
             "validation_targets": self.validation_targets,
         }
         if self.clean_targets is not None:
@@ -188,9 +190,9 @@ class Arrays:
         try:
             images = "train_inputs" in tensors
             return cls(
-                unnamed(tensors, "train_inputs"),
+                unflatten_inputs(tensors, "train_inputs"),
                 tensors["train_targets"],
-                unnamed(tensors, "validation_inputs"),
+                unflatten_inputs(tensors, "validation_inputs"),
                 tensors["validation_targets"],
                 metadata["class_names"],
                 Normalization(tensors["mean"], tensors["std"]) if images else None,
@@ -200,8 +202,8 @@ class Arrays:
             raise StiffnessError(f"{path}: not a file of data arrays") from None
 
 
-def _measured(inputs: torch.Tensor) -> Normalization:
-    normalization = Normalization.of(inputs)
+def _measure_normalization(inputs: torch.Tensor) -> Normalization:
+    normalization = Normalization.measure(inputs)
     if not (normalization.std > 0).all():
         raise StiffnessError(
             "a colour channel is the same in every training pixel: nothing to normalise"

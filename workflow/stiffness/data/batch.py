@@ -57,7 +57,7 @@ def call(
     return outputs.logits if hasattr(outputs, "logits") else outputs
 
 
-def joined(first: Inputs, second: Inputs) -> Inputs:
+def concatenate_inputs(first: Inputs, second: Inputs) -> Inputs:
     """The examples of ``first``, then those of ``second``, which has the same names."""
     if isinstance(first, Mapping):
         assert isinstance(second, Mapping)
@@ -66,7 +66,7 @@ def joined(first: Inputs, second: Inputs) -> Inputs:
     return torch.cat([first, second])
 
 
-def trimmed(inputs: Inputs) -> Inputs:
+def trim_padding(inputs: Inputs) -> Inputs:
     """Tokens [N, T] without the padding that all N examples share; images as they are."""
     if not isinstance(inputs, Mapping) or MASK not in inputs:
         return inputs
@@ -75,15 +75,15 @@ def trimmed(inputs: Inputs) -> Inputs:
     return {name: value[:, :longest] for name, value in inputs.items()}
 
 
-def named(inputs: Inputs, prefix: str) -> dict[str, torch.Tensor]:
+def flatten_inputs(inputs: Inputs, prefix: str) -> dict[str, torch.Tensor]:
     """As tensors to write to a file: ``prefix``, or ``prefix``/name for every name."""
     if isinstance(inputs, Mapping):
         return {f"{prefix}/{name}": value for name, value in inputs.items()}
     return {prefix: inputs}
 
 
-def unnamed(tensors: Mapping[str, torch.Tensor], prefix: str) -> Inputs:
-    """What ``named`` was given.
+def unflatten_inputs(tensors: Mapping[str, torch.Tensor], prefix: str) -> Inputs:
+    """What ``flatten_inputs`` was given.
 
     Raises:
         KeyError: there is neither.

@@ -7,7 +7,7 @@ import torch
 from stiffness.errors import StiffnessError
 
 
-def stratified(
+def draw_stratified(
     targets: torch.Tensor,
     total: int,
     class_names: Sequence[str],
@@ -45,7 +45,9 @@ def stratified(
     return torch.cat(parts)
 
 
-def wrong_labels(targets: torch.Tensor, num_classes: int, share: float, seed: int) -> torch.Tensor:
+def draw_wrong_labels(
+    targets: torch.Tensor, num_classes: int, share: float, seed: int
+) -> torch.Tensor:
     """int64 [N]: ``targets`` with exactly round(share * N) of them wrong.
 
     The examples are drawn evenly from all, and each gets a label drawn evenly from the other

@@ -6,8 +6,15 @@ from pathlib import Path
 import torch
 
 from stiffness.data.arrays import Arrays
-from stiffness.data.batch import Inputs, joined, named, take, trimmed, unnamed
-from stiffness.data.draws import stratified
+from stiffness.data.batch import (
+    Inputs,
+    concatenate_inputs,
+    flatten_inputs,
+    take,
+    trim_padding,
+    unflatten_inputs,
+)
+from stiffness.data.draws import draw_stratified
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, write_tensors
 
@@ -44,7 +51,7 @@ class Evaluation:
     def save(self, path: str | Path) -> None:
         """Write to one safetensors file."""
         tensors = {
-            **named(self.inputs, "inputs"),
+            **flatten_inputs(self.inputs, "inputs"),
             "targets": self.targets,
             "indices": self.indices,
         }
@@ -59,7 +66,7 @@ class Evaluation:
         tensors, metadata = read_tensors(path)
         try:
             return cls(
-                inputs=unnamed(tensors, "inputs"),
+                inputs=unflatten_inputs(tensors, "inputs"),
                 targets=tensors["targets"],
                 indices=tensors["indices"],
                 num_train=metadata["num_train"],
@@ -91,7 +98,7 @@ class Evaluation:
             )
         return cosine_distances(self.inputs[rows], self.inputs[columns])
 
-    def originals(self, arrays: Arrays) -> torch.Tensor:
+    def raw_images(self, arrays: Arrays) -> torch.Tensor:
         """uint8 [N, C, H, W]: the images as they were before preprocessing.
 
         Args:
@@ -136,13 +143,15 @@ def draw_evaluation(arrays: Arrays, train: int, validation: int, seed: int) -> E
     generator = torch.Generator().manual_seed(seed)
     names = arrays.class_names
     chosen = [
-        stratified(arrays.train_targets, train, names, "evaluation: train", generator),
-        stratified(
+        draw_stratified(arrays.train_targets, train, names, "evaluation: train", generator),
+        draw_stratified(
             arrays.validation_targets, validation, names, "evaluation: validation", generator
         ),
     ]
-    inputs = joined(take(arrays.train_inputs, chosen[0]), take(arrays.validation_inputs, chosen[1]))
+    inputs = concatenate_inputs(
+        take(arrays.train_inputs, chosen[0]), take(arrays.validation_inputs, chosen[1])
+    )
     targets = torch.cat([arrays.train_targets[chosen[0]], arrays.validation_targets[chosen[1]]])
-    prepared = trimmed(arrays.prepared(inputs))
+    prepared = trim_padding(arrays.preprocess(inputs))
     clean = None if arrays.clean_targets is None else arrays.clean_targets[chosen[0]]
     return Evaluation(prepared, targets, torch.cat(chosen), train, names, clean)

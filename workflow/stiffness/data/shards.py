@@ -23,7 +23,7 @@ def tile_names(shards: int) -> list[str]:
     return [f"{first:04d}-{second:04d}" for first, second in pairs]
 
 
-def block_of(name: str, examples: int, shards: int) -> Block:
+def tile_block(name: str, examples: int, shards: int) -> Block:
     """The rows and columns of one of ``tile_names``."""
     parts = cut(slice(0, examples), shards)
     first, second = (parts[int(number)] for number in name.split("-"))

@@ -1,6 +1,5 @@
 """Where raw data come from: scikit-learn's digits, torchvision, an image folder, or texts."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from stiffness.data.arrays import Arrays
 from stiffness.data.text import load_text
 from stiffness.data.vision import import_torchvision
+from stiffness.digests import file_digest
 from stiffness.errors import StiffnessError
 
 # MD5 of the unpacked idx files; torchvision checks only the archives it downloads.
@@ -57,7 +57,7 @@ def load_digits(validation_examples: int, seed: int) -> Arrays:
     )
     inputs = torch.from_numpy(digits.images.astype(np.uint8))[:, None]
     targets = torch.from_numpy(digits.target)
-    return Arrays.of(
+    return Arrays.from_images(
         inputs[train],
         targets[train],
         inputs[validation],
@@ -106,7 +106,7 @@ def load_torchvision(name: str, data_dir: str | Path) -> Arrays:
             f"{folder}: corrupt or incomplete ({str(error).splitlines()[0]}); "
             "delete the folder and run again"
         ) from None
-    return Arrays.of(*_tensors(train), *_tensors(validation), list(train.classes))
+    return Arrays.from_images(*_tensors(train), *_tensors(validation), list(train.classes))
 
 
 def load_image_folder(path: str | Path, channels: int = 3, image_size: int | None = None) -> Arrays:
@@ -157,7 +157,7 @@ def load_image_folder(path: str | Path, channels: int = 3, image_size: int | Non
             images.append(image)
         inputs.append(torch.from_numpy(np.stack(images)))
         targets.append(torch.tensor(folder.targets))
-    return Arrays.of(inputs[0], targets[0], inputs[1], targets[1], classes)
+    return Arrays.from_images(inputs[0], targets[0], inputs[1], targets[1], classes)
 
 
 LOADERS: dict[str, Callable[..., Arrays]] = {
@@ -203,8 +203,7 @@ def _tensors(dataset: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _check_md5(file: Path, expected: str) -> None:
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    found = file_digest(file, "md5")
     if found != expected:
         raise StiffnessError(
             f"{file}: corrupt or truncated (MD5 {found}, expected {expected}); "

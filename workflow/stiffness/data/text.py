@@ -74,7 +74,7 @@ def load_text(
     encoded = {split: _encoded(encoder, texts, max_length) for split, (texts, _) in parts.items()}
     longest = max(int(tokens["attention_mask"].sum(1).max()) for tokens in encoded.values())
     padded = {split: _resized(tokens, longest, encoder) for split, tokens in encoded.items()}
-    return Arrays.of_tokens(
+    return Arrays.from_tokens(
         padded["train"],
         parts["train"][1],
         padded["validation"],

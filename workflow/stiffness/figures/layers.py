@@ -25,7 +25,7 @@ from stiffness.figures.distance import legend as distance_legend
 from stiffness.figures.distance import panel as distance_panel
 from stiffness.measures.distance import MEASURED, NONE
 from stiffness.measures.pairs import METRICS
-from stiffness.training.runs import by_line
+from stiffness.training.runs import select_line_fit
 from stiffness.training.stages import Stage, reference_stages
 
 _HIGHEST = 30.0
@@ -149,7 +149,7 @@ def _lengths(
     metric: str,
 ) -> None:
     """xi of the fitted line against depth, as it is and relative to the median distance."""
-    rows = by_line(lengths[lengths["metric"] == metric])
+    rows = select_line_fit(lengths[lengths["metric"] == metric])
     scales = (
         (rows, r"critical length $\xi$"),
         (relative(rows), r"$\xi$ / median distance"),

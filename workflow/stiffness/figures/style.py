@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stiffness.errors import StiffnessError
-from stiffness.files import replacing
+from stiffness.files import atomic_write
 from stiffness.training.runs import OK
 from stiffness.training.stages import Stage
 from stiffness.training.stages import reference_run as reference_run
@@ -74,7 +74,7 @@ def save(figure: Figure, outputs: Sequence[str | Path]) -> None:
     """Write the figure to every path, without a date in it, and close it."""
     try:
         for path in outputs:
-            with replacing(path) as temporary:
+            with atomic_write(path) as temporary:
                 metadata = {"CreationDate": None} if Path(path).suffix == ".pdf" else None
                 figure.savefig(temporary, metadata=metadata)
     finally:

@@ -18,7 +18,7 @@ from torch import nn
 from stiffness.data.batch import Inputs, length, place
 from stiffness.data.evaluation import Evaluation, cosine_distances
 from stiffness.errors import StiffnessError
-from stiffness.files import read_tensors, replacing_directory, write_json, write_tensors
+from stiffness.files import atomic_directory, read_tensors, write_json, write_tensors
 from stiffness.gradients.engine import packed
 from stiffness.gradients.gram import gradient_cosines
 from stiffness.gradients.memory import parse_bytes
@@ -59,7 +59,7 @@ def measure_layers(
     model = build_model(model_spec, evaluation.shape, classes, 0, data_dir).to(device)
     inputs, targets = place(evaluation.inputs, device), evaluation.targets.to(device)
     measured = []
-    with replacing_directory(output) as folder:
+    with atomic_directory(output) as folder:
         for path in sorted(Path(checkpoints).glob("step=*.safetensors")):
             if steps is not None and int(path.stem.removeprefix("step=")) not in steps:
                 continue

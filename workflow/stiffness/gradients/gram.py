@@ -5,7 +5,7 @@ from itertools import accumulate
 import torch
 from torch import nn
 
-from stiffness.data.batch import Inputs, call, joined, length, place, take
+from stiffness.data.batch import Inputs, call, concatenate_inputs, length, place, take
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
 from stiffness.gradients.engine import Shares, gram_blocks, gram_rectangle, mirror, squared_norms
@@ -106,7 +106,7 @@ def cosine_tile(
     _checked_length(second_inputs, second_targets)
     placed, seeds = _seeded(
         model,
-        joined(first_inputs, second_inputs),
+        concatenate_inputs(first_inputs, second_inputs),
         torch.cat([first_targets, second_targets]),
         loss,
         precision,

@@ -17,7 +17,7 @@ from stiffness.data.batch import Inputs, place, take
 from stiffness.data.evaluation import Evaluation
 from stiffness.data.shards import Block
 from stiffness.errors import StiffnessError
-from stiffness.files import read_tensors, replacing_directory, write_json, write_tensors
+from stiffness.files import atomic_directory, read_tensors, write_json, write_tensors
 from stiffness.gradients.gram import cosine_tile, gradient_cosines
 from stiffness.gradients.models import predicted_classes
 from stiffness.training.models import ModelSpec, build_model, load_weights
@@ -71,7 +71,7 @@ def measure_segment(
     }
     digests: dict[str, dict[str, str]] = {}
     performance: dict[str, dict[str, Any]] = {}
-    with replacing_directory(output) as folder:
+    with atomic_directory(output) as folder:
         (folder / COSINES).mkdir()
         for path in sorted(Path(checkpoints).glob("step=*.safetensors")):
             weights, metadata = read_tensors(path)

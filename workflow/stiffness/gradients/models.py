@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from stiffness.data.batch import Inputs, call, length, take, trimmed
+from stiffness.data.batch import Inputs, call, length, take, trim_padding
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
 
@@ -41,6 +41,6 @@ def predicted_classes(model: nn.Module, inputs: Inputs) -> torch.Tensor:
     parts = []
     with full_float32():
         for begin in range(0, length(inputs), _CHUNK):
-            batch = trimmed(take(inputs, slice(begin, begin + _CHUNK)))
+            batch = trim_padding(take(inputs, slice(begin, begin + _CHUNK)))
             parts.append(call(model, batch).argmax(1).cpu())
     return torch.cat(parts)

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from stiffness.data.batch import MASK, Inputs, call, length, place, take, trimmed
+from stiffness.data.batch import MASK, Inputs, call, length, place, take, trim_padding
 from stiffness.data.evaluation import Evaluation
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
-from stiffness.files import read_tensors, replacing_directory, write_json, write_tensors
+from stiffness.files import atomic_directory, read_tensors, write_json, write_tensors
 from stiffness.gradients.models import refuse_training_mode
 from stiffness.training.models import ModelSpec, build_model, load_weights
 
@@ -56,7 +56,7 @@ def read_widths(model: nn.Module, inputs: Inputs, layers: Sequence[str]) -> dict
     reads the numbers of tokens), or is never called; those come last.
     """
     widths: dict[str, int] = {}
-    batch = trimmed(take(inputs, slice(0, 2)))
+    batch = trim_padding(take(inputs, slice(0, 2)))
 
     def watch(layer: str, args: Any, keywords: Any) -> None:
         read = _read(args, keywords)
@@ -123,7 +123,7 @@ def _watched(
     try:
         with full_float32():
             for begin in range(0, length(inputs), _CHUNK):
-                batch = trimmed(take(inputs, slice(begin, begin + _CHUNK)))
+                batch = trim_padding(take(inputs, slice(begin, begin + _CHUNK)))
                 last.clear()
                 call(model, batch)
                 for layer in layers:
@@ -174,7 +174,7 @@ def represent_segment(
     model = build_model(model_spec, evaluation.shape, classes, 0, data_dir).to(device)
     inputs = place(evaluation.inputs, device)
     steps = []
-    with replacing_directory(output) as folder:
+    with atomic_directory(output) as folder:
         for path in sorted(Path(checkpoints).glob("step=*.safetensors")):
             weights, metadata = read_tensors(path)
             load_weights(model, weights, str(path), str(model_spec))

@@ -32,7 +32,7 @@ class _Prepared:
         images = self.arrays.train_inputs
         assert isinstance(images, torch.Tensor)
         rows = rows.to(images.device) if isinstance(rows, torch.Tensor) else rows
-        prepared = self.arrays.prepared(images[rows].to(self.device))
+        prepared = self.arrays.preprocess(images[rows].to(self.device))
         assert isinstance(prepared, torch.Tensor)
         return prepared
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from stiffness.errors import reported
+from stiffness.errors import report_errors
 from stiffness.jobs.presence import be_present, end_with_workflow
-from stiffness.jobs.record import recorded
+from stiffness.jobs.record import record_job
 
 _GRACE = 10.0  # seconds from SIGTERM to the end of a process that does not heed it
 
@@ -62,7 +62,7 @@ def job(snakemake: Any) -> Iterator[None]:
     except OSError as error:
         print(f"no log: {error}", file=sys.stderr)
     try:
-        with reported(snakemake.rule), recorded(snakemake):
+        with report_errors(snakemake.rule), record_job(snakemake):
             yield
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None

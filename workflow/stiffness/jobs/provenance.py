@@ -15,7 +15,7 @@ import yaml
 
 from stiffness.errors import StiffnessError
 from stiffness.files import write_text
-from stiffness.jobs.record import file_digest
+from stiffness.jobs.record import output_digest
 
 Record = dict[str, Any]
 _SHOWN = 3  # files of a rule that are listed unless all are asked for
@@ -206,7 +206,7 @@ def _state(path: Path, record: Record, name: str) -> str:
     digest = digests.get(name)
     if digest is None:
         return "as it is found; too large for a checksum in its record"
-    return "as it was made" if digest == file_digest(path) else "CHANGED since it was made"
+    return "as it was made" if digest == output_digest(path) else "CHANGED since it was made"
 
 
 def _maker(records: Mapping[str, Record], name: str) -> Record | None:

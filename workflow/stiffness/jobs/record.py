@@ -4,7 +4,6 @@ The record lies beside the job's log, as JSON, and names files as the workflow d
 its folder; so it stays true when the folder is moved or copied. ``jobs.provenance`` reads it.
 """
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -17,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from stiffness.digests import file_digest
 from stiffness.files import write_json
 
 # Modules whose version may decide a result, and the distributions that bring them.
@@ -40,7 +40,7 @@ _HASHED = 2**24  # bytes; larger outputs carry checksums of their own
 
 
 @contextmanager
-def recorded(snakemake: Any) -> Iterator[None]:
+def record_job(snakemake: Any) -> Iterator[None]:
     """Write the record of the job that ``snakemake`` describes, if the body succeeds."""
     path = record_path(snakemake.log[0])
     path.unlink(missing_ok=True)
@@ -53,7 +53,7 @@ def recorded(snakemake: Any) -> Iterator[None]:
         "wildcards": dict(snakemake.wildcards.items()),
         "params": _plain(dict(snakemake.params.items())),
         "inputs": inputs,
-        "outputs": {file: file_digest(file) for file in map(str, snakemake.output)},
+        "outputs": {file: output_digest(file) for file in map(str, snakemake.output)},
         "started": started.isoformat(timespec="seconds"),
         "finished": finished.isoformat(timespec="seconds"),
         "seconds": round((finished - started).total_seconds(), 1),
@@ -70,12 +70,12 @@ def record_path(log: str | Path) -> Path:
     return Path(log).with_suffix(".json")
 
 
-def file_digest(file: str | Path) -> str | None:
+def output_digest(file: str | Path) -> str | None:
     """SHA-256 of a file; None for a folder and for a large file."""
     path = Path(file)
     if not path.is_file() or path.stat().st_size > _HASHED:
         return None
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_digest(path)
 
 
 def environment() -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Noticing that raw data have changed: images by their sizes, a few files by their contents."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+
+from stiffness.digests import file_digest, text_digest
 
 
 def folder_fingerprint(path: str | Path) -> str:
@@ -13,7 +14,7 @@ def folder_fingerprint(path: str | Path) -> str:
     A folder that is not there has the fingerprint of an empty one.
     """
     entries = sorted(_names_and_sizes(os.fspath(path), ""))
-    return hashlib.sha256("\n".join(entries).encode()).hexdigest()
+    return text_digest("\n".join(entries))
 
 
 def content_fingerprint(path: str | Path, patterns: Sequence[str]) -> str:
@@ -28,13 +29,12 @@ def content_fingerprint(path: str | Path, patterns: Sequence[str]) -> str:
         for file in files
         if file.is_file()
     ]
-    return hashlib.sha256("\n".join(entries).encode()).hexdigest()
+    return text_digest("\n".join(entries))
 
 
 @cache  # Snakemake asks again for every job
 def _content(file: Path, changed: int, size: int) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_digest(file)
 
 
 def _names_and_sizes(folder: str, prefix: str) -> list[str]:

@@ -14,7 +14,7 @@ from stiffness.files import read_table
 from stiffness.measures.pairs import Floats
 from stiffness.measures.replicates import Replicates, RunValues
 from stiffness.measures.seeds import seed_weights
-from stiffness.training.runs import OK, concatenated
+from stiffness.training.runs import OK, concatenate_tables
 
 FIRST_EPOCH = 1.0
 """Where training has begun in earnest; before it, stiffness depends on where a network started."""
@@ -167,7 +167,7 @@ class Evidence:
                 part = read_table(path)
                 chosen = (part["metric"] == metric) & (part["pair_mode"] == mode)
                 parts.append(part[chosen].assign(seed=seed))
-        return concatenated(parts)
+        return concatenate_tables(parts)
 
     def whole_set(self) -> pd.DataFrame:
         """Cosine class stiffness over all pairs of the training set, by step and seed.
@@ -183,7 +183,7 @@ class Evidence:
         parts = [part for part in parts if len(part)]
         if not parts:
             raise NotTestable("the whole training set is not measured (figure whole_set)")
-        return concatenated(parts)
+        return concatenate_tables(parts)
 
     def layers(self, name: str) -> pd.DataFrame:
         """A table of stiffness by layer, of the reference rate, with a column seed.
@@ -200,7 +200,7 @@ class Evidence:
         parts = [part for part in parts if len(part)]
         if not parts:
             raise NotTestable("stiffness by layer is not measured (figure layers)")
-        return concatenated(parts)
+        return concatenate_tables(parts)
 
     def validation_examples(self) -> int:
         """Of the data set.

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from stiffness.data.batch import MASK, call, take, trimmed
+from stiffness.data.batch import MASK, call, take, trim_padding
 from stiffness.data.hub import load_pretrained, reason
 from stiffness.errors import StiffnessError
 
@@ -245,7 +245,7 @@ def check_tokens(model: nn.Module, inputs: Mapping[str, torch.Tensor], path: str
         )
     try:
         with torch.inference_mode():
-            call(model, trimmed(take(inputs, lengths.argsort(descending=True)[:2])))
+            call(model, trim_padding(take(inputs, lengths.argsort(descending=True)[:2])))
     except Exception as error:  # whatever a network's own code raises
         raise StiffnessError(
             f"model.path: the network {path!r} does not take the tokenizer's tokens "

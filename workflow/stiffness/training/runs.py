@@ -63,7 +63,7 @@ def describe_run(history: pd.DataFrame) -> dict[str, Any]:
     return row
 
 
-def collect(
+def collect_tables(
     experiment: str,
     epochs: int,
     runs: Sequence[tuple[str, int]],
@@ -84,19 +84,19 @@ def collect(
     """
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in ("runs", "history", *parts)}
     for number, (lr, seed) in enumerate(runs):
-        history = concatenated([read_table(path) for path in histories[number]])
+        history = concatenate_tables([read_table(path) for path in histories[number]])
         history = history[history["epoch"] <= epochs].sort_values("step")
         about = describe_run(history)
         key = {"experiment": experiment, "lr": lr, "seed": seed, "status": about["status"]}
         tables["runs"].append(pd.DataFrame([key | about]))
         tables["history"].append(_keyed(history, key))
         for name, files in parts.items():
-            part = concatenated([read_table(path) for path in files[number]])
+            part = concatenate_tables([read_table(path) for path in files[number]])
             tables[name].append(_keyed(part[part["epoch"] <= epochs], key))
-    return {name: concatenated(frames) for name, frames in tables.items()}
+    return {name: concatenate_tables(frames) for name, frames in tables.items()}
 
 
-def concatenated(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def concatenate_tables(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """One table of several, without the empty ones.
 
     A segment after a run has diverged is empty: its columns have no types, and would take the
@@ -106,18 +106,18 @@ def concatenated(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled or frames[:1], ignore_index=True)
 
 
-def of_seeds(files: Sequence[str | Path], seeds: Sequence[int]) -> pd.DataFrame:
+def read_seed_tables(files: Sequence[str | Path], seeds: Sequence[int]) -> pd.DataFrame:
     """Tables of segments, each of the seed at its place in ``seeds``, as one with a column seed."""
     named = zip(files, seeds, strict=True)
-    return concatenated([read_table(file).assign(seed=seed) for file, seed in named])
+    return concatenate_tables([read_table(file).assign(seed=seed) for file, seed in named])
 
 
-def in_layer(table: pd.DataFrame, layer: str) -> pd.DataFrame:
+def select_layer(table: pd.DataFrame, layer: str) -> pd.DataFrame:
     """The rows whose distances were measured in ``layer``."""
     return table[table["layer"] == layer].drop(columns="layer")
 
 
-def by_line(critical_length: pd.DataFrame) -> pd.DataFrame:
+def select_line_fit(critical_length: pd.DataFrame) -> pd.DataFrame:
     """The critical lengths of the paper's estimator, a fitted line."""
     rows = critical_length[critical_length["estimator"] == "line"]
     return rows.drop(columns="estimator")

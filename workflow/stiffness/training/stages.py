@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from stiffness.files import read_table
-from stiffness.training.runs import OK, concatenated
+from stiffness.training.runs import OK, concatenate_tables
 
 LAST = "last"
 
@@ -65,7 +65,7 @@ def stage_steps(histories: Sequence[str | Path], epochs: int, stages: Sequence[A
         histories: files of the run's segments.
         epochs: of the experiment; later checkpoints are left from a longer training.
     """
-    history = concatenated([read_table(file) for file in histories])
+    history = concatenate_tables([read_table(file) for file in histories])
     history = history[history["epoch"] <= epochs].sort_values("step")
     return {stage.step for stage in choose_stages(history, stages)}
 
@@ -110,4 +110,4 @@ def read_matrices(
             & table["pair_mode"].isin(list(pair_modes))
         )
         parts.append(table[shown].assign(seed=seed))
-    return concatenated(parts)
+    return concatenate_tables(parts)

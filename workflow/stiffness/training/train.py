@@ -9,13 +9,12 @@ that was interrupted goes on from there and ends with the same bits, because eve
 an epoch is seeded from (seed, epoch).
 """
 
-import hashlib
 import json
 import math
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,15 +24,16 @@ import torch
 from torch import nn
 
 from stiffness.data.arrays import Arrays, Normalization
-from stiffness.data.batch import MASK, Inputs, call, named, place, take, trimmed
+from stiffness.data.batch import MASK, Inputs, call, flatten_inputs, place, take, trim_padding
 from stiffness.device import full_float32
+from stiffness.digests import file_digest, mix_seed, tensors_digest, text_digest
 from stiffness.errors import StiffnessError
 from stiffness.files import (
-    alone,
-    move_directory,
+    exclusive_lock,
     read_metadata,
     read_table,
     read_tensors,
+    replace_directory,
     write_table,
     write_tensors,
 )
@@ -152,7 +152,7 @@ def train_segment(
     def waiting() -> None:
         print(f"{label} is being trained by another process: waiting", file=sys.stderr, flush=True)
 
-    with alone(work.with_suffix(".lock"), waiting), full_float32():
+    with exclusive_lock(work.with_suffix(".lock"), waiting), full_float32():
         run = _Run(arrays, spec, device, data_dir)
         run.start(start, end, previous)
         run.resume(work, start, previous)
@@ -167,7 +167,7 @@ def train_segment(
             _report(label, run, end, left)
         if not (work / STATE).exists():
             run.save(work)
-        move_directory(work, output)
+        replace_directory(work, output)
 
 
 class _Run:
@@ -182,7 +182,7 @@ class _Run:
         for inputs in (arrays.train_inputs, arrays.validation_inputs):
             if isinstance(inputs, Mapping):
                 check_tokens(model, inputs, spec.model.path)
-        self.initial_digest = _digest(model.state_dict().values())
+        self.initial_digest = tensors_digest(model.state_dict().values())
         # Pooling and convolutions on the CPU are several times faster in this layout.
         self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.learning_rate = float(spec.learning_rate)
@@ -202,7 +202,7 @@ class _Run:
         shares = counts / counts.sum()
         self.chance_loss = float(-torch.special.xlogy(shares, shares).sum())
         self.chance_accuracy = float(shares.max())
-        self.data_digest = _digest(_tensors(arrays))
+        self.data_digest = tensors_digest(_tensors(arrays))
         self.keep: frozenset[int] = frozenset()
         self.step = 0
         self.history: list[dict[Any, Any]] = []
@@ -213,7 +213,7 @@ class _Run:
         return self.step // self.steps_per_epoch
 
     def _place(self, inputs: Inputs) -> Inputs:
-        placed = self.arrays.prepared(place(inputs, self.device))
+        placed = self.arrays.preprocess(place(inputs, self.device))
         if isinstance(placed, torch.Tensor):
             return placed.contiguous(memory_format=torch.channels_last)
         return placed
@@ -231,7 +231,7 @@ class _Run:
         inputs, targets = self.inputs[split], self.targets[split]
         chosen = torch.arange(len(targets))
         if 0 < self.spec.history_examples < len(targets):
-            generator = torch.Generator().manual_seed(_mix(self.spec.seed, -1))
+            generator = torch.Generator().manual_seed(mix_seed(self.spec.seed, -1))
             chosen = torch.randperm(len(targets), generator=generator)
             chosen = chosen[: self.spec.history_examples]
         elif isinstance(inputs, torch.Tensor):
@@ -264,7 +264,7 @@ class _Run:
             else self.initial_digest
         )
         described = json.dumps([asdict(self.spec), start, self.data_digest, origin, _code_digest()])
-        self.fingerprint = hashlib.sha256(described.encode()).hexdigest()
+        self.fingerprint = text_digest(described)
         try:
             if read_metadata(work / STATE)["fingerprint"] == self.fingerprint:
                 self._load(work, keep_history=True)
@@ -316,9 +316,9 @@ class _Run:
     def train_epoch(self, work: Path) -> None:
         """One pass in an order drawn from (seed, epoch), stopping at the steps to keep."""
         # The order and the augmentation are drawn on the CPU, so that devices see the same data.
-        generator = torch.Generator().manual_seed(_mix(self.spec.seed, self.epoch))
+        generator = torch.Generator().manual_seed(mix_seed(self.spec.seed, self.epoch))
         with torch.random.fork_rng(devices=[] if self.device.type == "cpu" else [self.device]):
-            torch.manual_seed(_mix(self.spec.seed, self.epoch))
+            torch.manual_seed(mix_seed(self.spec.seed, self.epoch))
             order = torch.randperm(len(self.targets["train"]), generator=generator)
             self.model.train()
             for batch in self._batches(order, generator):
@@ -364,7 +364,7 @@ class _Run:
 
     def _augmented(self, batch: torch.Tensor, generator: torch.Generator) -> Inputs:
         if self.raw is None:
-            return trimmed(take(self.inputs["train"], batch))
+            return trim_padding(take(self.inputs["train"], batch))
         assert self.arrays.normalization is not None
         # Augment the bytes and preprocess after it, so that |X| = 1 holds for what is trained on.
         return crop_flip(self.raw[batch], self.arrays.normalization, generator)
@@ -420,39 +420,25 @@ def _evaluate(model: nn.Module, inputs: Inputs, targets: torch.Tensor) -> tuple[
     correct = torch.zeros((), dtype=torch.int64, device=targets.device)
     for begin in range(0, len(targets), _EVALUATION_BATCH):
         rows = slice(begin, begin + _EVALUATION_BATCH)
-        outputs, labels = call(model, trimmed(take(inputs, rows))), targets[rows]
+        outputs, labels = call(model, trim_padding(take(inputs, rows))), targets[rows]
         loss += nn.functional.cross_entropy(outputs.double(), labels, reduction="sum")
         correct += (outputs.argmax(1) == labels).sum()
     return float(loss) / len(targets), int(correct) / len(targets)
 
 
-def _mix(seed: int, epoch: int) -> int:
-    """One generator seed from two numbers; neighbouring pairs share nothing."""
-    digest = hashlib.sha256(f"{seed} {epoch}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
 def _tensors(arrays: Arrays) -> list[torch.Tensor]:
     return [
-        *named(arrays.train_inputs, "").values(),
+        *flatten_inputs(arrays.train_inputs, "").values(),
         arrays.train_targets,
-        *named(arrays.validation_inputs, "").values(),
+        *flatten_inputs(arrays.validation_inputs, "").values(),
         arrays.validation_targets,
     ]
-
-
-def _digest(tensors: Iterable[torch.Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _code_digest() -> str:
     """An unfinished segment is not continued by other code than began it."""
     folder = Path(__file__).parent
-    sources = sorted(folder.glob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    return text_digest(" ".join(file_digest(path) for path in sorted(folder.glob("*.py"))))
 
 
 def _report(label: str, run: _Run, end: int, seconds_left: float) -> None:
