@@ -1,5 +1,6 @@
 """Every claim on an invented experiment for which it holds, and on one for which it does not."""
 
+import doctest
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from stiffness.files import write_table, write_tensors
 from stiffness.measures.pairs import METRICS, PAIR_MODES
+from stiffness.report import claims
 from stiffness.report.claims import CLAIMS, CONTRADICTED, SUPPORTED, UNDECIDED, Effect
 from stiffness.report.evidence import Evidence, NotTestable
 from stiffness.report.verdicts import Judged, judge, overall, page, table
@@ -82,25 +84,23 @@ def invented(folder: Path, settings: dict[str, Any] | None = None, **changes: An
         "distance_layers": ["input"],
         "bootstrap": {"resamples": R, "seed": 0},
     } | (settings or {})
-    root = folder / "results"
-    write_tensors(
-        root / "data/cifar100/arrays.safetensors",
-        {"validation_targets": torch.zeros(10000, dtype=torch.int64)},
-        {},
-    )
+    arrays = folder / "arrays.safetensors"
+    write_tensors(arrays, {"validation_targets": torch.zeros(10000, dtype=torch.int64)}, {})
     tables: dict[str, dict[str, list[dict]]] = {
         precision: {name: [] for name in ("runs", "history", "summary", "critical_length")}
         | {"distance": [], "order": []}
         for precision in wanted["precisions"]
     }
-    segments = []
+    parts: dict[str, list[tuple[str, int, Path]]] = {}
     for place, lr in enumerate(RATES):
         for seed in (0, 1, 2):
-            segments.append((lr, seed, "epochs=0000-0008"))
             for precision, made in tables.items():
-                run(root / "some" / f"lr={lr}" / f"seed={seed}", made, shape, generator)(
-                    lr, seed, place, precision
-                )
+                of_run = folder / f"{lr}-{seed}-{precision}"
+                found = run(of_run, made, shape, generator)(lr, seed, place, precision)
+                for name, path in found.items():
+                    name = f"{name}/{precision}" if name == "replicates" else name
+                    if precision == "exact" or name == "replicates/plain":
+                        parts.setdefault(name, []).append((lr, seed, path))
     for by in ("epoch", "train_loss"):
         order = -np.sign(shape["xi_of_rate"][0])
         for estimator in ("line", "monotone"):
@@ -109,27 +109,28 @@ def invented(folder: Path, settings: dict[str, Any] | None = None, **changes: An
             tables["exact"]["order"].append(
                 row | {"low": order * 0.8 - 0.1, "high": order * 0.8 + 0.1}
             )
+    paths: dict[str, dict[str, Path]] = {}
     for precision, made in tables.items():
+        paths[precision] = {name: folder / f"{precision}-{name}.parquet" for name in made}
         for name, rows in made.items():
-            write_table(root / "some/tables" / precision / f"{name}.parquet", pd.DataFrame(rows))
+            write_table(paths[precision][name], pd.DataFrame(rows))
     return Evidence(
         "some",
         wanted,
-        segments,
+        {"tables": paths, "parts": parts, "arrays": arrays},
         changes.get("source", "text"),
         changes.get("has_hierarchy", True),
-        root,
     )
 
 
 def run(folder: Path, made: dict[str, list[dict]], shape: dict, generator: np.random.Generator):
-    """Writes one run's files, and adds its rows to the tables."""
+    """Writes one run's files, adds its rows to the tables, and returns the paths by part."""
 
     def noisy(values: Any) -> tuple[np.ndarray, np.ndarray]:
         values = np.asarray(values, float) + generator.normal(0, 0.0005, len(EPOCHS))
         return values, values[:, None] + generator.normal(0, 0.005, (len(EPOCHS), R))
 
-    def write(lr: str, seed: int, place: int, precision: str) -> None:
+    def write(lr: str, seed: int, place: int, precision: str) -> dict[str, Path]:
         key = {"experiment": "some", "lr": lr, "seed": seed, "status": "ok"}
         accuracy = shape["accuracy"][place]
         made["runs"].append(
@@ -178,17 +179,18 @@ def run(folder: Path, made: dict[str, list[dict]], shape: dict, generator: np.ra
                     curve = shape[("within", "cosine")] if a == b else shape["between"]
                     value = curve[step] + shape["whole"]
                     whole.append({"step": step, "class_a": a, "class_b": b, "value": value})
-        segment = folder / f"measures/{precision}/epochs=0000-0008"
-        write_tensors(segment / "replicates.safetensors", replicates, {})
-        layers = []
+        tables = {"classes": cells, "whole_set": whole, "layer_stiffness/critical_length": []}
+        paths = {"replicates": folder / "replicates.safetensors"}
+        write_tensors(paths["replicates"], replicates, {})
+        layers = tables["layer_stiffness/critical_length"]
         for depth, level in enumerate(shape["layers"]):
             row = {"step": 9, "depth": depth, "estimator": "line", "crossing": "measured"}
             row |= {"metric": "cosine", "pair_mode": "train-val", "median_distance": 0.5}
             layers.append(row | {"value": level, "low": level - 0.1, "high": level + 0.1})
-        by_layer = folder / f"layer_stiffness/{precision}/epochs=0000-0008/critical_length.parquet"
-        write_table(by_layer, pd.DataFrame(layers))
-        write_table(segment / "classes.parquet", pd.DataFrame(cells))
-        write_table(folder / "whole_set/epochs=0000-0008.parquet", pd.DataFrame(whole))
+        for name, made_rows in tables.items():
+            paths[name] = folder / f"{name}.parquet"
+            write_table(paths[name], pd.DataFrame(made_rows))
+        return paths
 
     return write
 
@@ -302,9 +304,41 @@ def test_a_study_of_the_question_counts_beside_the_papers_experiments(as_claimed
 def test_without_the_arrays_c16_says_so(tmp_path):
     (claim,) = [claim for claim in CLAIMS if claim.name == "C16"]
     evidence = invented(tmp_path)
-    (tmp_path / "results/data/cifar100/arrays.safetensors").unlink()
+    evidence.files = evidence.files | {"arrays": None}
     with pytest.raises(NotTestable, match=r"arrays\.safetensors is not there"):
         claim.measure(evidence)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "reason"),
+    [
+        ("classes", "C1", "class stiffness is not measured"),
+        ("whole_set", "C15", "the whole training set is not measured"),
+        ("layer_stiffness/critical_length", "C17", "stiffness by layer is not measured"),
+        ("replicates/plain", "C3'", "precision plain is not measured"),
+    ],
+)
+def test_a_part_that_is_absent_is_not_measured(as_claimed, part, name, reason):
+    (claim,) = [claim for claim in CLAIMS if claim.name == name]
+    parts = {key: rows for key, rows in as_claimed.files["parts"].items() if key != part}
+    files = as_claimed.files | {"parts": parts}
+    evidence = Evidence("some", as_claimed.settings, files, "text", True)
+    with pytest.raises(NotTestable, match=reason):
+        claim.measure(evidence)
+
+
+def test_a_table_that_is_absent_is_not_measured(as_claimed):
+    files = as_claimed.files | {"tables": {"exact": {}}}
+    evidence = Evidence("some", as_claimed.settings, files, "text", True)
+    with pytest.raises(NotTestable, match="table summary of precision plain"):
+        evidence.table("summary", "plain")
+
+
+def test_a_claim_is_registered_as_documented():
+    before = list(CLAIMS)
+    tests = doctest.DocTestFinder(recurse=False).find(claims, "claims")
+    assert [doctest.DocTestRunner().run(test) for test in tests] == [(0, 2)]
+    assert before == CLAIMS
 
 
 # --- verdicts ------------------------------------------------------------------------------------

@@ -4,26 +4,36 @@ Each function measures one claim on one experiment: numbers with 95 % intervals 
 range in which the claim holds. An effect supports the claim if its whole interval lies in that
 range, contradicts it if the whole interval lies outside, and decides nothing otherwise. A claim is
 supported by an experiment if all its effects support it, contradicted if one contradicts it. The
-docstrings are the rules as the report prints them. To add a claim, write such a function and put
-``@claim("C19", "what is claimed")`` above it.
+docstrings are the rules as the report prints them. To add a claim, write such a function here:
+
+    >>> @claim("C19", "Training takes fewer than 100 epochs.", figure="training_curves")
+    ... def c19(evidence: Evidence) -> list[Effect]:
+    ...     '''Every run ends before epoch 100.'''
+    ...     last = float(evidence.history["epoch"].max())
+    ...     return [Effect("last epoch", last, low=last, high=last, holds=(0, 100))]
+    >>> CLAIMS.pop().rule
+    'Every run ends before epoch 100.'
 
 Unless a rule says otherwise: the reference learning rate, the mean over its seeds that did not die,
 train-val pairs, and "the end" is the last checkpoint.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import getdoc
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from stiffness.files import rows
 from stiffness.measures.bootstrap import percentile_interval
+from stiffness.measures.distance import NONE
 from stiffness.measures.equal_loss import EPOCH, LOSS
 from stiffness.measures.pairs import METRICS, Floats
 from stiffness.measures.seeds import seed_means, seed_weights
 from stiffness.report.evidence import FIRST_EPOCH, Curve, Evidence, NotTestable
+from stiffness.training.runs import OK
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decided"
 _INF = float("inf")
@@ -34,8 +44,10 @@ class Effect:
     """A number measured for a claim.
 
     Attributes:
-        what: it is.
-        value, low, high: with its 95 % interval.
+        what: the name of the number, as the report prints it.
+        value: the estimate.
+        low: the lower end of its 95 % interval.
+        high: the upper end.
         holds: the closed range in which the claim holds; None for a number that decides nothing.
     """
 
@@ -47,6 +59,7 @@ class Effect:
 
     @property
     def verdict(self) -> str:
+        """What the number says of the claim; "" if it decides nothing."""
         if self.holds is None:
             return ""
         least, most = self.holds
@@ -59,7 +72,14 @@ class Effect:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper; ``figure`` is the kind of figure that shows it."""
+    """A claim of the paper.
+
+    Attributes:
+        name: such as "C1".
+        text: the claim in words.
+        figure: the kind of figure that shows it.
+        measure: the function that measures it; its docstring is the rule.
+    """
 
     name: str
     text: str
@@ -68,6 +88,7 @@ class Claim:
 
     @property
     def rule(self) -> str:
+        """The rule that decides the claim, as the report prints it."""
         return " ".join((getdoc(self.measure) or "").split())
 
 
@@ -77,7 +98,17 @@ CLAIMS: list[Claim] = []
 def claim(
     name: str, text: str, figure: str
 ) -> Callable[[Callable[[Evidence], list[Effect]]], Callable[[Evidence], list[Effect]]]:
-    """Register a function as the measurement of a claim."""
+    """Register a function as the measurement of a claim.
+
+    Args:
+        name: such as "C1"; the report lists claims in the order in which they are registered.
+        text: the claim in words.
+        figure: the kind of figure that shows it, a name of ``plan.kinds.KINDS``.
+
+    Returns:
+        A decorator. The function below it gets one experiment's ``Evidence`` and returns effects;
+        it raises ``NotTestable`` where the experiment cannot speak to the claim.
+    """
 
     def register(measure: Callable[[Evidence], list[Effect]]) -> Callable[[Evidence], list[Effect]]:
         CLAIMS.append(Claim(name, text, figure, measure))
@@ -121,7 +152,8 @@ def c1(evidence: Evidence) -> list[Effect]:
         (0.5, _INF),
     )
     cells = evidence.cells("sign")
-    start = cells[(cells["step"] == cells["step"].min()) & (cells["class_a"] != cells["class_b"])]
+    start = rows(cells, step=cells["step"].min())
+    start = start[start["class_a"] != start["class_b"]]
     mean = seed_means(start, ["class_a", "class_b"]).dropna()
     value, low, high_end = (float((mean[key] > 0).mean()) for key in ("value", "low", "high"))
     what = "share of class pairs with positive stiffness"
@@ -284,6 +316,7 @@ def c6(evidence: Evidence) -> list[Effect]:
 
 
 def _separation(evidence: Evidence, metric: str) -> tuple[float, Floats]:
+    """Compute how well a metric separates classes (see ``c6``), and its resamples over classes."""
     cells = evidence.cells(metric)
     cells = cells[cells["epoch"] >= FIRST_EPOCH]
     mean = cells.groupby(["step", "class_a", "class_b"], as_index=False)["value"].mean()
@@ -300,7 +333,7 @@ def _separation(evidence: Evidence, metric: str) -> tuple[float, Floats]:
     drawn = generator.multinomial(number - 1, np.full(number, 1 / number), size=400).astype(float)
 
     def separation(weights: Floats) -> float:
-        """Mean over checkpoints with ``weights`` [C] of the classes."""
+        """Average over checkpoints, with ``weights`` [C] of the classes."""
         pairs = np.outer(weights, weights)
         np.fill_diagonal(pairs, 0)
         scores = []
@@ -414,24 +447,24 @@ def c10(evidence: Evidence) -> list[Effect]:
         "at the end": len(steps) - 1,
     }
     for name, place in places.items():
-        rows = lengths[lengths["step"] == steps["step"].iloc[place]]
-        slopes = rows.assign(value=rows["slope"], low=rows["slope_low"], high=rows["slope_high"])
+        fits = rows(lengths, step=steps["step"].iloc[place])
+        slopes = fits.assign(value=fits["slope"], low=fits["slope_low"], high=fits["slope_high"])
         (mean,) = seed_means(slopes, ["step"]).to_dict("records")
         effects.append(Effect(f"slope {name}", mean["value"], mean["low"], mean["high"], _BELOW_0))
     return effects
 
 
-def _fits(evidence: Evidence, layer: str | None = None) -> pd.DataFrame:
-    """Lines fitted to cosine stiffness of train-val pairs, of the reference rate."""
-    rows = evidence.critical_length
-    return rows[
-        (rows["lr"] == evidence.reference)
-        & rows["seed"].isin(evidence.alive()["seed"])
-        & (rows["estimator"] == "line")
-        & (rows["metric"] == "cosine")
-        & (rows["pair_mode"] == "train-val")
-        & (rows["layer"] == (layer or evidence.settings["distance_layers"][0]))
-    ]
+def _fits(evidence: Evidence) -> pd.DataFrame:
+    """Return the lines fitted to cosine stiffness of train-val pairs, of the reference rate."""
+    return rows(
+        evidence.critical_length,
+        lr=evidence.reference,
+        seed=set(evidence.alive()["seed"]),
+        estimator="line",
+        metric="cosine",
+        pair_mode="train-val",
+        layer=evidence.settings["distance_layers"][0],
+    )
 
 
 @claim("C11", "The critical length falls with training time.", "critical_length")
@@ -452,7 +485,7 @@ def c11(evidence: Evidence) -> list[Effect]:
 
 
 def _trend(values: Floats, epochs: Floats) -> Floats:
-    """Kendall's tau [R] of ``values`` [K, R] with time, from epoch 1 on."""
+    """Compute Kendall's tau [R] of ``values`` [K, R] with time, from epoch 1 on."""
     late = values[epochs >= FIRST_EPOCH]
     number = len(late)
     if number < 3:
@@ -465,16 +498,14 @@ def _trend(values: Floats, epochs: Floats) -> Floats:
 
 
 def _order(evidence: Evidence, by: str, holds: tuple[float, float]) -> list[Effect]:
+    """Look up how xi is ordered by the learning rate, at equal epoch or at equal loss."""
     order = evidence.table("order")
     effects = []
     for estimator in ("line", "monotone"):
-        rows = order[
-            (order["by"] == by)
-            & (order["quantity"] == f"xi {estimator}")
-            & (order["metric"] == "cosine")
-            & (order["pair_mode"] == "train-val")
-        ]
-        for row in rows.to_dict("records"):
+        found = rows(
+            order, by=by, quantity=f"xi {estimator}", metric="cosine", pair_mode="train-val"
+        )
+        for row in found.to_dict("records"):
             what = f"tau of xi ({estimator}) with the learning rate"
             decides = holds if estimator == "line" else None
             effects.append(Effect(what, row["tau"], row["low"], row["high"], decides))
@@ -515,13 +546,13 @@ def c14(evidence: Evidence) -> list[Effect]:
     """The best validation accuracies of the learning rates (means over seeds) span less than one
     point, and their within-class cosine stiffness at the end spans more than 0.05. The interval of
     the former is over seeds alone: all runs are judged on the same validation examples."""
-    alive = evidence.runs[evidence.runs["status"] == "ok"]
+    alive = rows(evidence.runs, status=OK)
     rates = sorted(alive["lr"].unique(), key=float)
     if len(rates) < 2:
         raise NotTestable("it has one learning rate")
     means, drawn, ends, drawn_ends = [], [], [], []
     for place, rate in enumerate(rates):
-        best = alive.loc[alive["lr"] == rate, "best_validation_accuracy"].to_numpy(float)
+        best = rows(alive, lr=rate)["best_validation_accuracy"].to_numpy(float)
         weights = seed_weights(len(best), 1000, place)
         means.append(best.mean())
         # One run says nothing about how much the seed matters.
@@ -552,22 +583,22 @@ def c15(evidence: Evidence) -> list[Effect]:
     run is below 0.05 (mean over checkpoints), and the subset differs from all pairs of the whole
     training set by less than 0.05 (mean over the stages measured)."""
     whole = evidence.whole_set()
-    summary = evidence.table("summary")
-    summary = summary[
-        (summary["lr"] == evidence.reference)
-        & (summary["metric"] == "cosine")
-        & (summary["pair_mode"] == "train-train")
-        & summary["seed"].isin(evidence.alive()["seed"])
-    ]
+    summary = rows(
+        evidence.table("summary"),
+        lr=evidence.reference,
+        metric="cosine",
+        pair_mode="train-train",
+        seed=set(evidence.alive()["seed"]),
+    )
     effects = []
     for quantity, name in (("within", "within-class"), ("between", "between-classes")):
-        rows = summary[summary["quantity"] == quantity]
-        half = float(((rows["high"] - rows["low"]) / 2).mean())
+        subset = rows(summary, quantity=quantity)
+        half = float(((subset["high"] - subset["low"]) / 2).mean())
         effects.append(Effect(f"half an interval, {name}", half, half, half, (0, 0.05)))
         same = whole["class_a"] == whole["class_b"]
         cells = whole[same if quantity == "within" else ~same]
         truth = cells.groupby(["seed", "step"])["value"].mean().rename("whole").reset_index()
-        both = rows.merge(truth, on=["seed", "step"])
+        both = subset.merge(truth, on=["seed", "step"])
         shifted = both.assign(
             **{key: both[key] - both["whole"] for key in ("value", "low", "high")}
         )
@@ -604,35 +635,32 @@ def c17(evidence: Evidence) -> list[Effect]:
     of xi with depth is below 0, with xi in units of the layer's median same-class distance; a pair
     of layers whose intervals of xi overlap widens the interval of tau. In plain units of cosine
     distance tau is reported."""
-    rows = evidence.layers("critical_length")
-    rows = rows[
-        (rows["step"] == rows["step"].max())
-        & (rows["estimator"] == "line")
-        & (rows["metric"] == "cosine")
-        & (rows["pair_mode"] == "train-val")
-    ].sort_values(["seed", "depth"])
-    if rows["depth"].nunique() < 3:
+    table = evidence.layers("critical_length")
+    last = {"step": table["step"].max(), "estimator": "line"}
+    lines = rows(table, metric="cosine", pair_mode="train-val", **last)
+    lines = lines.sort_values(["seed", "depth"])
+    if lines["depth"].nunique() < 3:
         raise NotTestable("fewer than 3 layers have distances")
-    share = float((rows["crossing"] != "none").mean())
+    share = float((lines["crossing"] != NONE).mean())
     effects = [Effect("share of layers with a critical length", share, share, share, (1.0, 1.0))]
     for unit, scale, holds in (
-        ("median distances", rows["median_distance"], _BELOW_0),
+        ("median distances", lines["median_distance"], _BELOW_0),
         ("cosine distance", 1.0, None),
     ):
-        scaled = rows.assign(**{key: rows[key] / scale for key in ("value", "low", "high")})
+        scaled = lines.assign(**{key: lines[key] / scale for key in ("value", "low", "high")})
         taus = np.array([_depth_tau(one) for _, one in scaled.groupby("seed")]).mean(0)
         tau, low, high = (float(one) for one in taus)
         effects.append(Effect(f"tau of xi with depth, in {unit}", tau, low, high, holds))
     return effects
 
 
-def _depth_tau(rows: pd.DataFrame) -> tuple[float, float, float]:
-    """Kendall's tau of xi with depth, and the least and the most it can be within the intervals.
+def _depth_tau(lines: pd.DataFrame) -> tuple[float, float, float]:
+    """Compute Kendall's tau of xi with depth, and its least and largest within the intervals.
 
     No crossing counts as the largest xi.
     """
-    value, low, high = (rows[key].fillna(_INF).to_numpy(float) for key in ("value", "low", "high"))
-    first, second = np.triu_indices(len(rows), 1)
+    value, low, high = (lines[key].fillna(_INF).to_numpy(float) for key in ("value", "low", "high"))
+    first, second = np.triu_indices(len(lines), 1)
     order = np.sign(np.nan_to_num(value[second] - value[first]))
     falls, rises = high[second] < low[first], low[second] > high[first]
     return (
@@ -653,9 +681,5 @@ def c18(evidence: Evidence) -> list[Effect]:
     found = []
     for by, name in ((EPOCH, "at equal epoch"), (LOSS, "at equal loss")):
         for effect in _order(evidence, by, _ABOVE_0):
-            found.append(
-                Effect(
-                    f"{effect.what}, {name}", effect.value, effect.low, effect.high, effect.holds
-                )
-            )
+            found.append(replace(effect, what=f"{effect.what}, {name}"))
     return found

@@ -3,21 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors import safe_open
 
-from stiffness.files import read_table
+from stiffness.files import read_table, read_tensors, rows
+from stiffness.measures.equal_loss import FIRST_EPOCH as FIRST_EPOCH
 from stiffness.measures.pairs import Floats
 from stiffness.measures.replicates import Replicates, RunValues
 from stiffness.measures.seeds import seed_weights
-from stiffness.training.runs import OK, concatenate_tables
-
-FIRST_EPOCH = 1.0
-"""Where training has begun in earnest; before it, stiffness depends on where a network started."""
+from stiffness.training.runs import OK, read_seed_tables
 
 
 class NotTestable(Exception):
@@ -26,11 +22,13 @@ class NotTestable(Exception):
 
 @dataclass(frozen=True)
 class Curve:
-    """A quantity of the reference learning rate, averaged over seeds.
+    """A quantity of one learning rate, averaged over seeds.
 
     Attributes:
-        epochs, losses: [K] of the checkpoints; training losses are means over seeds.
-        estimates: [K]; ``replicates`` [K, R] vary examples and seeds.
+        epochs: [K] of the checkpoints.
+        losses: training losses [K], means over seeds.
+        estimates: [K].
+        replicates: resamples [K, R], which vary examples and seeds.
     """
 
     epochs: Floats
@@ -39,7 +37,7 @@ class Curve:
     replicates: Floats
 
     def near(self, epoch: float) -> int:
-        """The nearest checkpoint."""
+        """Return the place of the nearest checkpoint."""
         return int(np.abs(self.epochs - epoch).argmin())
 
     @property
@@ -49,68 +47,82 @@ class Curve:
 
 
 class Evidence:
-    """One experiment: its settings and its tables, each read when first asked for.
+    """One experiment: its settings and its tables, each read when it is first asked for.
 
     Args:
-        name: of the experiment; its files lie in ``results``/name.
-        settings: its entry of the configuration, defaults filled in.
-        segments: (learning rate, seed, segment) of its trainings.
-        source: of its data set ("text", "torchvision", ...); has_hierarchy: of its classes.
+        name: the experiment's name.
+        settings: the experiment's entry of the configuration, defaults filled in.
+        files: paths of what is measured. ``tables`` holds the tables by precision and name;
+            ``parts`` holds rows (learning rate, seed, path), one per run and segment, by the names
+            "classes", "whole_set", "replicates/<precision>" and "layer_stiffness/<table>";
+            ``arrays`` is the data set's file, or None. A part that is absent is not measured.
+        source: where the data set comes from ("text", "torchvision", ...).
+        has_hierarchy: whether the classes have a hierarchy.
     """
 
     def __init__(
         self,
         name: str,
         settings: Mapping[str, Any],
-        segments: Sequence[tuple[str, int, str]],
+        files: Mapping[str, Any],
         source: str,
         has_hierarchy: bool,
-        results: str | Path = "results",
     ) -> None:
-        self.name, self.settings, self.segments = name, settings, list(segments)
+        self.name, self.settings, self.files = name, settings, files
         self.source, self.has_hierarchy = source, has_hierarchy
-        self.results = Path(results)
-        self.folder = self.results / name
         self.reference = str(settings["reference_learning_rate"])
         self._replicates: dict[str, Replicates] = {}
 
     def table(self, name: str, precision: str = "exact") -> pd.DataFrame:
-        return read_table(self.folder / "tables" / precision / f"{name}.parquet")
+        """Read a table of the experiment, such as "summary".
+
+        Raises:
+            NotTestable: the experiment has no such table.
+            StiffnessError: the table's file is missing or unreadable.
+        """
+        path = self.files["tables"].get(precision, {}).get(name)
+        if path is None:
+            raise NotTestable(f"table {name} of precision {precision} is not measured")
+        return read_table(path)
 
     @cached_property
     def runs(self) -> pd.DataFrame:
+        """Statuses, onsets and best scores: one row per run."""
         return self.table("runs")
 
     @cached_property
     def history(self) -> pd.DataFrame:
+        """Losses and accuracies: one row per checkpoint of each run."""
         return self.table("history")
 
     @cached_property
     def critical_length(self) -> pd.DataFrame:
+        """Critical lengths and fits: one row per checkpoint, space, estimator, metric and mode."""
         return self.table("critical_length")
 
     def alive(self, lr: str | None = None) -> pd.DataFrame:
-        """The runs of a learning rate (the reference) that did not die.
+        """Return the runs of a learning rate (the reference) that did not die.
 
         Raises:
             NotTestable: there is none.
         """
         rate = lr or self.reference
-        rows = self.runs[(self.runs["lr"] == rate) & (self.runs["status"] == OK)]
-        if rows.empty:
+        alive = rows(self.runs, lr=rate, status=OK)
+        if alive.empty:
             raise NotTestable(f"no run at learning rate {rate} is alive")
-        return rows
+        return alive
 
     def replicates(self, precision: str = "exact") -> Replicates:
-        if precision not in self.settings["precisions"]:
+        """Return the resamples of all runs, with exact or plain loss gradients.
+
+        Raises:
+            NotTestable: the precision is not measured.
+        """
+        parts = self.files["parts"].get(f"replicates/{precision}")
+        if not parts:
             raise NotTestable(f"precision {precision} is not measured")
         if precision not in self._replicates:
-            files = [
-                self._run_folder(lr, seed)
-                / f"measures/{precision}/{segment}/replicates.safetensors"
-                for lr, seed, segment in self.segments
-            ]
-            runs = [(lr, seed) for lr, seed, _ in self.segments]
+            runs, files = [(lr, seed) for lr, seed, _ in parts], [path for *_, path in parts]
             summary = self.table("summary", precision)
             self._replicates[precision] = Replicates.from_files(runs, files, self.history, summary)
         return self._replicates[precision]
@@ -123,7 +135,7 @@ class Evidence:
         precision: str = "exact",
         lr: str | None = None,
     ) -> Curve:
-        """A quantity of the summary.
+        """Return a quantity of the summary, averaged over the seeds of a rate (the reference).
 
         Raises:
             NotTestable: no run is alive, or the precision is not measured.
@@ -133,21 +145,25 @@ class Evidence:
         found = self.replicates(precision).stiffness(quantity, mode, metric)
         return self._mean([run for run in found if run.lr == rate])
 
-    def lengths(self, estimator: str, layer: str | None = None) -> list[RunValues]:
-        """xi (cosine, train-val) of the seeds of the reference learning rate."""
+    def lengths(self, estimator: str) -> list[RunValues]:
+        """Return xi (cosine, train-val) of the seeds of the reference learning rate.
+
+        Raises:
+            NotTestable: no run is alive.
+        """
         self.alive()
-        space = layer or self.settings["distance_layers"][0]
+        space = self.settings["distance_layers"][0]
         found = self.replicates().critical_lengths(estimator, space, "train-val", "cosine")
         return [run for run in found if run.lr == self.reference]
 
     def weights(self, runs: Sequence[RunValues]) -> Floats:
-        """[S, R] of the seeds; see ``seed_weights``."""
+        """Return the weights [S, R] of the seeds; see ``seed_weights``."""
         return seed_weights(
             len(runs), runs[0].replicates.shape[1], self.settings["bootstrap"]["seed"]
         )
 
     def onset(self) -> float:
-        """The epoch of the lowest validation loss, the median over seeds.
+        """Return the epoch of the lowest validation loss, the median over seeds.
 
         Raises:
             NotTestable: the loss has not risen again in every run.
@@ -157,65 +173,59 @@ class Evidence:
             raise NotTestable("over-fitting has not set in by the end of every run")
         return float(alive["onset_epoch"].median())
 
-    def cells(self, metric: str, mode: str = "train-val") -> pd.DataFrame:
-        """Class stiffness of the reference rate by step and seed, of the runs that are alive."""
-        alive = set(self.alive()["seed"])
-        parts = []
-        for lr, seed, segment in self.segments:
-            if lr == self.reference and seed in alive:
-                path = self._run_folder(lr, seed) / f"measures/exact/{segment}/classes.parquet"
-                part = read_table(path)
-                chosen = (part["metric"] == metric) & (part["pair_mode"] == mode)
-                parts.append(part[chosen].assign(seed=seed))
-        return concatenate_tables(parts)
+    def cells(self, metric: str) -> pd.DataFrame:
+        """Return class stiffness (train-val) of the reference rate, by step and seed.
+
+        Raises:
+            NotTestable: it is not measured.
+        """
+        return rows(
+            self._part("classes", "class stiffness is not measured"),
+            metric=metric,
+            pair_mode="train-val",
+        )
 
     def whole_set(self) -> pd.DataFrame:
-        """Cosine class stiffness over all pairs of the training set, by step and seed.
+        """Return cosine class stiffness over all pairs of the training set, by step and seed.
 
         Raises:
             NotTestable: the experiment does not measure it, or has not yet.
         """
-        parts = []
-        for lr, seed, segment in self.segments:
-            path = self._run_folder(lr, seed) / f"whole_set/{segment}.parquet"
-            if lr == self.reference and path.exists():
-                parts.append(read_table(path).assign(seed=seed))
-        parts = [part for part in parts if len(part)]
-        if not parts:
-            raise NotTestable("the whole training set is not measured (figure whole_set)")
-        return concatenate_tables(parts)
+        return self._part("whole_set", "the whole training set is not measured (figure whole_set)")
 
     def layers(self, name: str) -> pd.DataFrame:
-        """A table of stiffness by layer, of the reference rate, with a column seed.
+        """Return a table of stiffness by layer of the reference rate, with a column seed.
 
         Raises:
             NotTestable: it is not measured, or has not been yet.
         """
-        alive = set(self.alive()["seed"])
-        parts = []
-        for lr, seed, segment in self.segments:
-            path = self._run_folder(lr, seed) / f"layer_stiffness/exact/{segment}/{name}.parquet"
-            if lr == self.reference and seed in alive and path.exists():
-                parts.append(read_table(path).assign(seed=seed))
-        parts = [part for part in parts if len(part)]
-        if not parts:
-            raise NotTestable("stiffness by layer is not measured (figure layers)")
-        return concatenate_tables(parts)
+        missing = "stiffness by layer is not measured (figure layers)"
+        return self._part(f"layer_stiffness/{name}", missing)
 
     def validation_examples(self) -> int:
-        """Of the data set.
+        """Return the number of validation examples of the data set.
 
         Raises:
-            NotTestable: its arrays are not among the results.
+            NotTestable: the data set's arrays are not among the results.
+            StiffnessError: their file is missing or unreadable.
         """
-        path = self.results / "data" / self.settings["dataset"] / "arrays.safetensors"
-        if not path.exists():
-            raise NotTestable(f"{path} is not there")
-        with safe_open(path, "np") as file:
-            return int(file.get_slice("validation_targets").get_shape()[0])
+        if self.files["arrays"] is None:
+            raise NotTestable("the data set's arrays.safetensors is not there")
+        tensors, _ = read_tensors(self.files["arrays"], ["validation_targets"])
+        return len(tensors["validation_targets"])
 
-    def _run_folder(self, lr: str, seed: int) -> Path:
-        return self.folder / f"lr={lr}" / f"seed={seed}"
+    def _part(self, name: str, missing: str) -> pd.DataFrame:
+        """Join a table of the living runs of the reference rate, with a column seed."""
+        alive = set(self.alive()["seed"])
+        parts = [
+            (path, seed)
+            for lr, seed, path in self.files["parts"].get(name, ())
+            if lr == self.reference and seed in alive
+        ]
+        table = read_seed_tables(*zip(*parts, strict=True)) if parts else pd.DataFrame()
+        if table.empty:
+            raise NotTestable(missing)
+        return table
 
     def _mean(self, runs: Sequence[RunValues]) -> Curve:
         shared = sorted(set.intersection(*(set(run.epochs) for run in runs)))
