@@ -1,12 +1,13 @@
 # make run   set up, then build the embedded default: pictures in results/*/figures
 # make test  set up, then run all tests
+# make docs  set up, then build the site of docs/ into site/
 
 PYTHON ?= python3
 VENV ?= .venv
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN = $(VENV)/bin
 
-.PHONY: run test setup setup-dev clean
+.PHONY: run test docs setup setup-dev setup-docs clean
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES)
@@ -15,9 +16,15 @@ run: setup
 test: setup-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
+docs: setup-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The pages: site/index.html"
+
 setup: $(VENV)/.installed
 
 setup-dev: $(VENV)/.installed-dev
+
+setup-docs: $(VENV)/.installed-docs
 
 $(VENV)/.installed: envs/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -31,5 +38,9 @@ $(VENV)/.installed-dev: envs/requirements-dev.txt $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements-dev.txt
 	touch $@
 
+$(VENV)/.installed-docs: envs/requirements-docs.txt $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements-docs.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache

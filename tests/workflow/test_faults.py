@@ -1,4 +1,4 @@
-"""What breaks is found, named and mended: docs/FAULTS.md says how; every line of it is a test."""
+"""What breaks is found, named and mended: docs/faults.md says how; every line of it is a test."""
 
 import ast
 import os
@@ -96,7 +96,7 @@ def test_results_that_cannot_be_written(fresh, shut):
 
 
 def rows() -> list[list[str]]:
-    lines = (REPOSITORY / "docs/FAULTS.md").read_text().splitlines()
+    lines = (REPOSITORY / "docs/faults.md").read_text().splitlines()
     table = [line for line in lines if line.startswith("| ") and "| `tests/" in line]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
 
