@@ -106,7 +106,7 @@ def test_logs_and_terminal_show_progress(tiny):
     scores = r"loss \d+\.\d{4} accuracy [01]\.\d{4}"
     for lr in RATES:
         for epoch, segment in enumerate(SEGMENTS, start=1):
-            line = rf"tiny lr={lr} seed=0 epoch {epoch}/{epoch}: {scores}, validation {scores}"
+            line = rf"tiny lr={lr} seed=0: epoch {epoch}/{epoch}: {scores}, validation {scores}"
             file = f"results/logs/training/tiny/lr={lr}/seed=0/{segment}.log"
             log = (tiny.folder / file).read_text()
             (found,) = re.findall(rf"^{line}, \d+:\d\d left$", log, re.MULTILINE)

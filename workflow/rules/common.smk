@@ -19,7 +19,12 @@ from stiffness.jobs.gpus import gpu_driver_present
 from stiffness.data.hub import local_or_hub
 from stiffness.plan.modules import library_modules, share_with_jobs
 from stiffness.jobs.presence import end_with_workflow, lead_jobs, remove_stale_locks
-from stiffness.plan.requests import gradients_request, stiffness_request, training_request
+from stiffness.plan.requests import (
+    gradients_request,
+    stiffness_request,
+    training_request,
+    training_threads,
+)
 from stiffness.plan.segments import finished_segments, plan_segments
 
 # Snakemake takes PYTHONPATH away from jobs in conda environments.

@@ -12,6 +12,14 @@ TRAINING_KEYS = (
 )
 
 
+def threads_of_training(wildcards):
+    """As many as the machine has for each run of the experiment."""
+    entry = EXPERIMENTS[wildcards.experiment]
+    here = workflow.local_exec and not workflow.remote_exec
+    cores = workflow.resource_settings.cores if here else None
+    return training_threads(cores, len(entry["learning_rates"]) * len(entry["seeds"]), bool(GPU))
+
+
 rule training:
     input:
         arrays=arrays_path,
@@ -27,7 +35,7 @@ rule training:
         "results/benchmarks/training/{experiment}/lr={lr}/seed={seed}/{segment}.tsv"
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: threads_of_training
     resources:
         mem_mb=training_needs("mem_mb"),
         runtime=training_needs("runtime"),

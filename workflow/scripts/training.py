@@ -17,7 +17,6 @@ def main(
     segment: str,
     device: str,
     jobs_per_gpu: int,
-    label: str,
     data_dir: str,
     output: str,
 ) -> None:
@@ -30,7 +29,6 @@ def main(
         previous,
         output,
         choose_device(device, jobs_per_gpu),
-        label,
         data_dir,
     )
 
@@ -48,7 +46,6 @@ if __name__ == "__main__":
             segment=wildcards.segment,
             device=snakemake.resources.device,
             jobs_per_gpu=snakemake.resources.jobs_per_gpu,
-            label=f"{wildcards.experiment} lr={wildcards.lr} seed={wildcards.seed}",
             data_dir=snakemake.resources.data_dir,
             output=snakemake.output.checkpoints,
         )

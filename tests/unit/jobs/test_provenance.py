@@ -31,7 +31,7 @@ class Named(dict):
 class Job:
     def __init__(self, rule, inputs, outputs, **params):
         self.rule = rule
-        self.wildcards = Named(experiment="e")
+        self.wildcards, self.threads = Named(experiment="e"), 2
         self.input, self.output, self.params = Named(inputs), Named(outputs), Named(params)
         self.log = [f"results/logs/{rule}/e.log"]
 
@@ -114,6 +114,7 @@ def test_the_summary_holds_no_times_and_comes_out_the_same(results):
     (environment,) = summary["jobs"]
     assert environment["rules"] == {"arrays": 1, "distance": 1, "tables": 1, "training": 1}
     assert environment["device"] == "cpu"
+    assert environment["threads"] == "2"
     assert "numpy" in environment["packages"]
     assert summary["unrecorded"] == ["e/old"]
     text = yaml.safe_dump(summary)

@@ -2,7 +2,12 @@
 
 import pytest
 
-from stiffness.plan.requests import gradients_request, stiffness_request, training_request
+from stiffness.plan.requests import (
+    gradients_request,
+    stiffness_request,
+    training_request,
+    training_threads,
+)
 
 TRAINING = {"model": "cnn", "arrays_mb": 55, "epochs": 20, "gpu": False, "attempt": 1}
 GRADIENTS = {
@@ -64,3 +69,18 @@ def test_an_attempt_asks_for_as_much_again(request_of, base):
 def test_the_budget_and_the_matrix_fit_into_the_memory_asked_for():
     matrix = 4 * 1000**2
     assert gradients_request(**GRADIENTS)["mem_mb"] * 1e6 > GRADIENTS["budget"] + 2 * matrix
+
+
+@pytest.mark.parametrize(
+    ("cores", "runs", "gpu", "threads"),
+    [
+        (2, 1, False, 2),
+        (2, 2, False, 1),
+        (2, 6, False, 1),
+        (16, 5, False, 3),
+        (16, 1, True, 1),
+        (None, 1, False, 1),  # jobs of a cluster
+    ],
+)
+def test_a_training_alone_uses_the_machine(cores, runs, gpu, threads):
+    assert training_threads(cores, runs, gpu) == threads

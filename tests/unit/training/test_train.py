@@ -37,8 +37,8 @@ NORM = replace(FC, model=ModelSpec("resnet20v1", batch_norm=True))
 STEPS = 5  # an epoch of 150 examples
 
 
-def segment(arrays, spec, start, end, previous, output, label="") -> Path:
-    train_segment(arrays, spec, start, end, previous, output, CPU, label)
+def segment(arrays, spec, start, end, previous, output) -> Path:
+    train_segment(arrays, spec, start, end, previous, output, CPU)
     return Path(output)
 
 
@@ -286,14 +286,15 @@ def test_the_global_generator_does_not_matter(few_digits, whole, tmp_path):
     assert_same_run([again], [whole])
 
 
-def test_a_progress_line_an_epoch(few_digits, tmp_path, capsys):
-    output = segment(few_digits, FC, 0, 2, None, tmp_path / "run", label="digits_fc lr=1e-3")
-    lines = capsys.readouterr().err.splitlines()
+def test_a_progress_line_an_epoch(few_digits, tmp_path, caplog):
+    caplog.set_level("INFO")
+    output = segment(few_digits, FC, 0, 2, None, tmp_path / "run")
+    lines = caplog.messages
     assert len(lines) == 2
     table = history(output)
     for number, line in enumerate(lines, start=1):
         match = re.fullmatch(
-            rf"digits_fc lr=1e-3 epoch {number}/2: loss (\S+) accuracy (\S+), "
+            rf"epoch {number}/2: loss (\S+) accuracy (\S+), "
             r"validation loss (\S+) accuracy (\S+), (\d+):(\d\d) left",
             line,
         )
@@ -305,13 +306,15 @@ def test_a_progress_line_an_epoch(few_digits, tmp_path, capsys):
     assert lines[-1].endswith(" 0:00 left")
 
 
-def test_time_left(capsys, whole):
+def test_time_left(caplog, whole):
+    caplog.set_level("INFO")
+
     class Run:
         epoch, step = 3, 3 * STEPS
         history = history(whole).to_dict("records")
 
-    train._report("x", Run, 9, 125.4)
-    assert capsys.readouterr().err.rstrip().endswith(", 2:05 left")
+    train._log_progress(Run, 9, 125.4)
+    assert caplog.messages[-1].endswith(", 2:05 left")
 
 
 # --- chains --------------------------------------------------------------------------------------
@@ -378,7 +381,7 @@ def test_a_finished_folder_is_replaced(few_digits, whole, tmp_path):
 @pytest.mark.parametrize("done", [1, 2, 3])
 def test_an_interrupted_segment_goes_on(few_digits, whole, tmp_path, monkeypatch, done):
     output = tmp_path / "epochs=0000-0003"
-    with interrupted(monkeypatch, "_report", done, KeyboardInterrupt()):
+    with interrupted(monkeypatch, "_log_progress", done, KeyboardInterrupt()):
         segment(few_digits, FC, 0, 3, None, output)
     assert not output.exists()
     segment(few_digits, FC, 0, 3, None, output)
@@ -391,7 +394,7 @@ def test_finished_epochs_are_not_trained_again(
     few_digits, tmp_path, monkeypatch, trained_epochs, done
 ):
     if done:
-        with interrupted(monkeypatch, "_report", done, KeyboardInterrupt()):
+        with interrupted(monkeypatch, "_log_progress", done, KeyboardInterrupt()):
             segment(few_digits, FC, 0, 3, None, tmp_path / "run")
     assert trained_epochs == list(range(done))
     trained_epochs.clear()
@@ -401,7 +404,7 @@ def test_finished_epochs_are_not_trained_again(
 
 def test_two_interruptions(few_digits, whole, tmp_path, monkeypatch):
     for _ in range(2):
-        with interrupted(monkeypatch, "_report", 1, KeyboardInterrupt()):
+        with interrupted(monkeypatch, "_log_progress", 1, KeyboardInterrupt()):
             segment(few_digits, FC, 0, 3, None, tmp_path / "run")
     segment(few_digits, FC, 0, 3, None, tmp_path / "run")
     assert_same_run([tmp_path / "run"], [whole])
@@ -419,7 +422,7 @@ def test_an_interruption_within_an_epoch(few_digits, whole, tmp_path, monkeypatc
 
 def test_an_interrupted_later_segment_goes_on(few_digits, whole, tmp_path, monkeypatch):
     first = segment(few_digits, FC, 0, 1, None, tmp_path / "first")
-    with interrupted(monkeypatch, "_report", 1, KeyboardInterrupt()):
+    with interrupted(monkeypatch, "_log_progress", 1, KeyboardInterrupt()):
         segment(few_digits, FC, 1, 3, first, tmp_path / "second")
     second = segment(few_digits, FC, 1, 3, first, tmp_path / "second")
     assert_same_run([first, second], [whole])
@@ -452,7 +455,7 @@ def test_a_full_disk_while_saving(few_digits, whole, tmp_path, monkeypatch, name
 def test_a_damaged_unfinished_folder_is_started_over(
     few_digits, whole, tmp_path, monkeypatch, name
 ):
-    with interrupted(monkeypatch, "_report", 2, KeyboardInterrupt()):
+    with interrupted(monkeypatch, "_log_progress", 2, KeyboardInterrupt()):
         segment(few_digits, FC, 0, 3, None, tmp_path / "run")
     (tmp_path / ".run.unfinished" / name).write_bytes(b"\0" * 20)
     segment(few_digits, FC, 0, 3, None, tmp_path / "run")
@@ -475,7 +478,7 @@ def test_a_damaged_unfinished_folder_is_started_over(
 def test_an_unfinished_folder_of_other_parameters_is_discarded(
     few_digits, whole, tmp_path, monkeypatch, change
 ):
-    with interrupted(monkeypatch, "_report", 2, KeyboardInterrupt()):
+    with interrupted(monkeypatch, "_log_progress", 2, KeyboardInterrupt()):
         segment(few_digits, replace(FC, **change), 0, 3, None, tmp_path / "run")
     segment(few_digits, FC, 0, 3, None, tmp_path / "run")
     assert_same_run([tmp_path / "run"], [whole])
@@ -483,7 +486,7 @@ def test_an_unfinished_folder_of_other_parameters_is_discarded(
 
 def test_an_unfinished_folder_of_other_data_is_discarded(few_digits, whole, tmp_path, monkeypatch):
     shifted = replace(few_digits, validation_targets=few_digits.validation_targets.flip(0))
-    with interrupted(monkeypatch, "_report", 2, KeyboardInterrupt()):
+    with interrupted(monkeypatch, "_log_progress", 2, KeyboardInterrupt()):
         segment(shifted, FC, 0, 3, None, tmp_path / "run")
     segment(few_digits, FC, 0, 3, None, tmp_path / "run")
     assert_same_run([tmp_path / "run"], [whole])
@@ -492,9 +495,42 @@ def test_an_unfinished_folder_of_other_data_is_discarded(few_digits, whole, tmp_
 def test_an_unfinished_folder_of_other_code_is_discarded(
     few_digits, tmp_path, monkeypatch, trained_epochs
 ):
-    with interrupted(monkeypatch, "_report", 1, KeyboardInterrupt()):
+    with interrupted(monkeypatch, "_log_progress", 1, KeyboardInterrupt()):
         segment(few_digits, FC, 0, 2, None, tmp_path / "run")
     monkeypatch.setattr(train, "_code_digest", lambda: "other")
+    segment(few_digits, FC, 0, 2, None, tmp_path / "run")
+    assert trained_epochs == [0, 0, 1]
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("spec", [FC, CNN])
+def test_a_training_on_two_threads_goes_on_with_two_and_ends_the_same(
+    few_digits, tmp_path, monkeypatch, trained_epochs, spec
+):
+    expected = segment(few_digits, spec, 0, 3, None, tmp_path / "expected")
+    trained_epochs.clear()
+    with interrupted(monkeypatch, "_log_progress", 2, KeyboardInterrupt()):
+        segment(few_digits, spec, 0, 3, None, tmp_path / "run")
+    segment(few_digits, spec, 0, 3, None, tmp_path / "run")
+    assert trained_epochs == [0, 1, 2]
+    assert_same_run([tmp_path / "run"], [expected])
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_an_unfinished_folder_of_another_number_of_threads_is_discarded(
+    few_digits, tmp_path, monkeypatch, trained_epochs
+):
+    with interrupted(monkeypatch, "_log_progress", 1, KeyboardInterrupt()):
+        segment(few_digits, FC, 0, 2, None, tmp_path / "run")
+    torch.set_num_threads(1)
     segment(few_digits, FC, 0, 2, None, tmp_path / "run")
     assert trained_epochs == [0, 0, 1]
 
@@ -506,7 +542,7 @@ def test_an_unfinished_folder_of_another_previous_segment_is_discarded(
     for rate in ("1e-3", "3e-3"):
         spec = replace(FC, learning_rate=rate)
         chains.append(segment(few_digits, spec, 0, 1, None, tmp_path / rate))
-    with interrupted(monkeypatch, "_report", 1, KeyboardInterrupt()):
+    with interrupted(monkeypatch, "_log_progress", 1, KeyboardInterrupt()):
         segment(few_digits, FC, 1, 3, chains[1], tmp_path / "run")
     segment(few_digits, FC, 1, 3, chains[0], tmp_path / "run")
     expected = segment(few_digits, FC, 1, 3, chains[0], tmp_path / "expected")
@@ -554,7 +590,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(
     assert trained_epochs == [0, 1]
 
 
-def test_the_segment_after_a_divergence_is_empty(few_digits, tmp_path, trained_epochs, capsys):
+def test_the_segment_after_a_divergence_is_empty(few_digits, tmp_path, trained_epochs):
     spec = replace(FC, learning_rate="1e20", early_checkpoints=0)
     first = segment(few_digits, spec, 0, 1, None, tmp_path / "first")
     trained_epochs.clear()
@@ -574,7 +610,7 @@ def test_an_interrupted_divergence_stays_one(few_digits, tmp_path, monkeypatch, 
     spec = replace(FC, learning_rate="1e20", early_checkpoints=0)
     expected = segment(few_digits, spec, 0, 3, None, tmp_path / "expected")
     trained_epochs.clear()
-    with interrupted(monkeypatch, "_report", 1, KeyboardInterrupt()):
+    with interrupted(monkeypatch, "_log_progress", 1, KeyboardInterrupt()):
         segment(few_digits, spec, 0, 3, None, tmp_path / "run")
     output = segment(few_digits, spec, 0, 3, None, tmp_path / "run")
     assert trained_epochs == [0]
@@ -729,16 +765,17 @@ def test_a_history_on_some_examples(few_digits, whole, tmp_path):
     assert (history(every)["train_loss"] == all_examples["train_loss"][: len(history(every))]).all()
 
 
-def test_a_later_segment_reports_before_its_first_checkpoint(few_digits, tmp_path, capsys):
+def test_a_later_segment_reports_before_its_first_checkpoint(few_digits, tmp_path, caplog):
+    caplog.set_level("INFO")
     spec = replace(FC, checkpoint_interval=2)
     first = segment(few_digits, spec, 0, 1, None, tmp_path / "first")
-    capsys.readouterr()
-    second = segment(few_digits, spec, 1, 4, first, tmp_path / "second", "run")
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.split(":")[0] for line in lines] == [f"run epoch {n}/4" for n in (2, 3, 4)]
+    caplog.clear()
+    second = segment(few_digits, spec, 1, 4, first, tmp_path / "second")
+    lines = caplog.messages
+    assert [line.split(":")[0] for line in lines] == [f"epoch {n}/4" for n in (2, 3, 4)]
     assert list(history(second)["epoch"]) == [2, 4]
     assert "(at epoch 2)" in lines[1]
     other = replace(spec, checkpoint_interval=3)
-    third = segment(few_digits, other, 1, 3, first, tmp_path / "third", "run")
-    assert "no checkpoint yet" in capsys.readouterr().err
+    third = segment(few_digits, other, 1, 3, first, tmp_path / "third")
+    assert "no checkpoint yet" in caplog.text
     assert list(history(third)["epoch"]) == [3]

@@ -1,5 +1,6 @@
 """What the machine offers, and its GPUs dealt out among jobs, without importing torch."""
 
+import logging
 import os
 import shutil
 import socket
@@ -13,6 +14,8 @@ from stiffness.errors import StiffnessError
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 # Held until the process ends; the kernel then frees the names, whatever ended it.
 _HELD: list[socket.socket] = []
@@ -59,7 +62,7 @@ def take_gpu(identities: Sequence[str], jobs_per_gpu: int = 1, seconds: float = 
                     return index
         if not waited:
             several = f"all {len(identities)} GPUs are" if len(identities) > 1 else "the GPU is"
-            print(f"{several} taken by other jobs: waiting", file=sys.stderr, flush=True)
+            logger.warning("%s taken by other jobs: waiting", several)
             waited = True
         time.sleep(seconds)
 

@@ -1,5 +1,6 @@
 """What every script does around its work: threads, log, record, end, and errors in one line."""
 
+import logging
 import os
 import signal
 import sys
@@ -44,10 +45,14 @@ class _Tee:
 def job(snakemake: Any) -> Iterator[None]:
     """Run a script's body for the job that ``snakemake`` describes.
 
-    torch gets the job's threads; progress and errors go to the terminal and to the log, and a
-    record of what was made, from what and with what, beside the log. An error that the user can
-    mend is one line, and the exit code is 1. A job that is told to end, or whose Snakemake is gone,
-    ends without leaving a half-written file.
+    torch gets the job's threads. What the library logs, and every error, goes to the terminal and
+    to the job's log; lines of the log begin with the job's experiment, learning rate and seed. A
+    record of what was made, from what and with what, is written beside the log. An error that the
+    user can mend is one line, and the exit code is 1. A job that is told to end, or whose Snakemake
+    is gone, ends without leaving a half-written file.
+
+    Args:
+        snakemake: the object that Snakemake defines in a script.
     """
     signal.signal(signal.SIGTERM, _terminated)
     be_present()
@@ -61,11 +66,29 @@ def job(snakemake: Any) -> Iterator[None]:
         sys.stderr = _Tee(terminal, log)
     except OSError as error:
         print(f"no log: {error}", file=sys.stderr)
+    _log_progress(_job_name(snakemake))
     try:
         with report_errors(snakemake.rule), record_job(snakemake):
             yield
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
+
+
+def _log_progress(name: str) -> None:
+    """Send what the library logs to standard error, each line with the job's name before it."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(job)s: %(message)s", defaults={"job": name}))
+    logger = logging.getLogger("stiffness")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def _job_name(snakemake: Any) -> str:
+    """What a job works on, such as "digits_fc lr=1e-3 seed=0"; the rule where it has no name."""
+    prefixes = {"experiment": "", "dataset": "", "lr": "lr=", "seed": "seed="}
+    wildcards = dict(snakemake.wildcards.items())
+    parts = [prefixes[key] + wildcards[key] for key in prefixes if key in wildcards]
+    return " ".join(parts) or str(snakemake.rule)
 
 
 def _terminated(number: int, _: Any) -> None:

@@ -111,10 +111,10 @@ def summarise(
 
 def _environments(jobs: Sequence[Record]) -> list[dict[str, Any]]:
     """Jobs by what they ran with."""
-    keys = ("revision", "device", "processor", "python")
+    keys = ("revision", "device", "processor", "threads", "python")
     found: dict[tuple[str, ...], list[Record]] = {}
     for job in jobs:
-        found.setdefault(tuple(str(job[key]) for key in keys), []).append(job)
+        found.setdefault(tuple(str(job.get(key, "unknown")) for key in keys), []).append(job)
     environments = []
     for values, group in sorted(found.items()):
         packages: dict[str, set[str]] = {}

@@ -53,6 +53,7 @@ def record_job(snakemake: Any) -> Iterator[None]:
         "wildcards": dict(snakemake.wildcards.items()),
         "params": _plain(dict(snakemake.params.items())),
         "inputs": inputs,
+        "threads": snakemake.threads,
         "outputs": {file: output_digest(file) for file in map(str, snakemake.output)},
         "started": started.isoformat(timespec="seconds"),
         "finished": finished.isoformat(timespec="seconds"),

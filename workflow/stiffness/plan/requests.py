@@ -18,6 +18,25 @@ _GRADIENTS: Mapping[str, float] = {"fc": 0.1, "cnn": 0.1, "resnet20v1": 0.2, "tr
 _NETWORK: Mapping[str, int] = {"transformer": 8000}
 
 
+def training_threads(cores: int | None, runs: int, gpu: bool) -> int:
+    """Threads of one training: a run that is alone on a machine uses all of it.
+
+    The runs of an experiment share the cores evenly, whether all of them are still to be trained or
+    one: sums over several threads differ from sums over others in their last bits, and a training
+    must come out the same each time that it is made on one machine with the same ``--cores``.
+
+    Args:
+        cores: that Snakemake may use on this machine; None where jobs run on other machines, which
+            get one core for each, or as many as ``--set-threads training=N`` says.
+        runs: learning rates times seeds of the experiment.
+        gpu: whether a GPU does the work, and leaves the cores to other jobs.
+
+    Returns:
+        At least 1.
+    """
+    return 1 if gpu or cores is None else max(1, cores // runs)
+
+
 def training_request(
     model: str, arrays_mb: float, epochs: int, gpu: bool, attempt: int
 ) -> dict[str, int]:

@@ -9,10 +9,9 @@ that was interrupted goes on from there and ends with the same bits, because eve
 an epoch is seeded from (seed, epoch).
 """
 
-import json
+import logging
 import math
 import shutil
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -26,7 +25,7 @@ from torch import nn
 from stiffness.data.arrays import Arrays, Normalization
 from stiffness.data.batch import MASK, Inputs, call, flatten_inputs, place, take, trim_padding
 from stiffness.device import full_float32
-from stiffness.digests import file_digest, mix_seed, tensors_digest, text_digest
+from stiffness.digests import file_digest, json_digest, mix_seed, tensors_digest, text_digest
 from stiffness.errors import StiffnessError
 from stiffness.files import (
     exclusive_lock,
@@ -39,6 +38,8 @@ from stiffness.files import (
 )
 from stiffness.training.models import ModelSpec, build_model, check_tokens, load_weights
 from stiffness.training.schedule import checkpoint_steps
+
+logger = logging.getLogger(__name__)
 
 STATE = "state.safetensors"
 HISTORY = "history.parquet"
@@ -130,14 +131,12 @@ def train_segment(
     previous: str | Path | None,
     output: str | Path,
     device: torch.device,
-    label: str = "",
     data_dir: str | Path = ".",
 ) -> None:
     """Train epochs ``start + 1`` to ``end`` and write the folder ``output``.
 
     Args:
         previous: the folder of the segment that ends at ``start``; None for ``start == 0``.
-        label: leads the progress lines, which go to standard error once an epoch.
         data_dir: where a pretrained model's folder is looked for.
 
     A loss that is not finite ends the run: it is recorded in the history and no weights are kept
@@ -150,7 +149,7 @@ def train_segment(
     work = output.parent / f".{output.name}.unfinished"
 
     def waiting() -> None:
-        print(f"{label} is being trained by another process: waiting", file=sys.stderr, flush=True)
+        logger.info("another process trains this run: waiting")
 
     with exclusive_lock(work.with_suffix(".lock"), waiting), full_float32():
         run = _Run(arrays, spec, device, data_dir)
@@ -164,7 +163,7 @@ def train_segment(
             # A run that diverged within an epoch is over, and may have finished none.
             finished = max(run.epoch - first, 1)
             left = 0.0 if run.diverged else spent / finished * (end - run.epoch)
-            _report(label, run, end, left)
+            _log_progress(run, end, left)
         if not (work / STATE).exists():
             run.save(work)
         replace_directory(work, output)
@@ -263,8 +262,17 @@ class _Run:
             if previous
             else self.initial_digest
         )
-        described = json.dumps([asdict(self.spec), start, self.data_digest, origin, _code_digest()])
-        self.fingerprint = text_digest(described)
+        # Sums over several threads differ from sums over others in their last bits.
+        self.fingerprint = json_digest(
+            [
+                asdict(self.spec),
+                start,
+                self.data_digest,
+                origin,
+                _code_digest(),
+                torch.get_num_threads(),
+            ]
+        )
         try:
             if read_metadata(work / STATE)["fingerprint"] == self.fingerprint:
                 self._load(work, keep_history=True)
@@ -441,7 +449,7 @@ def _code_digest() -> str:
     return text_digest(" ".join(file_digest(path) for path in sorted(folder.glob("*.py"))))
 
 
-def _report(label: str, run: _Run, end: int, seconds_left: float) -> None:
+def _log_progress(run: _Run, end: int, seconds_left: float) -> None:
     minutes, seconds = divmod(round(seconds_left), 60)
     scores = "no checkpoint yet"
     if run.history:
@@ -453,8 +461,4 @@ def _report(label: str, run: _Run, end: int, seconds_left: float) -> None:
         )
         if row["step"] != run.step:
             scores += f" (at epoch {row['epoch']:g})"
-    print(
-        f"{label} epoch {run.epoch}/{end}: {scores}, {minutes}:{seconds:02d} left",
-        file=sys.stderr,
-        flush=True,
-    )
+    logger.info("epoch %d/%d: %s, %d:%02d left", run.epoch, end, scores, minutes, seconds)
