@@ -9,7 +9,7 @@ from stiffness.figures.claims import draw
 from stiffness.files import write_csv, write_text
 from stiffness.jobs.job import job
 from stiffness.report.evidence import Evidence
-from stiffness.report.verdicts import judge, page, table
+from stiffness.report.verdicts import claims_page, claims_table, judge
 
 
 def relative(pictures: Mapping[str, str], folder: Path) -> dict[str, str]:
@@ -66,12 +66,12 @@ if __name__ == "__main__":
             for name, entry in snakemake.params.experiments.items()
         ]
         judged = judge(evidence, snakemake.params.paper, studies=snakemake.params.studies)
-        rows = table(judged)
+        rows = claims_table(judged)
         figures = {
             name: relative(entry["pictures"], results)
             for name, entry in snakemake.params.experiments.items()
         }
         write_csv(output.csv, rows)
-        write_text(output.page, page(judged, figures))
+        write_text(output.page, claims_page(judged, figures))
         texts = {one.claim.name: one.claim.text for one in judged}
         draw(rows, texts, snakemake.params.options, [output.pdf, output.png])

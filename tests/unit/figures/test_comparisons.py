@@ -178,6 +178,7 @@ def test_claims_show_verdicts_and_the_deciding_effect(figure):
         [
             key
             | {"experiment": name, "experiment_verdict": verdict, "effect_verdict": verdict}
+            | {"counts": name == "other_net"}
             | {"value": value, "low": value - 0.1, "high": value + 0.1}
             for name, verdict, value in (
                 ("one_net", "supported", 0.37),
@@ -192,3 +193,12 @@ def test_claims_show_verdicts_and_the_deciding_effect(figure):
     assert "✓\n0.37" in text
     assert "✗\n-0.52" in text
     assert text.count("\n0.") + text.count("\n-0.") == 2
+    # The one that counts stands first, and stronger.
+    assert drawn.axes[0].get_xticklabels()[0].get_text() == "other\nnet"
+    shades = [patch.get_facecolor()[3] for patch in drawn.axes[0].patches]
+    assert shades[0] > 2 * shades[1]
+    assert "no evidence for the paper" in text
+    assert "None of the paper's experiments" not in text
+    rows["counts"] = False
+    drawn = figure(claims.draw, rows, {"C1": "something is so"}, CONFIG["claims"])
+    assert "None of the paper's experiments has been run" in words(drawn)

@@ -14,7 +14,7 @@ from stiffness.measures.pairs import METRICS, PAIR_MODES
 from stiffness.report import claims
 from stiffness.report.claims import CLAIMS, CONTRADICTED, SUPPORTED, UNDECIDED, Effect
 from stiffness.report.evidence import Evidence, NotTestable
-from stiffness.report.verdicts import Judged, judge, overall, page, table
+from stiffness.report.verdicts import Judged, claims_page, claims_table, judge, overall_verdict
 
 EPOCHS = np.array([0, 0.1, 1, 2, 3, 4, 5, 6, 7, 8])
 ONSET = 3
@@ -377,26 +377,26 @@ def test_all_effects_must_support_and_one_contradicts(verdicts, expected):
 
 
 def test_experiments_that_disagree_decide_nothing():
-    verdict, why = overall([one("a", SUPPORTED), one("b", CONTRADICTED)])
+    verdict, why = overall_verdict([one("a", SUPPORTED), one("b", CONTRADICTED)])
     assert verdict == UNDECIDED
     assert "supported by a" in why
     assert "contradicted by b" in why
 
 
 def test_an_undecided_experiment_does_not_spoil_the_others():
-    assert overall([one("a", SUPPORTED), one("b", UNDECIDED)])[0] == SUPPORTED
+    assert overall_verdict([one("a", SUPPORTED), one("b", UNDECIDED)])[0] == SUPPORTED
 
 
 def test_experiments_that_do_not_count_settle_nothing():
-    verdict, why = overall([one("a", SUPPORTED, counts=False), one("b")])
+    verdict, why = overall_verdict([one("a", SUPPORTED, counts=False), one("b")])
     assert verdict == "not run"
     assert "none of the experiments" in why
 
 
 def test_the_page_and_the_table_have_every_number(as_claimed):
     judged = judge([as_claimed], ["some"])
-    rows = table(judged)
-    text = page(judged, {"some": {"layers": "some/figures/layers.png"}})
+    rows = claims_table(judged)
+    text = claims_page(judged, {"some": {"layers": "some/figures/layers.png"}})
     assert list(dict.fromkeys(rows["claim"])) == NAMES
     assert set(rows["verdict"]) <= {SUPPORTED, CONTRADICTED, UNDECIDED, "not run"}
     for claim in CLAIMS:
@@ -405,3 +405,43 @@ def test_the_page_and_the_table_have_every_number(as_claimed):
     assert "some/figures/layers.png" in text
     decided = rows[rows["effect_verdict"] != ""]
     assert decided[["value", "low", "high"]].notna().all(axis=None)
+
+
+def test_where_nothing_of_the_paper_has_run_the_page_says_so_once():
+    judged = [one("small_net", SUPPORTED, counts=False), one("other", counts=False)]
+    text = claims_page(judged, {})
+    assert "not run" not in text
+    assert text.count("None of the paper's experiments has been run") == 1
+    first, second = text.split("## What other experiments show: no evidence for the paper")
+    assert "small_net" not in first
+    assert "| small_net |\n" in second  # "other" cannot speak to any claim
+    assert "| supported |\n" in second
+    assert "What the paper's experiments show" not in text
+
+
+def test_the_papers_experiments_come_first_and_the_others_are_told_apart():
+    judged = [one("small_net", CONTRADICTED, counts=False), one("big_net", SUPPORTED)]
+    text = claims_page(judged, {})
+    places = [
+        text.index("## What the paper's experiments show"),
+        text.index("| **supported** | supported by big_net |"),
+        text.index("no evidence for the paper"),
+        text.index("| small_net |\n"),
+        text.index("Verdict: **supported**"),
+        text.index("| big_net | x"),
+        text.index("| small_net (no evidence) | x"),
+    ]
+    assert places == sorted(places)
+
+
+def test_an_estimate_outside_its_interval_is_marked():
+    inside, outside = Effect("in", 0.5, 0, 1), Effect("out", 2.0, 0, 1)
+    text = claims_page([Judged(CLAIMS[0], "a", True, [inside, outside])], {})
+    assert "| in | 0.5 |" in text
+    assert "| out | 2 † |" in text
+
+
+def test_a_claim_without_an_experiment_that_counts_is_listed_beside_the_decided_ones():
+    undecidable = Judged(CLAIMS[1], "a", True, [], "no reason")
+    text = claims_page([one("a", SUPPORTED), undecidable], {})
+    assert f"has been run: [{CLAIMS[1].name}](#" in text

@@ -42,9 +42,12 @@ class Judged:
     """One claim on one experiment.
 
     Attributes:
+        claim: the claim.
+        experiment: the experiment's name.
         counts: whether the experiment is one of the paper's, or of a study of this very question:
-            their verdicts settle the claim.
-        effects: empty where the experiment cannot speak to the claim, for the ``reason``.
+            their verdicts settle the claim. The others are no evidence for the paper.
+        effects: what was measured; empty where the experiment cannot speak to the claim.
+        reason: why the experiment cannot speak to the claim.
     """
 
     claim: Claim
@@ -55,6 +58,7 @@ class Judged:
 
     @property
     def verdict(self) -> str:
+        """What the experiment says of the claim; "" if nothing."""
         verdicts = [effect.verdict for effect in self.effects if effect.holds is not None]
         if not verdicts:
             return ""
@@ -69,11 +73,17 @@ def judge(
     claims: Sequence[Claim] = tuple(CLAIMS),
     studies: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Judged]:
-    """Every claim on every experiment.
+    """Judge every claim on every experiment.
 
     Args:
+        evidence: the experiments.
         paper: names of the experiments whose verdicts count for every claim.
-        studies: by kind of figure, names of those whose verdicts also count for its claims.
+        claims: the claims.
+        studies: by kind of figure, names of the experiments whose verdicts also count for the
+            claims of that kind.
+
+    Returns:
+        One entry per claim and experiment, claims first.
 
     Raises:
         StiffnessError: a file is missing or unreadable.
@@ -92,11 +102,17 @@ def judge(
     return judged
 
 
-def overall(of_claim: Sequence[Judged]) -> tuple[str, str]:
-    """The verdict on a claim, and why: from the experiments that count.
+def overall_verdict(of_claim: Sequence[Judged]) -> tuple[str, str]:
+    """Combine the verdicts of the experiments that count.
 
-    Supported or contradicted where all of them are of one mind, undecided ones apart; else not
-    decided.
+    A claim is supported or contradicted where all experiments that decide agree; it is not decided
+    otherwise, and not run where no experiment that counts can speak to it.
+
+    Args:
+        of_claim: one claim on every experiment.
+
+    Returns:
+        The verdict and the reason.
     """
     found: dict[str, list[str]] = {}
     for one in of_claim:
@@ -113,18 +129,22 @@ def overall(of_claim: Sequence[Judged]) -> tuple[str, str]:
     return UNDECIDED, named
 
 
-def by_claim(judged: Sequence[Judged]) -> dict[str, list[Judged]]:
+def group_by_claim(judged: Sequence[Judged]) -> dict[str, list[Judged]]:
+    """Group what was judged by the name of the claim, in the order of claims."""
     groups: dict[str, list[Judged]] = {}
     for one in judged:
         groups.setdefault(one.claim.name, []).append(one)
     return groups
 
 
-def table(judged: Sequence[Judged]) -> pd.DataFrame:
-    """One row an effect; one without numbers for an experiment that cannot speak to a claim."""
+def claims_table(judged: Sequence[Judged]) -> pd.DataFrame:
+    """Tabulate the verdicts: one row per claim, experiment and effect, with ``COLUMNS``.
+
+    An experiment that cannot speak to a claim has one row without numbers.
+    """
     rows: list[dict[str, Any]] = []
-    for of_claim in by_claim(judged).values():
-        verdict, _ = overall(of_claim)
+    for of_claim in group_by_claim(judged).values():
+        verdict, _ = overall_verdict(of_claim)
         for one in of_claim:
             key = {
                 "claim": one.claim.name,
@@ -148,66 +168,115 @@ def table(judged: Sequence[Judged]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def page(judged: Sequence[Judged], figures: Mapping[str, Mapping[str, str]]) -> str:
-    """Markdown: the verdicts in one table, then each claim with its rule and its numbers.
+def claims_page(judged: Sequence[Judged], figures: Mapping[str, Mapping[str, str]]) -> str:
+    """Write the verdicts as Markdown.
+
+    The page says first what the paper's experiments show, then what the others show, which is no
+    evidence for the paper, and last each claim with its rule and its numbers.
 
     Args:
+        judged: every claim on every experiment.
         figures: by experiment and kind, the path of a picture, relative to the page.
     """
-    groups = by_claim(judged)
-    lines = [
-        "# The paper's claims",
+    groups = group_by_claim(judged)
+    overall = {name: overall_verdict(of_claim) for name, of_claim in groups.items()}
+    decided = [name for name, (verdict, _) in overall.items() if verdict != NOT_RUN]
+    open_claims = [f"[{name}](#{_anchor(name)})" for name in groups if name not in decided]
+    lines = ["# The paper's claims", ""]
+    if decided:
+        lines += ["## What the paper's experiments show", ""]
+        lines += ["| claim | verdict | why |", "|---|---|---|"]
+        for name in decided:
+            verdict, why = overall[name]
+            lines.append(f"| {_linked(groups[name][0].claim)} | **{verdict}** | {why} |")
+        if open_claims:
+            lines += ["", "No experiment that can decide these claims has been run: "]
+            lines[-1] += f"{', '.join(open_claims)}."
+    else:
+        lines += [
+            "**None of the paper's experiments has been run, so no claim is decided.** "
+            "`snakemake --cores all paper`",
+            "runs them, and `snakemake --cores all claims` judges them.",
+        ]
+    others = list(dict.fromkeys(one.experiment for one in judged if not one.counts and one.effects))
+    if others:
+        lines += ["", "## What other experiments show: no evidence for the paper", ""]
+        lines += [
+            "These experiments are not the paper's, or were made for another question. They show",
+            "what the rules say of them; their verdicts settle no claim. A dash means that the",
+            "experiment cannot speak to the claim.",
+            "",
+            f"| claim | {' | '.join(others)} |",
+            f"|---|{'---|' * len(others)}",
+        ]
+        for of_claim in groups.values():
+            found = {
+                one.experiment: "counts, above" if one.counts and one.verdict else one.verdict
+                for one in of_claim
+            }
+            cells = " | ".join(found[name] or "–" for name in others)
+            lines.append(f"| {_linked(of_claim[0].claim)} | {cells} |")
+    lines += [
+        "",
+        "## The claims one by one",
         "",
         "Effects are given with 95 % intervals over examples and seeds. The rules, the same for",
-        "every experiment, are in `workflow/stiffness/report/claims.py`.",
-        "",
-        "| claim | verdict | why |",
-        "|---|---|---|",
+        "every experiment, are in `workflow/stiffness/report/claims.py`. A dagger (†) marks an",
+        "estimate outside its own interval: resampling shifts such a quantity.",
     ]
     for name, of_claim in groups.items():
-        verdict, why = overall(of_claim)
-        lines.append(
-            f"| [{name}](#{_anchor(name)}) {of_claim[0].claim.text} | **{verdict}** | {why} |"
-        )
-    for name, of_claim in groups.items():
-        claim = of_claim[0].claim
-        verdict, why = overall(of_claim)
-        lines += ["", f'<a id="{_anchor(name)}"></a>', "", f"## {name}: {verdict}", ""]
-        lines += [f"*{claim.text}*", "", f"Rule: {claim.rule}", ""]
-        silent = []
-        shown = [one for one in of_claim if one.effects]
-        if shown:
-            lines += [
-                "| experiment | effect | value | interval | holds in | |",
-                "|---|---|---|---|---|---|",
-            ]
-        for one in of_claim:
-            if not one.effects:
-                silent.append(f"{one.experiment} ({one.reason})")
-                continue
-            named = one.experiment if one.counts else f"{one.experiment} (does not count)"
-            picture = figures.get(one.experiment, {}).get(claim.figure)
-            named = f"[{named}]({picture})" if picture else named
-            for effect in one.effects:
-                lines.append(
-                    f"| {named} | {effect.what} | {_number(effect.value)} | "
-                    f"{_number(effect.low)} to {_number(effect.high)} | {_range(effect.holds)} | "
-                    f"{effect.verdict} |"
-                )
-        if silent:
-            lines += ["", "Cannot speak to it: " + "; ".join(silent) + "."]
+        lines += _details(of_claim, overall[name], figures)
     return "\n".join(lines) + "\n"
 
 
+def _details(
+    of_claim: Sequence[Judged],
+    overall: tuple[str, str],
+    figures: Mapping[str, Mapping[str, str]],
+) -> list[str]:
+    """Write the lines of one claim: its rule and its numbers on every experiment."""
+    claim = of_claim[0].claim
+    lines = ["", f'<a id="{_anchor(claim.name)}"></a>', "", f"### {claim.name}: {claim.text}", ""]
+    verdict, why = overall
+    if verdict != NOT_RUN:
+        lines += [f"Verdict: **{verdict}** ({why}).", ""]
+    lines += [f"Rule: {claim.rule}", ""]
+    if any(one.effects for one in of_claim):
+        lines += [
+            "| experiment | effect | value | interval | holds in | |",
+            "|---|---|---|---|---|---|",
+        ]
+    for one in sorted(of_claim, key=lambda one: not one.counts):
+        picture = figures.get(one.experiment, {}).get(claim.figure)
+        named = f"[{one.experiment}]({picture})" if picture else one.experiment
+        named += "" if one.counts else " (no evidence)"
+        for effect in one.effects:
+            outside = effect.value < effect.low or effect.value > effect.high
+            lines.append(
+                f"| {named} | {effect.what} | {_number(effect.value)}{' †' if outside else ''} | "
+                f"{_number(effect.low)} to {_number(effect.high)} | {_range(effect.holds)} | "
+                f"{effect.verdict} |"
+            )
+    silent = [f"{one.experiment} ({one.reason})" for one in of_claim if not one.effects]
+    return lines + (["", "Cannot speak to it: " + "; ".join(silent) + "."] if silent else [])
+
+
+def _linked(claim: Claim) -> str:
+    return f"[{claim.name}](#{_anchor(claim.name)}) {claim.text}"
+
+
 def _anchor(name: str) -> str:
+    """Name the place of a claim on the page."""
     return name.lower().replace("'", "-rounding")
 
 
 def _number(value: float) -> str:
+    """Write a number with three digits; "–" where it is undefined."""
     return f"{value:.3g}" if np.isfinite(value) else {True: "∞", False: "–"}[bool(value > 0)]
 
 
 def _range(holds: tuple[float, float] | None) -> str:
+    """Write the range in which a claim holds."""
     if holds is None:
         return "(reported)"
     least, most = holds
