@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from stiffness.plan.config import read_settings
@@ -134,6 +135,15 @@ def words_that_are_targets(words: list[str]) -> list[str]:
 )
 def test_configurations_of_the_pages_are_valid(page, block):
     read_settings(laid_over(CONFIG, yaml.safe_load(block)))
+
+
+@each_page
+def test_python_of_the_pages_runs(page):
+    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    model = torch.nn.Linear(5, 3)
+    names = {"model": model, "inputs": torch.randn(6, 5), "targets": torch.arange(6) % 3}
+    for block in blocks:
+        exec(block, names)
 
 
 def test_the_readme_is_short_and_names_what_it_must():

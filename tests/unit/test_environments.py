@@ -31,3 +31,13 @@ def test_the_image_gets_them_too_and_nothing_else_of_this_folder():
     assert [line[1:] for line in let_through if line.startswith("!")] == copied
     assert re.search(r"^FROM python:\d+\.\d+\.\d+-", instructions, re.MULTILINE), "pinned"
     assert re.search(r"^USER (?!root)", instructions, re.MULTILINE)
+
+
+def test_no_package_is_pinned_twice_differently():
+    # They are installed into one environment, one file after another.
+    versions: dict[str, str] = {}
+    files = sorted((REPOSITORY / "envs").glob("requirements*.txt"))
+    assert len(files) > 2
+    for file in files:
+        for name, version in re.findall(r"^([\w.\[\]-]+)==(\S+)", file.read_text(), re.MULTILINE):
+            assert versions.setdefault(name, version) == version, f"{file.name}: {name}"
