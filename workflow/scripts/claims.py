@@ -13,7 +13,7 @@ from stiffness.report.verdicts import claims_page, claims_table, judge
 
 
 def relative(pictures: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Paths by kind as the page in ``folder`` links to them."""
+    """Return paths by kind as the page in ``folder`` links to them."""
     return {kind: os.path.relpath(path, folder) for kind, path in pictures.items()}
 
 
@@ -59,7 +59,7 @@ if __name__ == "__main__":
             Evidence(
                 name,
                 entry["settings"],
-                evidence_files(name, entry, results),
+                entry["files"] if "files" in entry else evidence_files(name, entry, results),
                 entry["source"],
                 entry["has_hierarchy"],
             )

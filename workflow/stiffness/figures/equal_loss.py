@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from stiffness.figures import style
+from stiffness.files import rows
 from stiffness.measures.equal_loss import EPOCH, LOSS
 
 _ROWS = (
@@ -32,11 +33,14 @@ def draw(
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """Rows: quantities; columns: equal epoch, equal loss; a colour a level.
+    """Draw quantities (rows) at equal epoch and at equal loss (columns), one colour per level.
 
     Args:
-        runs, levels, order: an experiment's tables.
+        runs: an experiment's table of runs.
+        levels: its table of values at levels; see ``comparison.compare``.
+        order: its table of Kendall's tau.
         options: width, height (inches), palette, pair_mode.
+        outputs: paths of the picture.
     """
     figure, axes = plt.subplots(
         len(_ROWS),
@@ -50,16 +54,11 @@ def draw(
     mode = options["pair_mode"]
     for column, (by, name) in enumerate(_COLUMNS):
         axes[0, column].set_title(name, loc="left")
-        for row, (quantity, metric, label) in enumerate(_ROWS):
-            axis = axes[row, column]
-            axes[row, 0].set_ylabel(label)
+        for place, (quantity, metric, label) in enumerate(_ROWS):
+            axis = axes[place, column]
+            axes[place, 0].set_ylabel(label)
             shown, of_order = (
-                table[
-                    (table["by"] == by)
-                    & (table["quantity"] == quantity)
-                    & (table["metric"] == metric)
-                    & (table["pair_mode"] == mode)
-                ]
+                rows(table, by=by, quantity=quantity, metric=metric, pair_mode=mode)
                 for table in (levels, order)
             )
             length = quantity.startswith("xi")
@@ -106,6 +105,7 @@ def draw(
 
 
 def _panel(axis: Axes, levels: pd.DataFrame, by: str, length: bool, palette: str) -> None:
+    """Draw one quantity against the learning rate; ``length`` says that it is a critical length."""
     values = np.sort(levels["level"].unique())
     if len(values) == 0:
         axis.text(0.5, 0.5, "no common range", transform=axis.transAxes, ha="center")
@@ -115,11 +115,10 @@ def _panel(axis: Axes, levels: pd.DataFrame, by: str, length: bool, palette: str
     places = np.unique(np.linspace(0, len(ordered) - 1, _SHOWN).round().astype(int))
     shades = style.colors(palette, len(places))
     for number, (place, color) in enumerate(zip(places, shades, strict=True)):
-        rows = levels[levels["level"] == ordered[place]]
-        rows = rows.iloc[np.argsort(rows["lr"].astype(float).to_numpy())]
+        one = rows(levels, level=ordered[place]).sort_values("lr", key=lambda lr: lr.astype(float))
         # Side by side, so that intervals do not hide each other.
-        rate = rows["lr"].astype(float).to_numpy() * 1.04 ** (number - (len(places) - 1) / 2)
-        value, low, high = (rows[key].to_numpy() for key in ("value", "low", "high"))
+        rate = one["lr"].astype(float).to_numpy() * 1.04 ** (number - (len(places) - 1) / 2)
+        value, low, high = (one[key].to_numpy() for key in ("value", "low", "high"))
         crossing = np.isfinite(value)
         if length:
             low, high = np.clip(low, _LOWEST / 2, _TOP), np.clip(high, _LOWEST / 2, _TOP)
