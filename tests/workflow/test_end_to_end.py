@@ -103,6 +103,8 @@ def test_a_second_run_has_nothing_to_do(tiny):
 
 def test_logs_and_terminal_show_progress(tiny):
     terminal = (tiny.folder / "terminal.txt").read_text()
+    assert max(map(len, terminal.splitlines())) < 200
+    assert "\nPictures: results/tiny/figures\n" in terminal
     scores = r"loss \d+\.\d{4} accuracy [01]\.\d{4}"
     for lr in RATES:
         for epoch, segment in enumerate(SEGMENTS, start=1):

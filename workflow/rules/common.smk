@@ -19,6 +19,7 @@ from stiffness.jobs.gpus import gpu_driver_present
 from stiffness.data.hub import local_or_hub
 from stiffness.plan.modules import library_modules, share_with_jobs
 from stiffness.jobs.presence import end_with_workflow, lead_jobs, remove_stale_locks
+from stiffness.jobs.terminal import shorten_output
 from stiffness.plan.requests import (
     gradients_request,
     stiffness_request,
@@ -31,6 +32,7 @@ from stiffness.plan.segments import finished_segments, plan_segments
 search_path = shlex.quote(share_with_jobs(WORKFLOW))
 shell.prefix(f"set -euo pipefail; export PYTHONPATH={search_path}; ")
 if workflow.is_main_process:
+    shorten_output(workflow.output_settings)
     if remove_stale_locks():
         print(
             "note: another snakemake is at work in this folder; what both would make is refused. "
