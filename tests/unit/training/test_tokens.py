@@ -259,7 +259,7 @@ def test_short_batches_are_not_padded_to_the_longest_text(run, texts, tmp_path, 
 def test_a_history_on_some_texts(run, texts, tiny_language, tmp_path):
     spec = replace(SPEC, history_examples=20, checkpoint_interval=1, early_checkpoints=0)
     job = train._Run(texts, spec, CPU, tiny_language)
-    inputs, targets = job.judged["train"]
+    inputs, targets = job.history_sets["train"]
     lengths = inputs["attention_mask"].sum(1)
     assert len(targets) == 20
     assert torch.equal(lengths, lengths.sort().values)

@@ -734,7 +734,9 @@ def test_sgd_steps_along_the_gradient_and_decay_adds_the_weights(few_digits, tmp
 
 def test_an_unknown_optimiser_is_named(few_digits, tmp_path):
     spec = replace(FC, optimizer=OptimizerSpec("lion"))
-    with pytest.raises(StiffnessError, match=r"optimizer: unknown 'lion'; known: adam, adamw, sgd"):
+    with pytest.raises(
+        StiffnessError, match=r"optimizer: unknown 'lion'; known: .*adam, .*adamw, .*sgd"
+    ):
         segment(few_digits, spec, 0, 1, None, tmp_path / "out")
 
 

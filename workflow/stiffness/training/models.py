@@ -1,4 +1,4 @@
-"""The paper's networks (section 3.1) and their initialisation.
+"""The paper's networks (Section 3.1) and their initialisation.
 
 The paper names Keras for its networks but neither initialisation nor padding; Keras's defaults
 (Glorot uniform with zero biases, "valid" padding) are ours, PyTorch's are options.
@@ -25,15 +25,15 @@ class ModelSpec:
     Attributes:
         name: "fc", "cnn", "resnet20v1", or "transformer" (a pretrained one of ``transformers``
             with a new classification head, unless it has one for as many classes).
-        path: of the transformer: a local folder, or a name on the Hugging Face hub.
+        path: the transformer's local folder, or its name on the Hugging Face hub.
         initialization: "glorot_uniform" (Keras's default) or "pytorch".
         padding: of the CNN's convolutions, "valid" (Keras's default) or "same".
-        batch_norm: for the ResNet; the paper uses none.
-        input_scale: "unit_norm" (|X| = 1, section 3.1) or "unit_variance": the network's first act
-            is to multiply X by the square root of its number of values. A deep network without
-            batch normalisation needs it: its signal would be 55 times too small on 32 x 32 x 3.
-        zero_init_residual: the last convolution of every residual branch starts at 0, so that the
-            ResNet starts shallow; without batch normalisation it learns much faster.
+        batch_norm: whether the ResNet normalises batches; the paper's does not.
+        input_scale: "unit_norm" (|X| = 1, Section 3.1), or "unit_variance": the network first
+            multiplies X by the square root of its number of values. A deep network without batch
+            normalisation needs it: its signal would be 55 times too small on 32 x 32 x 3.
+        zero_init_residual: whether the last convolution of every residual branch starts at 0. The
+            ResNet is then shallow at first; without batch normalisation it learns much faster.
     """
 
     name: str
@@ -43,6 +43,16 @@ class ModelSpec:
     input_scale: str = "unit_norm"
     zero_init_residual: bool = False
     path: str = ""
+
+
+Builder = Callable[[tuple[int, int, int], int, ModelSpec], nn.Sequential]
+_BUILDERS: dict[str, Builder] = {}
+
+
+def network(build: Builder) -> Builder:
+    """Register ``build_<name>`` as the network ``name`` of images, for config.yaml too."""
+    _BUILDERS[build.__name__.removeprefix("build_")] = build
+    return build
 
 
 class Scale(nn.Module):
@@ -56,8 +66,9 @@ class Scale(nn.Module):
         return inputs * self.factor
 
 
+@network
 def build_fc(input_shape: tuple[int, int, int], num_classes: int, spec: ModelSpec) -> nn.Sequential:
-    """X -> 500 -> 300 -> 100 -> y with ReLU."""
+    """The fully connected network X -> 500 -> 300 -> 100 -> y with ReLU (Section 3.1)."""
     del spec
     widths = [math.prod(input_shape), 500, 300, 100, num_classes]
     layers: list[nn.Module] = [nn.Flatten()]
@@ -66,12 +77,13 @@ def build_fc(input_shape: tuple[int, int, int], num_classes: int, spec: ModelSpe
     return nn.Sequential(*layers[:-1])
 
 
+@network
 def build_cnn(
     input_shape: tuple[int, int, int], num_classes: int, spec: ModelSpec
 ) -> nn.Sequential:
-    """Three 3x3 convolutions (16, 32, 32), each followed by 2x2 max pooling, then one linear layer.
+    """Three 3x3 convolutions (16, 32, 32 channels), each with 2x2 max pooling, and a linear layer.
 
-    ReLU comes after the pooling: max(relu(x)) = relu(max(x)), on a quarter of the values.
+    Section 3.1. ReLU comes after the pooling, on a quarter of the values: it makes no difference.
 
     Raises:
         StiffnessError: the image is too small for three poolings.
@@ -115,10 +127,11 @@ class BasicBlock(nn.Module):
         return self.relu(self.body(inputs) + self.shortcut(inputs))
 
 
+@network
 def build_resnet20v1(
     input_shape: tuple[int, int, int], num_classes: int, spec: ModelSpec
 ) -> nn.Sequential:
-    """ResNet20v1 as in the Keras example: 3 stages of 3 blocks, 16/32/64 channels."""
+    """ResNet20v1 of the Keras example: 3 stages of 3 blocks, 16/32/64 channels (Section 3.1)."""
     layers: list[nn.Module] = [nn.Conv2d(input_shape[0], 16, 3, padding=1)]
     layers += [nn.BatchNorm2d(16)] if spec.batch_norm else []
     layers.append(nn.ReLU())
@@ -132,13 +145,6 @@ def build_resnet20v1(
     return nn.Sequential(*layers, pool, nn.Flatten(), nn.Linear(width, num_classes))
 
 
-_BUILDERS: dict[str, Callable[[tuple[int, int, int], int, ModelSpec], nn.Sequential]] = {
-    "fc": build_fc,
-    "cnn": build_cnn,
-    "resnet20v1": build_resnet20v1,
-}
-
-
 def build_model(
     spec: ModelSpec,
     input_shape: tuple[int, ...],
@@ -149,13 +155,14 @@ def build_model(
     """Build and initialise a network, in evaluation mode, on the CPU.
 
     Args:
-        input_shape: (channels, height, width) of images; () of tokens.
+        input_shape: (channels, height, width) of images; () for tokens.
+        num_classes: the number of outputs.
         seed: of the initialisation; torch's global generator is left as it was.
-        data_dir: where a transformer's folder is looked for.
+        data_dir: the folder in which a transformer's folder is looked for.
 
     Raises:
         StiffnessError: unknown name or initialisation, an image too small, inputs of the wrong
-            kind, or a transformer that cannot be had.
+            kind, or a transformer that cannot be loaded.
     """
     if (spec.name == "transformer") != (not input_shape):
         given = "tokens" if not input_shape else "images"
@@ -191,7 +198,7 @@ def build_model(
 def _build_transformer(
     spec: ModelSpec, num_classes: int, seed: int, data_dir: str | Path
 ) -> nn.Module:
-    """Pretrained but for the head, which ``transformers`` initialises from torch's generator."""
+    """Load pretrained weights; ``transformers`` draws a new head from torch's generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, loaded = load_pretrained(
@@ -220,24 +227,25 @@ def _build_transformer(
 
 
 def check_tokens(model: nn.Module, inputs: Mapping[str, torch.Tensor], path: str) -> None:
-    """Whether a transformer takes these tokens, [N, T] by name, at all.
+    """Refuse tokens that a transformer cannot take.
 
     Args:
-        path: of the network, for messages.
+        inputs: tokens, integers [N, T], by name.
+        path: the network's folder or name, for messages.
 
     Raises:
-        StiffnessError: tokens beyond its vocabulary, texts longer than its positions, or anything
-            else that it refuses.
+        StiffnessError: there are tokens outside its vocabulary, texts longer than its positions
+            allow, or it fails for another reason.
     """
-    known = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    vocabulary = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
     largest = int(inputs["input_ids"].max())
-    if largest >= known:
+    if largest >= vocabulary:
         raise StiffnessError(
-            f"tokenizer: gives token number {largest}, but the network {path!r} knows {known} "
+            f"tokenizer: gives token number {largest}, but the network {path!r} knows {vocabulary} "
             "tokens; take the network's own tokenizer"
         )
     lengths = inputs[MASK].sum(1)
-    longest, room = int(lengths.max()), _positions(model)
+    longest, room = int(lengths.max()), _max_text_length(model)
     if room is not None and longest > room:
         raise StiffnessError(
             f"max_length: there are texts of {longest} tokens, but the network {path!r} has room "
@@ -253,8 +261,8 @@ def check_tokens(model: nn.Module, inputs: Mapping[str, torch.Tensor], path: str
         ) from None
 
 
-def _positions(model: nn.Module) -> int | None:
-    """How many tokens a text may have; None where that is not limited, or not said."""
+def _max_text_length(model: nn.Module) -> int | None:
+    """The largest number of tokens per text; None where the model names no limit."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             # RoBERTa counts from the number after the padding's.
@@ -266,7 +274,11 @@ def _positions(model: nn.Module) -> int | None:
 def load_weights(
     model: nn.Module, weights: dict[str, torch.Tensor], path: str, description: str
 ) -> None:
-    """Load a checkpoint's tensors in place.
+    """Load a checkpoint's tensors into a model.
+
+    Args:
+        weights: the tensors by name, as ``model.state_dict()`` has them.
+        path, description: of the checkpoint and of the model, for messages.
 
     Raises:
         StiffnessError: names or shapes are not this model's; the first difference is named.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stiffness.files import read_table
+from stiffness.files import read_table, rows
 
 OK, DIVERGED, AT_CHANCE, COLLAPSED = "ok", "diverged", "at chance", "collapsed"
 
@@ -23,10 +23,14 @@ _ONSET_MARGIN = 1.01
 
 
 def run_status(history: pd.DataFrame) -> str:
-    """ "ok", "diverged" (loss not finite), "at chance" (never left it) or "collapsed" (fell back).
+    """What became of a run.
 
     Args:
-        history: rows of one run, sorted by step, as the training room writes them.
+        history: the rows of one run, sorted by step, with the columns of ``HISTORY_COLUMNS``.
+
+    Returns:
+        "ok", "diverged" (a training loss is not finite), "at chance" (the training loss never left
+        the value that constant outputs reach) or "collapsed" (it returned there).
     """
     losses = history["train_loss"].to_numpy()
     if not np.isfinite(losses).all():
@@ -40,8 +44,14 @@ def run_status(history: pd.DataFrame) -> str:
 def describe_run(history: pd.DataFrame) -> dict[str, Any]:
     """Status, onset of over-fitting and final scores of one run.
 
-    The onset is the epoch of the lowest validation loss (section 4.1, figure 3); ``onset_reached``
-    says whether the loss has risen again by 1 % at the end, else the minimum may only be the end.
+    The onset is the epoch of the lowest validation loss (Section 4.1, Figure 3).
+
+    Args:
+        history: as for ``run_status``.
+
+    Returns:
+        One row of the table "runs". Its ``onset_reached`` says whether the validation loss has
+        risen again by 1 % at the end; if it has not, the minimum may only be the end of training.
     """
     final = history.iloc[-1]
     losses = history["validation_loss"].to_numpy(np.float64)
@@ -70,17 +80,17 @@ def collect_tables(
     histories: Sequence[Sequence[str | Path]],
     parts: Mapping[str, Sequence[Sequence[str | Path]]],
 ) -> dict[str, pd.DataFrame]:
-    """One tidy table of each kind for an experiment.
+    """Join the tables of an experiment's segments to one table of each kind.
 
     Args:
-        epochs: later checkpoints, left from a longer training, are dropped.
-        runs: (learning rate, seed) of each run.
-        histories: the history files of each run's segments.
-        parts: for each name of a table, the files of each run's segments.
+        epochs: of the experiment; later checkpoints, left from a longer training, are dropped.
+        runs: learning rate and seed of each run.
+        histories: for each run, the history files of its segments.
+        parts: for each name of a table and each run, the files of its segments.
 
     Returns:
-        "runs" (one row a run), "history", and one table for each name in ``parts``; each with the
-        columns experiment, lr, seed and status first.
+        "runs" (one row per run), "history", and one table for each name in ``parts``. The first
+        columns of each are experiment, lr, seed and status.
     """
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in ("runs", "history", *parts)}
     for number, (lr, seed) in enumerate(runs):
@@ -89,41 +99,44 @@ def collect_tables(
         about = describe_run(history)
         key = {"experiment": experiment, "lr": lr, "seed": seed, "status": about["status"]}
         tables["runs"].append(pd.DataFrame([key | about]))
-        tables["history"].append(_keyed(history, key))
+        tables["history"].append(_with_columns(history, key))
         for name, files in parts.items():
             part = concatenate_tables([read_table(path) for path in files[number]])
-            tables[name].append(_keyed(part[part["epoch"] <= epochs], key))
+            tables[name].append(_with_columns(part[part["epoch"] <= epochs], key))
     return {name: concatenate_tables(frames) for name, frames in tables.items()}
 
 
 def concatenate_tables(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """One table of several, without the empty ones.
+    """Join tables row by row, and leave out empty ones.
 
-    A segment after a run has diverged is empty: its columns have no types, and would take the
-    others' away.
+    The table of a segment after a run has diverged is empty: its columns have no types, and would
+    change those of the others.
     """
     filled = [frame for frame in frames if len(frame)]
     return pd.concat(filled or frames[:1], ignore_index=True)
 
 
 def read_seed_tables(files: Sequence[str | Path], seeds: Sequence[int]) -> pd.DataFrame:
-    """Tables of segments, each of the seed at its place in ``seeds``, as one with a column seed."""
+    """Read tables of segments and join them, with a column ``seed``.
+
+    Args:
+        files, seeds: each file belongs to the seed at its place.
+    """
     named = zip(files, seeds, strict=True)
     return concatenate_tables([read_table(file).assign(seed=seed) for file, seed in named])
 
 
 def select_layer(table: pd.DataFrame, layer: str) -> pd.DataFrame:
-    """The rows whose distances were measured in ``layer``."""
-    return table[table["layer"] == layer].drop(columns="layer")
+    """The rows whose distances were measured in ``layer``, without that column."""
+    return rows(table, layer=layer).drop(columns="layer")
 
 
 def select_line_fit(critical_length: pd.DataFrame) -> pd.DataFrame:
-    """The critical lengths of the paper's estimator, a fitted line."""
-    rows = critical_length[critical_length["estimator"] == "line"]
-    return rows.drop(columns="estimator")
+    """The critical lengths of the paper's estimator, a fitted line (Section 4.5)."""
+    return rows(critical_length, estimator="line").drop(columns="estimator")
 
 
-def _keyed(table: pd.DataFrame, key: Mapping[str, Any]) -> pd.DataFrame:
+def _with_columns(table: pd.DataFrame, key: Mapping[str, Any]) -> pd.DataFrame:
     keyed = table.copy()
     for position, (name, value) in enumerate(key.items()):
         keyed.insert(position, name, value)

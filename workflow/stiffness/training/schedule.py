@@ -10,12 +10,20 @@ def checkpoint_steps(
     early_checkpoints: int,
     checkpoint_interval: float = 1,
 ) -> list[int]:
-    """Steps to keep in epochs ``start`` to ``end``.
+    """The steps of epochs ``start`` to ``end`` after which the weights are saved.
 
-    Every ``checkpoint_interval`` epochs, which may be a fraction, and at ``end``; for
-    ``start == 0`` also the initialisation, the first step and up to ``early_checkpoints``
-    log-spaced steps between it and the end of the first epoch (section 4.1: initialisation, very
-    early, ...). Where steps are few, some of them fall together.
+    These are the steps at every ``checkpoint_interval`` epochs and at ``end``. With ``start == 0``
+    the initialisation and the first step are among them, and log-spaced steps up to the end of the
+    first epoch (Section 4.1: initialisation, very early, ...).
+
+    Args:
+        start, end: in epochs.
+        steps_per_epoch: updates per epoch.
+        early_checkpoints: number of the log-spaced steps; where steps are few, some coincide.
+        checkpoint_interval: in epochs; it may be a fraction of one.
+
+    Returns:
+        The steps in ascending order; step 0 is the initialisation.
     """
     first, last = start * steps_per_epoch, end * steps_per_epoch
     between = checkpoint_interval * steps_per_epoch

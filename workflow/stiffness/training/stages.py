@@ -1,4 +1,4 @@
-"""Stages of training that figures show: by epoch, by validation accuracy, or the last one."""
+"""Stages of training that figures show, chosen by epoch, by validation accuracy, or as the last."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from stiffness.files import read_table
+from stiffness.files import read_table, rows
 from stiffness.training.runs import OK, concatenate_tables
 
 LAST = "last"
@@ -18,8 +18,9 @@ class Stage:
     """A checkpoint that stands for a stage.
 
     Attributes:
-        step, epoch, accuracy: of the checkpoint; the accuracy is that of the validation set.
-        wanted_accuracy: that was asked for; None for a stage chosen by epoch.
+        step, epoch: of the checkpoint.
+        accuracy: on the validation set, between 0 and 1.
+        wanted_accuracy: the accuracy that was asked for; None for a stage chosen by epoch.
     """
 
     step: int
@@ -34,10 +35,10 @@ class Stage:
 
 
 def choose_stages(history: pd.DataFrame, stages: Sequence[Any]) -> list[Stage]:
-    """One checkpoint for each stage.
+    """Choose one checkpoint for each stage (Section 4.1).
 
     Args:
-        history: rows of one run, sorted by step.
+        history: the rows of one run, sorted by step.
         stages: each an epoch (the nearest checkpoint), "last", or {"accuracy": a}: the first
             checkpoint whose validation accuracy is a or more, else the first of the most accurate.
     """
@@ -59,11 +60,12 @@ def choose_stages(history: pd.DataFrame, stages: Sequence[Any]) -> list[Stage]:
 
 
 def stage_steps(histories: Sequence[str | Path], epochs: int, stages: Sequence[Any]) -> set[int]:
-    """The checkpoints that stand for a run's stages, of those that belong to the experiment.
+    """The steps of the checkpoints that stand for a run's stages.
 
     Args:
-        histories: files of the run's segments.
-        epochs: of the experiment; later checkpoints are left from a longer training.
+        histories: the history files of the run's segments.
+        epochs: of the experiment; later checkpoints, left from a longer training, do not count.
+        stages: as for ``choose_stages``.
     """
     history = concatenate_tables([read_table(file) for file in histories])
     history = history[history["epoch"] <= epochs].sort_values("step")
@@ -71,20 +73,19 @@ def stage_steps(histories: Sequence[str | Path], epochs: int, stages: Sequence[A
 
 
 def reference_run(runs: pd.DataFrame, learning_rate: str) -> tuple[int, str]:
-    """The first seed of a learning rate that is alive, else the first; and its status."""
-    rows = runs[runs["lr"] == learning_rate].sort_values("seed")
-    alive = rows[rows["status"] == OK]
-    row = (alive if len(alive) else rows).iloc[0]
+    """Seed and status of the first run of a learning rate that is "ok", else of its first run."""
+    candidates = rows(runs, lr=learning_rate).sort_values("seed")
+    alive = rows(candidates, status=OK)
+    row = (alive if len(alive) else candidates).iloc[0]
     return int(row["seed"]), str(row["status"])
 
 
 def reference_stages(
     runs: pd.DataFrame, history: pd.DataFrame, learning_rate: str, stages: Sequence[Any]
 ) -> list[Stage]:
-    """The stages of the reference run."""
+    """The stages of the reference run; see ``reference_run`` and ``choose_stages``."""
     seed, _ = reference_run(runs, learning_rate)
-    run = history[(history["lr"] == learning_rate) & (history["seed"] == seed)]
-    return choose_stages(run, stages)
+    return choose_stages(rows(history, lr=learning_rate, seed=seed), stages)
 
 
 def read_matrices(
@@ -94,20 +95,17 @@ def read_matrices(
     metrics: Collection[str],
     pair_modes: Collection[str],
 ) -> pd.DataFrame:
-    """Class stiffness at the steps of ``stages``, with a column seed.
+    """Read class stiffness at the steps of ``stages``, with a column ``seed``.
+
+    Only one file is in memory at a time: with 100 classes a checkpoint has 60,000 rows.
 
     Args:
-        files: class tables of segments, each of the seed at its place in ``seeds``. Only one is
-            in memory at a time: with 100 classes a checkpoint has 60,000 rows.
+        files, seeds: class tables of segments; each belongs to the seed at its place.
+        metrics, pair_modes: the ones that are wanted.
     """
     steps = [stage.step for stage in stages]
     parts = []
     for file, seed in zip(files, seeds, strict=True):
-        table = read_table(file)
-        shown = (
-            table["step"].isin(steps)
-            & table["metric"].isin(list(metrics))
-            & table["pair_mode"].isin(list(pair_modes))
-        )
-        parts.append(table[shown].assign(seed=seed))
+        wanted = {"step": steps, "metric": list(metrics), "pair_mode": list(pair_modes)}
+        parts.append(rows(read_table(file), **wanted).assign(seed=seed))
     return concatenate_tables(parts)

@@ -2,13 +2,15 @@
 
 The paper's optimiser is Adam at a constant rate; others, and a linear warm-up, are options.
 
-A run is a chain of segments. A segment starts from the state the one before it left and writes
-one folder: a checkpoint a kept step, a table of losses and accuracies, and the state to go on
-from. While it works, the same things lie in a private folder, saved after every epoch; a segment
-that was interrupted goes on from there and ends with the same bits, because everything random in
-an epoch is seeded from (seed, epoch).
+A run is a chain of segments. A segment starts from the state that the one before it left and writes
+one folder: the checkpoints, a table of losses and accuracies, and the state to continue from. While
+it works, the same files lie in a hidden folder and are saved after every epoch. A segment that was
+interrupted continues from there and ends with the same bits, because everything random in an epoch
+is seeded from (seed, epoch). It starts over instead where the settings, the data, this code or the
+number of threads are others than it began with: each of them may change the bits.
 """
 
+import inspect
 import logging
 import math
 import shutil
@@ -62,10 +64,11 @@ class OptimizerSpec:
     """How a gradient becomes an update.
 
     Attributes:
-        name: "adam", "adamw" or "sgd".
+        name: "adam" (Section 3.1), "adamw", "sgd", or another class of ``torch.optim``.
         momentum: of SGD.
         weight_decay: of all parameters; an L2 penalty with Adam and SGD, decoupled with AdamW.
-        warmup_epochs: over which the rate rises linearly from 0; constant after them.
+        warmup_epochs: number of epochs in which the learning rate rises linearly from 0; it is
+            constant after them.
     """
 
     name: str = "adam"
@@ -74,25 +77,30 @@ class OptimizerSpec:
     warmup_epochs: float = 0.0
 
     def build(self, parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
-        """The optimiser; its rate is set again at every step of a warm-up.
+        """Create the optimiser: the class of ``torch.optim`` that has the name, in any case.
+
+        It gets those settings that it has. So a further optimiser needs its name in plan/config.py
+        and, where it has settings of its own, a field there and here.
+
+        Args:
+            learning_rate: of every update; a warm-up sets it again before each of its updates.
 
         Raises:
-            StiffnessError: unknown name.
+            StiffnessError: torch.optim has no such class.
         """
-        if self.name == "sgd":
-            return torch.optim.SGD(
-                parameters,
-                learning_rate,
-                momentum=self.momentum,
-                weight_decay=self.weight_decay,
-                fused=True,
-            )
-        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        if self.name not in kinds:
-            raise StiffnessError(f"optimizer: unknown {self.name!r}; known: adam, adamw, sgd")
-        return kinds[self.name](
-            parameters, learning_rate, weight_decay=self.weight_decay, fused=True
-        )
+        classes: dict[str, Any] = {
+            name.lower(): kind
+            for name, kind in vars(torch.optim).items()
+            if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
+        }
+        if self.name not in classes:
+            known = ", ".join(sorted(classes))
+            raise StiffnessError(f"optimizer: unknown {self.name!r}; known: {known}")
+        settings = {**asdict(self), "fused": True}
+        accepted = inspect.signature(classes[self.name]).parameters
+        used = {key: value for key, value in settings.items() if key in accepted}
+        optimizer: torch.optim.Optimizer = classes[self.name](parameters, lr=learning_rate, **used)
+        return optimizer
 
 
 @dataclass(frozen=True)
@@ -101,9 +109,14 @@ class TrainingSpec:
 
     Attributes:
         early_checkpoints, checkpoint_interval: see ``checkpoint_steps``.
+        learning_rate: as text, the way that config.yaml and the names of folders have it.
+        seed: of the initialisation, the order of the examples and the augmentation.
+        batch_size: examples per update.
         augmentation: "none" or "crop_flip" (4 pixels of padding, random crop, random flip).
-        mixed_precision: bfloat16 products in training; losses, accuracies and weights stay float32.
-        history_examples: at most this many examples of each set give losses and accuracies; 0: all.
+        mixed_precision: products are computed in bfloat16 in training; losses, accuracies and
+            weights stay float32.
+        history_examples: the largest number of examples of each set that give losses and
+            accuracies; 0 stands for all.
     """
 
     model: ModelSpec
@@ -133,14 +146,16 @@ def train_segment(
     device: torch.device,
     data_dir: str | Path = ".",
 ) -> None:
-    """Train epochs ``start + 1`` to ``end`` and write the folder ``output``.
+    """Train epochs ``start + 1`` to ``end`` and write the folder ``output`` (Section 3.2).
+
+    A loss that is not finite ends the run: it is recorded in the history, and no weights are saved
+    from there on.
 
     Args:
+        start, end: in epochs.
         previous: the folder of the segment that ends at ``start``; None for ``start == 0``.
+        output: gets the checkpoints, ``HISTORY`` and ``STATE``; it appears when all is done.
         data_dir: where a pretrained model's folder is looked for.
-
-    A loss that is not finite ends the run: it is recorded in the history and no weights are kept
-    from there on.
 
     Raises:
         StiffnessError: ``previous`` is unreadable, or belongs to another model.
@@ -194,7 +209,7 @@ class _Run:
             "train": arrays.train_targets.to(device),
             "validation": arrays.validation_targets.to(device),
         }
-        self.judged = {split: self._judged(split) for split in self.inputs}
+        self.history_sets = {split: self._history_sets(split) for split in self.inputs}
         self.raw = self._raw()
         self.steps_per_epoch = math.ceil(len(arrays.train_targets) / spec.batch_size)
         counts = torch.bincount(arrays.train_targets, minlength=self.num_classes).double()
@@ -202,7 +217,7 @@ class _Run:
         self.chance_loss = float(-torch.special.xlogy(shares, shares).sum())
         self.chance_accuracy = float(shares.max())
         self.data_digest = tensors_digest(_tensors(arrays))
-        self.keep: frozenset[int] = frozenset()
+        self.checkpoint_steps: frozenset[int] = frozenset()
         self.step = 0
         self.history: list[dict[Any, Any]] = []
         self.diverged = False
@@ -225,7 +240,7 @@ class _Run:
             raise StiffnessError("augmentation: crop_flip is for images; set augmentation: none")
         return self.arrays.train_inputs.to(self.device)
 
-    def _judged(self, split: str) -> tuple[Inputs, torch.Tensor]:
+    def _history_sets(self, split: str) -> tuple[Inputs, torch.Tensor]:
         """Inputs and targets that losses and accuracies are measured on: all, or a fixed draw."""
         inputs, targets = self.inputs[split], self.targets[split]
         chosen = torch.arange(len(targets))
@@ -242,10 +257,11 @@ class _Run:
         return take(inputs, chosen), targets[chosen]
 
     def start(self, start: int, end: int, previous: str | Path | None) -> None:
-        """Choose the steps to keep, and load the state the previous segment left."""
+        """Choose the steps of checkpoints, and load the state that the previous segment left."""
         early, interval = self.spec.early_checkpoints, self.spec.checkpoint_interval
-        steps = checkpoint_steps(start, end, self.steps_per_epoch, early, interval)
-        self.keep = frozenset(steps)
+        self.checkpoint_steps = frozenset(
+            checkpoint_steps(start, end, self.steps_per_epoch, early, interval)
+        )
         if previous is None:
             return
         self._load(Path(previous), keep_history=False)
@@ -255,7 +271,7 @@ class _Run:
             )
 
     def resume(self, work: Path, start: int, previous: str | Path | None) -> None:
-        """Go on from an interrupted attempt at this same segment, if there is one."""
+        """Continue an interrupted attempt at this same segment, if there is one."""
         # A pretrained network's folder may have changed since the attempt.
         origin = (
             read_metadata(Path(previous) / STATE)["fingerprint"]
@@ -299,7 +315,7 @@ class _Run:
             kind, _, rest = name.partition("/")
             if kind == "optimizer":
                 index, _, key = rest.partition("/")
-                if key != "step":
+                if tensor.shape == parameters[int(index)].shape:
                     # The fused update walks raw memory: moments need their parameter's layout.
                     tensor = torch.empty_like(parameters[int(index)]).copy_(tensor)
                 state.setdefault(int(index), {})[key] = tensor
@@ -322,7 +338,7 @@ class _Run:
         write_tensors(work / STATE, tensors, metadata)
 
     def train_epoch(self, work: Path) -> None:
-        """One pass in an order drawn from (seed, epoch), stopping at the steps to keep."""
+        """Visit all examples in an order drawn from (seed, epoch), and save the checkpoints."""
         # The order and the augmentation are drawn on the CPU, so that devices see the same data.
         generator = torch.Generator().manual_seed(mix_seed(self.spec.seed, self.epoch))
         with torch.random.fork_rng(devices=[] if self.device.type == "cpu" else [self.device]):
@@ -341,14 +357,14 @@ class _Run:
                 self._warm_up()
                 self.optimizer.step()
                 self.step += 1
-                if self.step in self.keep:
+                if self.step in self.checkpoint_steps:
                     self._record(work)
                     if self.diverged:
                         return
                     self.model.train()
 
     def _batches(self, order: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
-        """``order`` cut into batches; texts of like length together, so that little is padding."""
+        """Cut ``order`` into batches; texts of similar length share one, to need little padding."""
         inputs, size = self.arrays.train_inputs, self.spec.batch_size
         if isinstance(inputs, torch.Tensor) or MASK not in inputs:
             return list(order.to(self.device).split(size))
@@ -378,11 +394,11 @@ class _Run:
         return crop_flip(self.raw[batch], self.arrays.normalization, generator)
 
     def _record(self, work: Path) -> None:
-        """Append losses and accuracies on the training and the validation set; keep weights."""
+        """Append losses and accuracies of both sets to the history, and save the weights."""
         self.model.eval()
         row: dict[str, float] = {"step": self.step, "epoch": self.step / self.steps_per_epoch}
         for split in ("train", "validation"):
-            loss, accuracy = _evaluate(self.model, *self.judged[split])
+            loss, accuracy = _evaluate(self.model, *self.history_sets[split])
             row |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
         row |= {"chance_loss": self.chance_loss, "chance_accuracy": self.chance_accuracy}
         self.history.append(row)
@@ -395,10 +411,12 @@ class _Run:
 def crop_flip(
     images: torch.Tensor, normalization: Normalization, generator: torch.Generator
 ) -> torch.Tensor:
-    """Pad by 4 pixels, crop at random, flip at random; then preprocess.
+    """Pad by 4 pixels, crop at random, flip at random, and preprocess.
 
     Args:
-        images: uint8 [N, C, H, W]. Padded with the mean colour, which preprocesses to 0.
+        images: uint8 [N, C, H, W]; the padding has the mean colour, which preprocesses to 0.
+        normalization: of the training images.
+        generator: on the CPU, so that all devices see the same images.
 
     Returns:
         float32 [N, C, H, W] with |X| = 1.
@@ -444,7 +462,7 @@ def _tensors(arrays: Arrays) -> list[torch.Tensor]:
 
 
 def _code_digest() -> str:
-    """An unfinished segment is not continued by other code than began it."""
+    """Of this room's modules: other code does not continue an unfinished segment."""
     folder = Path(__file__).parent
     return text_digest(" ".join(file_digest(path) for path in sorted(folder.glob("*.py"))))
 
