@@ -19,13 +19,12 @@ include: "workflow/rules/gradients.smk"
 include: "workflow/rules/measures.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
-include: "workflow/rules/studies.smk"
 
 
 rule all:
     default_target: True
     input:
-        figures_of(config["run"], config["figures"]),
-        tables_of(config["run"]),
+        targets.figures_of(SETTINGS, SETTINGS["run"], KINDS),
+        targets.tables_of(SETTINGS, SETTINGS["run"]),
         rules.claims.output,
     localrule: True

@@ -5,11 +5,9 @@ rule arrays:
     input:
         library=library("arrays"),
     output:
-        arrays="results/data/{dataset}/arrays.safetensors",
+        arrays=paths.ARRAYS,
     log:
-        "results/logs/arrays/{dataset}.log",
-    benchmark:
-        "results/benchmarks/arrays/{dataset}.tsv"
+        paths.log("arrays", "{dataset}"),
     # Light, and on a cluster the nodes that jobs run on often have no network to download from.
     localrule: True
     conda:
@@ -17,10 +15,17 @@ rule arrays:
     resources:
         mem_mb=4000,
         runtime=60,
-        data_dir=config["data_dir"],
+        data_dir=SETTINGS["data_dir"],
     params:
-        dataset=dataset_options,
-        raw=raw_fingerprint,
+        # Groups of classes decide no arrays.
+        dataset=lambda wildcards: {
+            key: value
+            for key, value in SETTINGS["datasets"][wildcards.dataset].items()
+            if key != "hierarchy"
+        },
+        raw=lambda wildcards: raw_fingerprint(
+            SETTINGS["datasets"][wildcards.dataset], SETTINGS["data_dir"]
+        ),
     message:
         "Reading the raw data of {wildcards.dataset}"
     script:
@@ -32,11 +37,11 @@ rule evaluation:
         arrays=rules.arrays.output.arrays,
         library=library("evaluation"),
     output:
-        evaluation="results/data/{dataset}/evaluation/train={train}_validation={validation}_seed={subset_seed}.safetensors",
+        evaluation=paths.EVALUATION,
     log:
-        "results/logs/evaluation/{dataset}/train={train}_validation={validation}_seed={subset_seed}.log",
-    benchmark:
-        "results/benchmarks/evaluation/{dataset}/train={train}_validation={validation}_seed={subset_seed}.tsv"
+        paths.log(
+            "evaluation", "{dataset}/train={train}_validation={validation}_seed={subset_seed}"
+        ),
     wildcard_constraints:
         train=r"\d+",
         validation=r"\d+",
@@ -63,11 +68,9 @@ rule hierarchy:
         arrays=rules.arrays.output.arrays,
         library=library("hierarchy"),
     output:
-        hierarchy="results/data/{dataset}/hierarchy.yaml",
+        hierarchy=paths.HIERARCHY,
     log:
-        "results/logs/hierarchy/{dataset}.log",
-    benchmark:
-        "results/benchmarks/hierarchy/{dataset}.tsv"
+        paths.log("hierarchy", "{dataset}"),
     # Before a long training, not after it, it comes out that a class is missing.
     priority: 20
     localrule: True

@@ -4,27 +4,20 @@
 rule gradients:
     input:
         state=rules.training.output.state,
-        evaluation=evaluation_path,
+        evaluation=needs.evaluation,
         library=library("gradients"),
     output:
-        cosines=kept(directory(f"{RUN}/gradients/{{precision}}/{{segment}}/cosines")),
-        digests=f"{RUN}/gradients/{{precision}}/{{segment}}/digests.json",
-        performance=f"{RUN}/gradients/{{precision}}/{{segment}}/performance.json",
+        cosines=kept(directory(f"{paths.GRADIENTS}/cosines")),
+        digests=f"{paths.GRADIENTS}/digests.json",
+        performance=f"{paths.GRADIENTS}/performance.json",
     log:
-        "results/logs/gradients/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.log",
-    benchmark:
-        "results/benchmarks/gradients/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.tsv"
+        paths.log("gradients", paths.OF_PRECISION),
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=gradients_needs("mem_mb"),
-        runtime=gradients_needs("runtime"),
-        gpu=GPU,
-        device=config["device"],
-        jobs_per_gpu=config["jobs_per_gpu"],
-        memory_budget=config["memory_budget"],
-        data_dir=config["data_dir"],
+        **ON_DEVICE,
+        **requested(needs.gradients_request),
     params:
         model=setting("model"),
     message:
@@ -33,64 +26,39 @@ rule gradients:
         "../scripts/gradients.py"
 
 
-# The same of a pair of shards of the evaluation subset, where there are several.
-rule gradient_tile:
-    input:
-        state=rules.training.output.state,
-        evaluation=evaluation_path,
-        library=library("gradients"),
+# Of a pair of shards of the evaluation subset, where there are several.
+use rule gradients as gradient_tile with:
     output:
-        cosines=kept(directory(f"{TILE}/cosines")),
-        digests=f"{TILE}/digests.json",
-        performance=f"{TILE}/performance.json",
+        cosines=kept(directory(f"{paths.TILE}/cosines")),
+        digests=f"{paths.TILE}/digests.json",
+        performance=f"{paths.TILE}/performance.json",
     log:
-        "results/logs/gradient_tile/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}/{tile}.log",
-    benchmark:
-        "results/benchmarks/gradient_tile/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}/{tile}.tsv"
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=gradients_needs("mem_mb"),
-        runtime=gradients_needs("runtime"),
-        gpu=GPU,
-        device=config["device"],
-        jobs_per_gpu=config["jobs_per_gpu"],
-        memory_budget=config["memory_budget"],
-        data_dir=config["data_dir"],
+        paths.log("gradient_tile", f"{paths.OF_PRECISION}/{{tile}}"),
     params:
         model=setting("model"),
         shards=setting("evaluation", "shards"),
     message:
         "Gradients of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}, shards {wildcards.tile}"
-    script:
-        "../scripts/gradients.py"
 
 
 rule representations:
     input:
         state=rules.training.output.state,
-        evaluation=evaluation_path,
+        evaluation=needs.evaluation,
         library=library("representations"),
     output:
-        vectors=kept(directory(f"{RUN}/representations/{{segment}}")),
+        vectors=kept(directory(paths.REPRESENTATIONS)),
     log:
-        "results/logs/representations/{experiment}/lr={lr}/seed={seed}/{segment}.log",
-    benchmark:
-        "results/benchmarks/representations/{experiment}/lr={lr}/seed={seed}/{segment}.tsv"
+        paths.log("representations", paths.OF_RUN),
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
-        gpu=GPU,
-        device=config["device"],
-        jobs_per_gpu=config["jobs_per_gpu"],
-        data_dir=config["data_dir"],
+        **ON_DEVICE,
+        **more(mem_mb=8000, runtime=60),
     params:
         model=setting("model"),
-        layers=inner_layers,
+        layers=needs.inner_layers,
     message:
         "Representations in {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:
@@ -100,30 +68,23 @@ rule representations:
 rule whole_set:
     input:
         state=rules.training.output.state,
-        histories=run_histories(whole_set_stages),
-        arrays=arrays_path,
+        histories=needs.histories("evaluation", "all"),
+        arrays=needs.arrays,
         library=library("whole_set"),
     output:
-        table=f"{RUN}/whole_set/{{segment}}.parquet",
+        table=paths.WHOLE_SET,
     log:
-        "results/logs/whole_set/{experiment}/lr={lr}/seed={seed}/{segment}.log",
-    benchmark:
-        "results/benchmarks/whole_set/{experiment}/lr={lr}/seed={seed}/{segment}.tsv"
+        paths.log("whole_set", paths.OF_RUN),
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 12000 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
-        gpu=GPU,
-        device=config["device"],
-        jobs_per_gpu=config["jobs_per_gpu"],
-        memory_budget=config["memory_budget"],
-        data_dir=config["data_dir"],
+        **ON_DEVICE,
+        **more(mem_mb=12000, runtime=120),
     params:
         model=setting("model"),
         epochs=setting("epochs"),
-        stages=whole_set_stages,
+        stages=needs.stages("evaluation", "all"),
     message:
         "Stiffness over the whole training set of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:
@@ -133,24 +94,18 @@ rule whole_set:
 rule rounding:
     input:
         state=rules.training.output.state,
-        evaluation=evaluation_path,
+        evaluation=needs.evaluation,
         library=library("rounding"),
     output:
-        table=f"{RUN}/rounding/{{segment}}.parquet",
+        table=paths.ROUNDING,
     log:
-        "results/logs/rounding/{experiment}/lr={lr}/seed={seed}/{segment}.log",
-    benchmark:
-        "results/benchmarks/rounding/{experiment}/lr={lr}/seed={seed}/{segment}.tsv"
+        paths.log("rounding", paths.OF_RUN),
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
-        gpu=GPU,
-        device=config["device"],
-        jobs_per_gpu=config["jobs_per_gpu"],
-        data_dir=config["data_dir"],
+        **ON_DEVICE,
+        **more(mem_mb=4000, runtime=60),
     params:
         model=setting("model"),
     message:
@@ -162,30 +117,23 @@ rule rounding:
 rule layer_gradients:
     input:
         state=rules.training.output.state,
-        histories=run_histories(layer_stages),
-        evaluation=evaluation_path,
+        histories=needs.histories("layer_stiffness"),
+        evaluation=needs.evaluation,
         library=library("layer_gradients"),
     output:
-        layers=kept(directory(f"{RUN}/layer_gradients/{{precision}}/{{segment}}")),
+        layers=kept(directory(paths.LAYER_GRADIENTS)),
     log:
-        "results/logs/layer_gradients/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.log",
-    benchmark:
-        "results/benchmarks/layer_gradients/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.tsv"
+        paths.log("layer_gradients", paths.OF_PRECISION),
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 12000 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
-        gpu=GPU,
-        device=config["device"],
-        jobs_per_gpu=config["jobs_per_gpu"],
-        memory_budget=config["memory_budget"],
-        data_dir=config["data_dir"],
+        **ON_DEVICE,
+        **more(mem_mb=12000, runtime=120),
     params:
         model=setting("model"),
         epochs=setting("epochs"),
-        stages=layer_stages,
+        stages=needs.stages("layer_stiffness"),
     message:
         "Gradients by layer of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:

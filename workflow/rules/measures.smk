@@ -1,37 +1,26 @@
-"""Gradient cosines to tidy tables: a segment at a time, then one set for an experiment."""
-
-SEGMENT_TABLES = ("summary", "classes", "distance", "critical_length", "extremes")
-LAYER_TABLES = ("summary", "distance", "critical_length")
-EXPERIMENT_TABLES = ("runs", "history", "summary", "distance", "critical_length")
-COMPARISON_TABLES = ("levels", "order", "stopping")
+"""Gradient cosines to tidy tables: first of each segment, then one set for an experiment."""
 
 
 rule measures:
     input:
         # A folder has no checksum; the digests say whether what is in it has changed.
-        cosines=ancient(gradients_parts("cosines")),
-        digests=gradients_parts("digests.json"),
-        evaluation=evaluation_path,
-        hierarchy=hierarchy_path,
-        representations=representations_path,
+        cosines=ancient(needs.gradients("cosines")),
+        digests=needs.gradients("digests.json"),
+        evaluation=needs.evaluation,
+        hierarchy=needs.hierarchy,
+        representations=needs.representations,
         library=library("measures"),
     output:
-        **{
-            name: f"{RUN}/measures/{{precision}}/{{segment}}/{name}.parquet"
-            for name in SEGMENT_TABLES
-        },
-        replicates=f"{RUN}/measures/{{precision}}/{{segment}}/replicates.safetensors",
+        **paths.each(paths.MEASURE, paths.MEASURES),
+        replicates=paths.REPLICATES,
     log:
-        "results/logs/measures/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.log",
-    benchmark:
-        "results/benchmarks/measures/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.tsv"
+        paths.log("measures", paths.OF_PRECISION),
     # Before more gradients are computed: their files may go once the tables exist.
     priority: 10
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=stiffness_needs("mem_mb"),
-        runtime=stiffness_needs("runtime"),
+        **requested(needs.measures_request),
     params:
         distance_bins=setting("distance_bins"),
         bootstrap=setting("bootstrap"),
@@ -45,23 +34,17 @@ rule measures:
 rule layer_stiffness:
     input:
         layers=rules.layer_gradients.output.layers,
-        evaluation=evaluation_path,
+        evaluation=needs.evaluation,
         library=library("layer_stiffness"),
     output:
-        **{
-            name: f"{RUN}/layer_stiffness/{{precision}}/{{segment}}/{name}.parquet"
-            for name in LAYER_TABLES
-        },
+        **paths.each(paths.LAYER_MEASURE, paths.LAYER_MEASURES),
     log:
-        "results/logs/layer_stiffness/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.log",
-    benchmark:
-        "results/benchmarks/layer_stiffness/{experiment}/lr={lr}/seed={seed}/{precision}/{segment}.tsv"
+        paths.log("layer_stiffness", paths.OF_PRECISION),
     priority: 10
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=lambda wildcards, attempt: 12000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        **more(mem_mb=12000, runtime=60),
     params:
         distance_bins=setting("distance_bins"),
         bootstrap=setting("bootstrap"),
@@ -74,21 +57,16 @@ rule layer_stiffness:
 rule tables:
     input:
         **{
-            name: experiment_parts(f"{RUN}/measures/{{precision}}/{{segment}}/{name}.parquet")
-            for name in SEGMENT_TABLES
-            if name in EXPERIMENT_TABLES
+            name: needs.segment_files(paths.fill(paths.MEASURE, name=name))
+            for name in paths.MEASURES
+            if name in paths.TABLES
         },
-        histories=experiment_parts(f"{RUN}/checkpoints/{{segment}}/history.parquet"),
+        histories=needs.segment_files(paths.HISTORY),
         library=library("tables"),
     output:
-        **{
-            name: f"results/{{experiment}}/tables/{{precision}}/{name}.parquet"
-            for name in EXPERIMENT_TABLES
-        },
+        **paths.each(paths.TABLE, paths.TABLES),
     log:
-        "results/logs/tables/{experiment}/{precision}.log",
-    benchmark:
-        "results/benchmarks/tables/{experiment}/{precision}.tsv"
+        paths.log("tables", "{experiment}/{precision}"),
     conda:
         ENVIRONMENT
     resources:
@@ -96,7 +74,7 @@ rule tables:
         runtime=10,
     params:
         epochs=setting("epochs"),
-        runs=lambda wildcards: [list(run) for run in run_segments(wildcards.experiment)],
+        runs=needs.runs,
     message:
         "Putting together the tables of {wildcards.experiment}"
     script:
@@ -105,29 +83,22 @@ rule tables:
 
 rule comparison:
     input:
-        replicates=experiment_parts(
-            f"{RUN}/measures/{{precision}}/{{segment}}/replicates.safetensors"
-        ),
+        replicates=needs.segment_files(paths.REPLICATES),
         history=rules.tables.output.history,
         summary=rules.tables.output.summary,
         library=library("comparison"),
     output:
-        **{
-            name: f"results/{{experiment}}/tables/{{precision}}/{name}.parquet"
-            for name in COMPARISON_TABLES
-        },
+        **paths.each(paths.TABLE, paths.COMPARISONS),
     log:
-        "results/logs/comparison/{experiment}/{precision}.log",
-    benchmark:
-        "results/benchmarks/comparison/{experiment}/{precision}.tsv"
+        paths.log("comparison", "{experiment}/{precision}"),
     conda:
         ENVIRONMENT
     resources:
         mem_mb=4000,
         runtime=10,
     params:
-        runs=lambda wildcards: [list(run) for run in run_segments(wildcards.experiment)],
-        layer=first_layer,
+        runs=needs.runs,
+        layer=setting("distance_layers", 0),
         seed=setting("bootstrap", "seed"),
     message:
         "Comparing the learning rates of {wildcards.experiment}"
@@ -137,14 +108,12 @@ rule comparison:
 
 rule provenance:
     input:
-        tables=table("summary"),
+        tables=needs.summary,
         library=library("provenance"),
     output:
-        provenance="results/{experiment}/provenance.yaml",
+        provenance=paths.PROVENANCE,
     log:
-        "results/logs/provenance/{experiment}.log",
-    benchmark:
-        "results/benchmarks/provenance/{experiment}.tsv"
+        paths.log("provenance", "{experiment}"),
     localrule: True
     conda:
         ENVIRONMENT
@@ -152,8 +121,8 @@ rule provenance:
         mem_mb=500,
         runtime=5,
     params:
-        configuration=whole_experiment,
-        dataset=whole_dataset,
+        configuration=setting(),
+        dataset=needs.dataset,
     message:
         "Writing down what the tables of {wildcards.experiment} were made with"
     script:

@@ -3,24 +3,22 @@
 
 rule claims:
     input:
-        claims_tables,
+        tables=evidence.files,
         # Only linked to: a new colour judges nothing again.
-        pictures=ancient(claims_pictures),
+        pictures=ancient(evidence.pictures),
         library=library("claims"),
     output:
-        page="results/claims.md",
-        csv="results/claims.csv",
-        pdf="results/claims.pdf",
+        page=paths.CLAIMS.format(suffix="md"),
+        csv=paths.CLAIMS.format(suffix="csv"),
+        pdf=paths.CLAIMS.format(suffix="pdf"),
         png=report(
-            "results/claims.png",
+            paths.CLAIMS.format(suffix="png"),
             caption="../report/claims.rst",
             category="Claims of the paper",
             labels={"figure": "verdicts"},
         ),
     log:
         "results/logs/claims.log",
-    benchmark:
-        "results/benchmarks/claims.tsv"
     # Half a minute; in one group with the tables it would join the jobs of all experiments.
     localrule: True
     conda:
@@ -29,11 +27,12 @@ rule claims:
         mem_mb=8000,
         runtime=30,
     params:
-        experiments=claims_experiments,
-        paper=sorted({name for entry in config["paper"].values() for name in entry["experiments"]}),
-        studies=claims_studies,
-        options=config["figures"]["claims"],
-        made=claims_made,
+        experiments=evidence.about,
+        paper=sorted(
+            {name for entry in SETTINGS["paper"].values() for name in entry["experiments"]}
+        ),
+        studies=evidence.studies,
+        options=SETTINGS["figures"]["claims"],
     message:
         "Judging the paper's claims"
     script:

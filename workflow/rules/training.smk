@@ -12,40 +12,26 @@ TRAINING_KEYS = (
 )
 
 
-def threads_of_training(wildcards):
-    """As many as the machine has for each run of the experiment."""
-    entry = EXPERIMENTS[wildcards.experiment]
-    here = workflow.local_exec and not workflow.remote_exec
-    cores = workflow.resource_settings.cores if here else None
-    return training_threads(cores, len(entry["learning_rates"]) * len(entry["seeds"]), bool(GPU))
-
-
 rule training:
     input:
-        arrays=arrays_path,
-        previous=previous_segment,
+        arrays=needs.arrays,
+        previous=refusing(needs.previous),
         library=library("training"),
     output:
-        checkpoints=directory(f"{RUN}/checkpoints/{{segment}}"),
-        state=f"{RUN}/checkpoints/{{segment}}/state.safetensors",
-        history=f"{RUN}/checkpoints/{{segment}}/history.parquet",
+        checkpoints=directory(paths.CHECKPOINTS),
+        state=paths.STATE,
+        history=paths.HISTORY,
     log:
-        "results/logs/training/{experiment}/lr={lr}/seed={seed}/{segment}.log",
-    benchmark:
-        "results/benchmarks/training/{experiment}/lr={lr}/seed={seed}/{segment}.tsv"
+        paths.log("training", paths.OF_RUN),
     conda:
         ENVIRONMENT
-    threads: threads_of_training
+    threads: needs.training_threads
     resources:
-        mem_mb=training_needs("mem_mb"),
-        runtime=training_needs("runtime"),
-        gpu=GPU,
-        device=config["device"],
-        jobs_per_gpu=config["jobs_per_gpu"],
-        data_dir=config["data_dir"],
+        **ON_DEVICE,
+        **requested(needs.training_request),
     params:
         **{key: setting(key) for key in TRAINING_KEYS},
-        pretrained=pretrained_fingerprint,
+        pretrained=needs.pretrained,
     message:
         "Training {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:

@@ -4,7 +4,7 @@ import pytest
 
 from stiffness.plan.requests import (
     gradients_request,
-    stiffness_request,
+    measures_request,
     training_request,
     training_threads,
 )
@@ -42,9 +42,9 @@ STIFFNESS = {
         (gradients_request, GRADIENTS, {"checkpoints": 40}, {"runtime"}),
         (gradients_request, TILE, {"shards": 2}, {"mem_mb", "runtime"}),
         (gradients_request, GRADIENTS, {"gpu": True}, {"mem_mb"}),
-        (stiffness_request, STIFFNESS, {"examples": 6000}, {"mem_mb", "runtime"}),
-        (stiffness_request, STIFFNESS | {"shards": 5}, {"shards": 2}, {"mem_mb"}),
-        (stiffness_request, STIFFNESS, {"resamples": 4000}, {"mem_mb"}),
+        (measures_request, STIFFNESS, {"examples": 6000}, {"mem_mb", "runtime"}),
+        (measures_request, STIFFNESS | {"shards": 5}, {"shards": 2}, {"mem_mb"}),
+        (measures_request, STIFFNESS, {"resamples": 4000}, {"mem_mb"}),
     ],
 )
 def test_what_grows_with_what(request_of, base, change, grows):
@@ -58,7 +58,7 @@ def test_what_grows_with_what(request_of, base, change, grows):
     [
         (training_request, TRAINING),
         (gradients_request, GRADIENTS),
-        (stiffness_request, STIFFNESS),
+        (measures_request, STIFFNESS),
     ],
 )
 def test_an_attempt_asks_for_as_much_again(request_of, base):

@@ -13,6 +13,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from stiffness.data.arrays import Arrays
+from stiffness.data.evaluation import Evaluation
 from stiffness.figures import style
 from stiffness.measures.extremes import EXAMPLE, EXAMPLES, LEAST, MOST, OTHER, PAIR, PAIRS
 from stiffness.training.stages import reference_stages
@@ -30,6 +32,11 @@ _COLUMNS = (
 # In widths of an image: its neighbours in a pair touch almost, groups stand apart.
 _WITHIN, _BETWEEN, _GROUPS = 0.04, 0.22, 0.55
 _ROW = 1.5  # height of a row: an image and what stands below it
+
+
+def prepare(arrays: str, evaluation: str) -> dict[str, torch.Tensor]:
+    """The images of the evaluation subset, from the files of the data set and of the subset."""
+    return {"images": Evaluation.load(evaluation).raw_images(Arrays.load(arrays))}
 
 
 def draw(

@@ -15,11 +15,17 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from stiffness.figures import style
 from stiffness.measures.distance import BEYOND, MEASURED, NONE
 from stiffness.measures.pairs import METRICS
+from stiffness.training.runs import select_line_fit
 
 _MOST = 2.0  # no two inputs are farther apart
 _LOWEST, _HIGHEST = 0.4, 20.0
 _BEYOND, _NONE = 23.0, 30.0  # where the marks for "beyond the axis" and "no crossing" stand
 _TOP = 36.0
+
+
+def prepare(critical_length: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The lengths that are shown: those of a fitted line."""
+    return {"critical_length": select_line_fit(critical_length)}
 
 
 def draw(

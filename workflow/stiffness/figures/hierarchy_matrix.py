@@ -9,11 +9,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from stiffness.data.hierarchy import Groups, Hierarchy
+from stiffness.data.hierarchy import Groups, Hierarchy, read_hierarchy
 from stiffness.figures import matrix, style
 from stiffness.training.stages import reference_stages
 
 _GAP, _ARM, _SPACE = 0.012, 0.012, 0.003  # of brackets, in parts of the matrix
+
+
+def prepare(hierarchy: str) -> dict[str, Hierarchy]:
+    """The hierarchy of classes, from its file."""
+    return {"hierarchy": read_hierarchy(hierarchy)}
 
 
 def draw(

@@ -13,12 +13,33 @@ from matplotlib.patches import Patch
 from stiffness.figures import style
 from stiffness.measures.pairs import METRICS
 from stiffness.measures.seeds import seed_means
-from stiffness.measures.studies import describe_gap, rows_of_columns
+from stiffness.measures.studies import describe_gap, rows_of_columns, stiffness_gaps
 
 _SCORES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 _DASHED = (0, (3, 1.5))
 _LOWEST_LOSS = 1e-3
 _QUANTITIES = ("within", "between")
+
+
+def prepare(
+    columns: Sequence[Mapping[str, Any]],
+    runs: pd.DataFrame,
+    history: pd.DataFrame,
+    summary: pd.DataFrame,
+    replicates: Sequence[str],
+    parts: Sequence[tuple[str, int]],
+    options: Mapping[str, Any],
+) -> dict[str, pd.DataFrame]:
+    """The rows of the learning rates that are shown, and the gaps between their stiffnesses.
+
+    Args:
+        columns, runs, history, summary, options: as in ``draw``; rows of all learning rates.
+        replicates: files of segments, each of the (experiment, seed) at its place in ``parts``.
+    """
+    shown = {"runs": runs, "history": history, "summary": summary}
+    shown = {name: rows_of_columns(table, columns) for name, table in shown.items()}
+    gaps = stiffness_gaps(shown["summary"], replicates, parts, options["pair_mode"])
+    return {**shown, "gaps": gaps}
 
 
 def draw(

@@ -15,14 +15,12 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
 from stiffness.errors import StiffnessError
-from stiffness.plan.kinds import KINDS
+from stiffness.plan.kinds import KINDS, check_figure
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 
-STAGE_KINDS = ("class_matrix", "hierarchy_matrix", "contact_sheet")
-"""Kinds of figures that show one stage of training, a file a stage."""
-HIERARCHY_KINDS = ("hierarchy_matrix", "hierarchy_curves")
-"""Kinds of figures that exist only where the data set has a hierarchy of classes."""
+STAGE_KINDS = tuple(name for name, kind in KINDS.items() if kind.by_stage)
+"""Kinds of figures that show one stage of training, a file for each."""
 
 
 def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -44,12 +42,11 @@ def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         experiments[name] = merged
     for name in config["run"]:
         _known(name, experiments, "run", "experiment")
+    known = {**config, "experiments": experiments}
     for figure, entry in config["paper"].items():
         for name in entry["experiments"]:
             _known(name, experiments, f"paper.{figure}.experiments", "experiment")
-            check_figure(
-                f"paper.{figure}", config, experiments, name, entry["kind"], entry.get("stage")
-            )
+            check_figure(f"paper.{figure}", known, name, entry["kind"], entry.get("stage"))
     _check_studies(config, experiments)
     return experiments
 
@@ -78,7 +75,8 @@ def _check_studies(config: Mapping[str, Any], experiments: Mapping[str, Any]) ->
             raise StiffnessError(f"studies.{study}: a rule has this name; take another")
         for name in entry["experiments"]:
             _known(name, experiments, f"studies.{study}.experiments", "experiment")
-            check_figure(f"studies.{study}", config, experiments, name, entry["kind"])
+            known = {**config, "experiments": experiments}
+            check_figure(f"studies.{study}", known, name, entry["kind"])
         layers = {experiments[name]["distance_layers"][0] for name in entry["experiments"]}
         if entry["kind"] == "critical_lengths" and len(layers) > 1:
             raise StiffnessError(
@@ -91,65 +89,6 @@ def rule_names() -> set[str]:
     """Names of the workflow's rules, which are commands too."""
     texts = [path.read_text() for path in (SCHEMA.parents[1] / "rules").glob("*.smk")]
     return {"all", *re.findall(r"^rule (\w+):", "\n".join(texts), re.MULTILINE)}
-
-
-def lacking(config: Mapping[str, Any], experiments: Mapping[str, Any], name: str, kind: str) -> str:
-    """Why a kind of figure does not exist for an experiment, and the key to set; "" if it does."""
-    experiment = experiments[name]
-    dataset = experiment["dataset"]
-    if kind == "claims":
-        return "claims are drawn once for all experiments: results/claims.png"
-    if kind in HIERARCHY_KINDS and "hierarchy" not in config["datasets"][dataset]:
-        return (
-            f"{kind} needs a hierarchy of classes, which the data set of {name} has not; "
-            f"set datasets.{dataset}.hierarchy"
-        )
-    if kind == "whole_set" and experiment["evaluation"]["all"] == "none":
-        return (
-            f"{kind} needs the whole training set, which {name} does not measure; "
-            f"set experiments.{name}.evaluation.all to stages"
-        )
-    if kind == "rounding" and set(experiment["precisions"]) != {"exact", "plain"}:
-        return (
-            f"{kind} compares precisions, and {name} has one; "
-            f"set experiments.{name}.precisions to [exact, plain]"
-        )
-    if kind == "equal_loss" and len(experiment["learning_rates"]) < 2:
-        return f"{kind} compares learning rates; add to experiments.{name}.learning_rates"
-    if kind == "layers" and experiment["layer_stiffness"] == "none":
-        return (
-            f"{kind} needs stiffness by layer, which {name} does not measure; "
-            f"set experiments.{name}.layer_stiffness to stages"
-        )
-    if kind == "contact_sheet" and config["datasets"][dataset]["source"] == "text":
-        return f"{kind} shows images, and the examples of {name} are texts; take another kind"
-    return ""
-
-
-def check_figure(
-    key: str,
-    config: Mapping[str, Any],
-    experiments: Mapping[str, Any],
-    name: str,
-    kind: str,
-    stage: int | str | None = None,
-) -> None:
-    """Whether a kind of figure, of a stage where one is named, exists for an experiment.
-
-    Raises:
-        StiffnessError: the kind needs a hierarchy that the data set does not have, or a whole set
-            that is not measured, or shows no single stage, or the experiment has fewer stages.
-    """
-    lacks = lacking(config, experiments, name, kind)
-    if lacks:
-        raise StiffnessError(f"{key}: {lacks}")
-    if stage is not None and kind not in STAGE_KINDS:
-        raise StiffnessError(
-            f"{key}: {kind} has no single stage; the kinds that do: {', '.join(STAGE_KINDS)}"
-        )
-    number = len(experiments[name]["stages"])
-    if isinstance(stage, int) and not 1 <= stage <= number:
-        raise StiffnessError(f"{key}: {name} has no stage {stage}; take 1 to {number}, or last")
 
 
 def _check_experiment(key: str, experiment: Mapping[str, Any], datasets: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Every kind of figure, once: what it reads, what it needs, how it looks, and what it shows.
 
-Rules, targets, captions, a scheduler's groups and the report follow from ``KINDS``. An entry here
-and a module in ``stiffness.figures`` with a function ``draw`` add a kind.
+Rules, targets, captions and the report follow from ``KINDS``. An entry here and a module in
+``stiffness.figures`` with a function ``draw`` add a kind.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,6 +9,22 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from stiffness.errors import StiffnessError
+from stiffness.plan.paths import (
+    ARRAYS,
+    EVALUATION,
+    HIERARCHY,
+    LAYER_MEASURE,
+    LAYER_MEASURES,
+    MEASURE,
+    REPLICATES,
+    ROUNDING,
+    TABLE,
+    WHOLE_SET,
+    each,
+    fill,
+)
 
 Inches = Annotated[float, Field(gt=0)]
 Color = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
@@ -56,50 +72,55 @@ Dataset = Mapping[str, Any]
 class Kind:
     """A kind of figure.
 
+    ``stiffness.figures.<module>.draw`` draws it. What it reads reaches ``draw`` by name, as its
+    arguments: tables by the names below, settings by their keys below, and ``options``. A name with
+    a slash is one entry of a mapping: "by_layer/summary" is ``by_layer["summary"]``. Whatever else
+    ``draw`` needs, a function ``prepare`` in the same module makes of these arguments and returns
+    by name. See ``stiffness.figures.load``.
+
     Attributes:
-        name: of the kind; ``stiffness.figures.<name>.draw`` draws it unless ``module`` says more.
-        message: what the job does, "Drawing ...".
+        name: of the kind, and of its module unless ``module`` says otherwise.
         caption: as the report shows it, with {experiment}, {stage} and {options[...]} filled in.
         looks: its options, with defaults, bounds and descriptions.
         tables: tables of the experiment that it reads, in the first of its precisions.
-        parts: tables of the measuring jobs that it reads, for every seed and segment of the
-            reference learning rate: the name, and the path below the run's folder.
-        files: further files of the experiment by name: hierarchy, arrays, evaluation, or a table
-            with its precision.
-        settings: settings of the experiment that it is given.
+        parts: tables of segments that it reads, as paths by name, for every seed and segment of
+            the reference learning rate; ``draw`` gets them as one, with a column seed.
+        files: further files of the experiment, as paths by name.
+        settings: the setting of the experiment that each argument of ``draw`` gets. Beside the
+            keys of an experiment there are distance_layer, the first of distance_layers, and
+            label_noise, the share of wrong labels in its data set.
         by_stage: whether a figure shows one stage of training, a file for each.
         lacking: why the kind does not exist for an experiment, and the key to set; "" if it does.
             Gets the experiment's name, its settings, and the options of its data set.
-        across: whether one figure shows several experiments (a study) instead of one.
+        across: the argument of ``draw`` that gets the name and the settings of each experiment
+            where one figure shows several (a study); "" where it shows one. ``numbers`` of the
+            same module then makes a table of the same arguments, which is written beside it.
     """
 
     name: str
-    message: str
     caption: str
     looks: type[Looks]
     tables: tuple[str, ...]
     parts: Mapping[str, str] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
-    settings: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
     by_stage: bool = False
     lacking: Callable[[str, Experiment, Dataset], str] = lambda name, experiment, dataset: ""
-    across: bool = False
+    across: str = ""
     module: str = ""
 
 
 _COLORMAP = str, Field("RdBu_r", description="Diverging: 0 is white.")
 _SIGN, _COSINE = (Metric, "sign"), (Metric, "cosine")
 _TRAIN_VAL = PairMode, "train-val"
-_CLASSES = {"classes": "measures/{precision}/{segment}/classes.parquet"}
-_BY_LAYER = {
-    f"by_layer_{name}": f"layer_stiffness/{{precision}}/{{segment}}/{name}.parquet"
-    for name in ("summary", "distance", "critical_length")
-}
+_CLASSES = {"classes": fill(MEASURE, name="classes")}
+_RATE, _RATES = {"learning_rate": "reference_learning_rate"}, {"learning_rates": "learning_rates"}
+_STAGES, _SPACE = {"stages": "stages"}, {"space": "distance_layer"}
 
 
 def _hierarchy(kind: str) -> Callable[[str, Experiment, Dataset], str]:
     def lacking(name: str, experiment: Experiment, dataset: Dataset) -> str:
-        if "hierarchy" in dataset:
+        if dataset.get("hierarchy"):
             return ""
         return (
             f"{kind} needs a hierarchy of classes, which the data set of {name} has not; "
@@ -151,7 +172,6 @@ def _images(name: str, experiment: Experiment, dataset: Dataset) -> str:
 _KINDS = (
     Kind(
         "training_curves",
-        "Drawing losses and stiffness",
         (
             "Training and validation loss (top), within-class (middle) and between-classes "
             "stiffness (bottom) of {experiment} for train-train, train-val and val-val pairs, "
@@ -171,11 +191,10 @@ _KINDS = (
             metric=_SIGN,
         ),
         tables=("runs", "history", "summary"),
-        settings=("reference_learning_rate",),
+        settings=_RATE,
     ),
     Kind(
         "class_matrices",
-        "Drawing class stiffness matrices",
         (
             "Class stiffness matrices of {experiment} at stages of training (columns), for both "
             "metrics and the three pair modes (rows). Colour limits are shared within a metric; "
@@ -201,11 +220,10 @@ _KINDS = (
         ),
         tables=("runs", "history"),
         parts=_CLASSES,
-        settings=("reference_learning_rate", "stages"),
+        settings=_RATE | _STAGES,
     ),
     Kind(
         "class_matrix",
-        "Drawing the class stiffness matrix",
         (
             "The class stiffness matrix of {experiment} at one stage of training (stage {stage} "
             "of its settings), {options[metric]} metric, {options[pair_mode]} pairs; grey is "
@@ -216,12 +234,11 @@ _KINDS = (
         looks(9.0, 8.6, colormap=_COLORMAP, metric=_SIGN, pair_mode=_TRAIN_VAL),
         tables=("runs", "history"),
         parts=_CLASSES,
-        settings=("reference_learning_rate", "stages"),
+        settings=_RATE | _STAGES,
         by_stage=True,
     ),
     Kind(
         "class_matrix_stages",
-        "Drawing the class stiffness matrix by stage",
         (
             "The class stiffness matrix of {experiment} at the stages of its settings, "
             "{options[metric]} metric, {options[pair_mode]} pairs, with common colour limits; "
@@ -231,12 +248,11 @@ _KINDS = (
         looks(7.0, 6.6, colormap=_COLORMAP, metric=_SIGN, pair_mode=_TRAIN_VAL),
         tables=("runs", "history"),
         parts=_CLASSES,
-        settings=("reference_learning_rate", "stages"),
+        settings=_RATE | _STAGES,
         module="class_matrix",
     ),
     Kind(
         "hierarchy_matrix",
-        "Drawing the sorted class stiffness matrix",
         (
             "The class stiffness matrix of {experiment} (stage {stage} of its settings) with "
             "classes sorted by super-class (frames, names) and super-super-class (heavy frames, "
@@ -245,14 +261,13 @@ _KINDS = (
         looks(7.0, 6.4, colormap=_COLORMAP, metric=_SIGN, pair_mode=_TRAIN_VAL),
         tables=("runs", "history"),
         parts=_CLASSES,
-        files=("hierarchy",),
-        settings=("reference_learning_rate", "stages"),
+        files={"hierarchy": HIERARCHY},
+        settings=_RATE | _STAGES,
         by_stage=True,
         lacking=_hierarchy("hierarchy_matrix"),
     ),
     Kind(
         "hierarchy_curves",
-        "Drawing stiffness within groups of classes",
         (
             "Stiffness of {experiment} against epoch between examples of one class, of different "
             "classes of one super-class, of different super-classes of one super-super-class, and "
@@ -273,13 +288,12 @@ _KINDS = (
             pair_mode=_TRAIN_VAL,
         ),
         tables=("runs", "summary"),
-        files=("hierarchy",),
-        settings=("reference_learning_rate",),
+        files={"hierarchy": HIERARCHY},
+        settings=_RATE,
         lacking=_hierarchy("hierarchy_curves"),
     ),
     Kind(
         "stiffness_curves",
-        "Drawing stiffness against epoch",
         (
             "Within-class and between-classes stiffness of {experiment} against epoch, for both "
             "metrics and all learning rates, with 95 % bootstrap intervals over examples. Look "
@@ -288,11 +302,10 @@ _KINDS = (
         ),
         looks(7.0, 4.6, palette=palette("learning rates"), pair_mode=_TRAIN_VAL),
         tables=("runs", "summary"),
-        settings=("learning_rates",),
+        settings=_RATES,
     ),
     Kind(
         "distance",
-        "Drawing stiffness against distance",
         (
             "Stiffness of same-class pairs of {experiment} against their input distance at stages "
             "of training, with the fitted line and its crossing with 0, the critical length "
@@ -304,11 +317,10 @@ _KINDS = (
         ),
         looks(7.0, 3.9, color=(Color, "#0173b2"), pair_mode=_TRAIN_VAL),
         tables=("runs", "history", "distance", "critical_length"),
-        settings=("reference_learning_rate", "stages", "distance_layer"),
+        settings=_RATE | _STAGES | _SPACE,
     ),
     Kind(
         "critical_length",
-        "Drawing critical lengths",
         (
             "The critical length of {experiment} against epoch (top) and training loss (bottom) "
             "for all learning rates. Open marks are extrapolations beyond the farthest pair; a "
@@ -318,11 +330,10 @@ _KINDS = (
         ),
         looks(7.0, 5.2, palette=palette("learning rates"), pair_mode=_TRAIN_VAL),
         tables=("runs", "history", "critical_length"),
-        settings=("learning_rates", "distance_layer"),
+        settings=_RATES | _SPACE,
     ),
     Kind(
         "whole_set",
-        "Drawing the subset's stiffness against the whole training set's",
         (
             "Are some hundred examples enough? Cosine stiffness of {experiment} between training "
             "examples: of the evaluation subset, with 95 % intervals, against the mean over all "
@@ -339,13 +350,12 @@ _KINDS = (
             palette=palette("stages"),
         ),
         tables=("runs", "history", "summary"),
-        parts=_CLASSES | {"whole_set": "whole_set/{segment}.parquet"},
-        settings=("reference_learning_rate", "stages"),
+        parts=_CLASSES | {"whole_set": WHOLE_SET},
+        settings=_RATE | _STAGES,
         lacking=_whole_set,
     ),
     Kind(
         "rounding",
-        "Drawing what rounding does to stiffness",
         (
             "Stiffness of {experiment} with exact loss gradients beside plain float32, on the "
             "same weights; the share of examples whose float32 loss gradient (with respect to the "
@@ -360,14 +370,16 @@ _KINDS = (
             pair_mode=(PairMode, "train-train"),
         ),
         tables=("runs", "history"),
-        parts={"rounding": "rounding/{segment}.parquet"},
-        files=("summary@exact", "summary@plain"),
-        settings=("reference_learning_rate",),
+        parts={"rounding": ROUNDING},
+        files={
+            f"summaries/{precision}": fill(TABLE, name="summary", precision=precision)
+            for precision in ("exact", "plain")
+        },
+        settings=_RATE,
         lacking=_precisions,
     ),
     Kind(
         "equal_loss",
-        "Drawing the learning rates at equal loss",
         (
             "Stiffness and critical length of {experiment} against the learning rate, at equal "
             "epoch (left) and at equal training loss (right; interpolated between checkpoints on "
@@ -382,7 +394,6 @@ _KINDS = (
     ),
     Kind(
         "early_stopping",
-        "Drawing early stopping",
         (
             "Early stopping of {experiment} from training data alone: the last checkpoint before "
             "the within-class stiffness of train–train pairs falls (two checkpoints in a row "
@@ -395,7 +406,6 @@ _KINDS = (
     ),
     Kind(
         "layers",
-        "Drawing stiffness by layer",
         (
             "Stiffness of {experiment} layer by layer, from the input (left) to the output. Top: "
             "stiffness of each layer's own part of the gradient, within classes (filled) and "
@@ -421,13 +431,14 @@ _KINDS = (
             pair_mode=_TRAIN_VAL,
         ),
         tables=("runs", "history", "summary"),
-        parts=_BY_LAYER,
-        settings=("reference_learning_rate", "stages"),
+        parts={
+            f"by_layer/{name}": path for name, path in each(LAYER_MEASURE, LAYER_MEASURES).items()
+        },
+        settings=_RATE | _STAGES,
         lacking=_layers,
     ),
     Kind(
         "contact_sheet",
-        "Drawing the stiffest and the least stiff examples",
         (
             "Which examples of {experiment} are anti-stiff? A row a class, with its mean cosine "
             "stiffness between training and validation examples (stage {stage} of the settings). "
@@ -457,15 +468,14 @@ _KINDS = (
             ),
         ),
         tables=("runs", "history"),
-        parts={"extremes": "measures/{precision}/{segment}/extremes.parquet"},
-        files=("arrays", "evaluation"),
-        settings=("reference_learning_rate", "stages"),
+        parts={"extremes": fill(MEASURE, name="extremes")},
+        files={"arrays": ARRAYS, "evaluation": EVALUATION},
+        settings=_RATE | _STAGES,
         by_stage=True,
         lacking=_images,
     ),
     Kind(
         "label_noise",
-        "Drawing stiffness under wrong labels",
         (
             "Random labels: the same network on data of which a growing share of the training "
             "labels is wrong (columns). Losses and accuracies, against given labels in training "
@@ -485,12 +495,12 @@ _KINDS = (
             pair_mode=(Literal["train-train", "train-val"], "train-val"),
         ),
         tables=("runs", "history", "summary"),
-        parts={"replicates": "measures/{precision}/{segment}/replicates.safetensors"},
-        across=True,
+        parts={"replicates": REPLICATES},
+        settings={"lr": "reference_learning_rate", "share": "label_noise"},
+        across="columns",
     ),
     Kind(
         "critical_lengths",
-        "Drawing critical lengths at equal loss",
         (
             "Does SGD with momentum, or a larger batch, move the critical length as the learning "
             "rate does? Critical lengths by a fitted line (top) and by the best curve that falls "
@@ -506,9 +516,44 @@ _KINDS = (
         ),
         looks(7.0, 8.2, palette=palette("learning rates"), metric=_COSINE, pair_mode=_TRAIN_VAL),
         tables=("runs", "history", "summary", "critical_length"),
-        settings=("learning_rates", "optimizer", "batch_size"),
-        across=True,
+        settings=_RATES | {"optimizer": "optimizer", "batch_size": "batch_size"} | _SPACE,
+        across="experiments",
     ),
 )
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
 """Every kind of figure by name, in the order in which pages list them."""
+
+
+def lacking(settings: Mapping[str, Any], experiment: str, kind: str) -> str:
+    """Why a kind of figure does not exist for an experiment, and the key to set; "" if it does."""
+    if kind == "claims":
+        return "claims are drawn once for all experiments: results/claims.png"
+    entry = settings["experiments"][experiment]
+    return KINDS[kind].lacking(experiment, entry, settings["datasets"][entry["dataset"]])
+
+
+def check_figure(
+    key: str, settings: Mapping[str, Any], experiment: str, kind: str, stage: Any = None
+) -> None:
+    """Whether a kind of figure, of a stage where one is named, exists for an experiment.
+
+    Args:
+        key: where the figure is asked for, for the message.
+        settings: as ``read_settings`` gives them; "experiments" and "datasets" are enough.
+        stage: the number of a stage, from 1, or "last".
+
+    Raises:
+        StiffnessError: the experiment lacks what the kind needs, or the kind shows no single stage,
+            or the experiment has fewer stages.
+    """
+    lacks = lacking(settings, experiment, kind)
+    if lacks:
+        raise StiffnessError(f"{key}: {lacks}")
+    if stage is not None and not KINDS[kind].by_stage:
+        known = ", ".join(name for name, one in KINDS.items() if one.by_stage)
+        raise StiffnessError(f"{key}: {kind} has no single stage; the kinds that do: {known}")
+    number = len(settings["experiments"][experiment]["stages"])
+    if isinstance(stage, int) and not 1 <= stage <= number:
+        raise StiffnessError(
+            f"{key}: {experiment} has no stage {stage}; take 1 to {number}, or last"
+        )

@@ -4,7 +4,9 @@ Bounds, not forecasts: about five times what one slow core was seen to take. A j
 ends for more is tried again with more; what is asked for changes no result.
 """
 
+import re
 from collections.abc import Mapping
+from typing import Any
 
 # Python, torch, and a GPU's libraries, which take as much again.
 _PROCESS = 1500
@@ -74,7 +76,7 @@ def gradients_request(
     return _grown(memory, 10 + rate * checkpoints * pairs / 1e6, attempt)
 
 
-def stiffness_request(
+def measures_request(
     examples: int, shards: int, checkpoints: int, resamples: int, attempt: int
 ) -> dict[str, int]:
     """Memory and time of the tables of ``checkpoints`` cosine matrices.
@@ -86,6 +88,13 @@ def stiffness_request(
     # A tile, as float64 and more; the resamples' weights; pairs of one class, of two or more.
     memory = 80 * _shard(examples, shards) ** 2 + 4 * examples * resamples + 8 * pairs
     return _grown(_PROCESS + memory / 1e6, 10 + 0.02 * checkpoints * pairs / 1e6, attempt)
+
+
+def checkpoints(experiment: Mapping[str, Any], segment: str) -> int:
+    """How many checkpoints a segment of an experiment's training has, at most."""
+    start, end = map(int, re.findall(r"\d+", segment))
+    early = 0 if start else 2 + experiment["early_checkpoints"]
+    return early + 1 + round((end - start) / experiment["checkpoint_interval"])
 
 
 def _shard(examples: int, shards: int) -> int:
