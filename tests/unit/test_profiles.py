@@ -38,8 +38,9 @@ def test_as_many_gpu_jobs_as_visible_gpus(monkeypatch):
 def test_every_rule_is_local_or_in_a_group_or_long():
     rules, local = set(), set()
     for path in (REPOSITORY / "workflow/rules").glob("*.smk"):
-        for block in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
-            name = block.split(":", 1)[0]
+        blocks = re.split(r"^(?:use rule \w+ as|rule) ", path.read_text(), flags=re.MULTILINE)
+        for block in blocks[1:]:
+            name = re.match(r"\w+", block)[0]
             rules.add(name)
             if "    localrule: True\n" in block:
                 local.add(name)

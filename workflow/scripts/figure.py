@@ -12,6 +12,6 @@ if __name__ == "__main__":
     with job(snakemake):
         files = {name: given for name, given in snakemake.input.items() if name != "library"}
         arguments = load_arguments(module, files, params.settings, params.options, params.parts)
-        if "csv" in output.keys():
+        if output.get("csv"):
             write_csv(output.csv, call(module.numbers, arguments))
         call(module.draw, arguments, outputs=[output.pdf, output.png])

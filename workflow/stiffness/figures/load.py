@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from stiffness.files import read_table
-from stiffness.training.runs import concatenate_tables, select_layer, read_seed_tables
+from stiffness.training.runs import concatenate_tables, read_seed_tables, select_layer
 from stiffness.training.stages import read_matrices, reference_stages
 
 Files = str | Sequence[str]

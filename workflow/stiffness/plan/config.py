@@ -88,7 +88,7 @@ def _check_studies(config: Mapping[str, Any], experiments: Mapping[str, Any]) ->
 def rule_names() -> set[str]:
     """Names of the workflow's rules, which are commands too."""
     texts = [path.read_text() for path in (SCHEMA.parents[1] / "rules").glob("*.smk")]
-    return {"all", *re.findall(r"^rule (\w+):", "\n".join(texts), re.MULTILINE)}
+    return {"all", *re.findall(r"^(?:use rule \w+ as|rule) (\w+)", "\n".join(texts), re.MULTILINE)}
 
 
 def _check_experiment(key: str, experiment: Mapping[str, Any], datasets: Mapping[str, Any]) -> None:

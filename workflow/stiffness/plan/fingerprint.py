@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stiffness.data.hub import local_or_hub
+from stiffness.digests import file_digest, text_digest
 
 
 def raw_fingerprint(dataset: Mapping[str, Any], data_dir: str | Path) -> str | list[str]:
@@ -24,8 +25,6 @@ def raw_fingerprint(dataset: Mapping[str, Any], data_dir: str | Path) -> str | l
         texts = Path(data_dir) / dataset["path"]
         fingerprints.append(content_fingerprint(texts, ("train.*", "validation.*")))
     return fingerprints
-
-from stiffness.digests import file_digest, text_digest
 
 
 def folder_fingerprint(path: str | Path) -> str:
