@@ -579,7 +579,7 @@ def test_a_study_of_any_experiments(config):
     check_config(config)
 
 
-@pytest.mark.parametrize("name", ["all", "paper", "studies", "training", "label_noise"])
+@pytest.mark.parametrize("name", ["all", "paper", "studies", "training", "study_figure"])
 def test_a_study_with_the_name_of_a_rule(config, name):
     put(config, f"studies.{name}", study("digits_fc"))
     assert complaint(config) == f"studies.{name}: a rule has this name; take another"

@@ -202,7 +202,6 @@ class Claims:
             name: {
                 "settings": {key: settings["experiments"][name][key] for key in CLAIMS_KEYS},
                 "files": self.evidence_files(name),
-                "segments": [list(part) for part in self.needs.parts(name)],
                 "source": dataset["source"],
                 "has_hierarchy": bool(dataset.get("hierarchy")),
                 "pictures": self._pictures(name),
