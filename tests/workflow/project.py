@@ -4,11 +4,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from commands import look
 
@@ -154,6 +155,12 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(value, Mapping) and isinstance(inner, Mapping)
         result[key] = merged(inner, value) if both else value
     return result
+
+
+def first_of(cases: Iterable[str]) -> list[Any]:
+    """Cases that a unit test checks one by one: here the first, and the others where all is run."""
+    first, *others = cases
+    return [first, *(pytest.param(case, marks=pytest.mark.slow) for case in others)]
 
 
 def of_tiny(**keys: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from project import Outcome, Project, of_tiny
+from project import Outcome, Project, first_of, of_tiny
 
 from stiffness.files import read_tensors, write_tensors
 
@@ -40,7 +40,7 @@ CONFIGURATIONS = {
 }
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize("name", first_of(CONFIGURATIONS))
 def test_configuration_with_an_unknown_or_impossible(fresh, name):
     changes, named = CONFIGURATIONS[name]
     fresh.configure(changes)
@@ -64,7 +64,7 @@ FIGURES = {
 }
 
 
-@pytest.mark.parametrize("target", FIGURES)
+@pytest.mark.parametrize("target", first_of(FIGURES))
 def test_a_figure_that_the_experiment_cannot_have(fresh, target):
     fresh.configure(
         {"experiments": {"plain": {"dataset": "mnist", "model": {"name": "fc"}, "epochs": 1}}}
@@ -88,6 +88,7 @@ def test_groups_that_lack_a_class(built):
     assert built.half_written() == []
 
 
+@pytest.mark.slow
 def test_more_evaluation_examples_than_a_class_has(built):
     before = built.results()
     built.configure(of_tiny(evaluation={"train": 5000, "validation": 40}))
@@ -150,6 +151,7 @@ def broken_data(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return project, project.run(*targets, "--keep-going")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RAW)
 def test_broken_raw_data(broken_data, name):
     _, outcome = broken_data
@@ -159,6 +161,7 @@ def test_broken_raw_data(broken_data, name):
     assert reason in message
 
 
+@pytest.mark.slow
 def test_broken_raw_data_leave_nothing_behind(broken_data):
     project, outcome = broken_data
     assert outcome.code != 0
@@ -168,6 +171,7 @@ def test_broken_raw_data_leave_nothing_behind(broken_data):
     assert project.half_written() == []
 
 
+@pytest.mark.slow
 def test_absent_raw_data_without_a_network(fresh):
     fresh.configure({"data_dir": "raw", **of_tiny(dataset="mnist")})
     nowhere = "http://127.0.0.1:9"
@@ -180,6 +184,7 @@ def test_absent_raw_data_without_a_network(fresh):
     assert [path for path in (fresh.folder / "raw").rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_model(built):
     output = built.folder / FIRST.format("gradients/exact") / "cosines"
     file = f"{FIRST.format('checkpoints')}/step=00000006.safetensors"
@@ -196,6 +201,7 @@ def test_a_checkpoint_of_another_model(built):
     assert built.half_written() == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_where_there_is_none(built):
     before = built.results()
@@ -221,6 +227,7 @@ def small_disk(fresh):
     subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_no_room_on_the_disk(fresh, small_disk):
     target = "results/data/digits/arrays.safetensors"
     message = refused(fresh.run(target))

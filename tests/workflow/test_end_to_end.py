@@ -157,6 +157,7 @@ def again(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pattern",
     [
@@ -171,6 +172,7 @@ def test_arrays_checkpoints_and_gradients_are_the_same_bytes_elsewhere(tiny, aga
         assert one.read_bytes() == other.read_bytes(), one
 
 
+@pytest.mark.slow
 def test_tables_are_the_same_elsewhere(tiny, again):
     for one, other in matching(tiny, again, f"tiny/**/{SEGMENTS[0]}/*.parquet"):
         pd.testing.assert_frame_equal(read_table(one), read_table(other), check_exact=True)
@@ -185,6 +187,7 @@ def matching(tiny: Project, again: Project, pattern: str) -> list[tuple[Path, Pa
     return [(here / name, there / name) for name in names]
 
 
+@pytest.mark.slow
 def test_a_dead_run_is_named_and_its_figures_are_still_drawn(built):
     # Adam's first step is as long as the learning rate: 1e3 throws the weights far from anything
     # useful, 1e30 overflows float32, and the second segment goes on from a diverged first one.
@@ -208,6 +211,7 @@ def test_a_dead_run_is_named_and_its_figures_are_still_drawn(built):
         assert (folder / f"figures/{PICTURES[kind]}.pdf").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_the_whole_training_set_is_measured_where_asked_for(built):
     figure = "results/tiny/figures/whole_set.png"
     assert "evaluation.all" in built.run(figure).errors[0]
@@ -230,6 +234,7 @@ def test_the_whole_training_set_is_measured_where_asked_for(built):
     assert built.plan(figure) == {"whole_set": 2, "whole_set_figure": 1}
 
 
+@pytest.mark.slow
 def test_layers_are_measured_where_asked_for(built):
     figure = "results/tiny/figures/layers.png"
     assert "layer_stiffness" in built.run(figure).errors[0]

@@ -46,6 +46,7 @@ def flip(path: Path) -> None:
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", DAMAGED)
 def test_a_damaged_file_is_named_and_made_again_by_the_command_it_names(built, what):
     file, reader, made = DAMAGED[what]
@@ -83,6 +84,7 @@ def shut(fresh: Project) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_results_that_cannot_be_written(fresh, shut):
     target = "results/data/digits/arrays.safetensors"
     outcome = fresh.run(target)

@@ -62,16 +62,16 @@ CHANGES = {
     ),
     "a new learning rate": (
         {"learning_rates": ["1e-3", "3e-3", "1e-2"]},
-        jobs(*TABLES, training=2, gradients=2, stiffness=2),
+        jobs(*TABLES, training=2, gradients=2, measures=2),
     ),
     "a new seed": ({"seeds": [0, 1]}, jobs(*TRAINING)),
     "one learning rate less": ({"learning_rates": ["1e-3"]}, jobs(*OF_ONE_RATE)),
-    "an epoch more": ({"epochs": 3}, jobs(*TABLES, training=2, gradients=2, stiffness=2)),
+    "an epoch more": ({"epochs": 3}, jobs(*TABLES, training=2, gradients=2, measures=2)),
     "an epoch less": ({"epochs": 1}, jobs(*TABLES)),
     # The two epochs of finished jobs stay as they are, the next three are one job.
     "more epochs, cut otherwise": (
         {"epochs": 5, "epochs_per_job": 5},
-        jobs(*TABLES, training=2, gradients=2, stiffness=2),
+        jobs(*TABLES, training=2, gradients=2, measures=2),
     ),
     "epochs only cut otherwise": ({"epochs_per_job": 2}, {}),
     "the model": ({"model": {"initialization": "pytorch"}}, jobs(*TRAINING)),
@@ -103,7 +103,7 @@ OTHER = {"dataset": "digits", "model": {"name": "fc"}, "learning_rates": ["1e-3"
 def test_another_experiment_shares_the_data(built):
     built.configure({"run": ["tiny", "other"], "experiments": {"other": OTHER}})
     assert built.plan() == jobs(
-        "evaluation", *TRAINING[:3], *OF_ONE_RATE, training=1, gradients=1, stiffness=1
+        "evaluation", *TRAINING[:3], *OF_ONE_RATE, training=1, gradients=1, measures=1
     )
 
 

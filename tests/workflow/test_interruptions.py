@@ -99,6 +99,7 @@ def same_results(project: Project, undisturbed: Project) -> None:
     assert [name for name, (here, there) in both.items() if not cmp(here, there, False)] == []
 
 
+@pytest.mark.slow
 def test_killed_in_every_rule_the_same_command_completes(fresh, request):
     draw = random.Random(0)
     planned = set(re.findall(r"^(\w+) +\d+$", fresh.build("-n").output, re.MULTILINE))
@@ -174,6 +175,7 @@ def test_two_commands_in_one_folder(fresh):
     assert fresh.half_written() == []
 
 
+@pytest.mark.slow
 def test_a_lock_that_may_be_of_another_program_stays(fresh):
     locks = fresh.folder / ".snakemake/locks"
     locks.mkdir(parents=True)
@@ -207,6 +209,7 @@ OTHER = {
 SEGMENT = "results/tiny/lr=1e-3/seed=0/measures/exact/epochs=0000-0001/summary.parquet"
 
 
+@pytest.mark.slow
 def test_another_model_under_the_same_name_is_never_mixed_in(built, tiny):
     """What one configuration made, another makes again, and back."""
     own = (tiny.folder / SEGMENT).read_bytes()

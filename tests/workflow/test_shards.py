@@ -1,9 +1,12 @@
 """The evaluation subset cut into shards: a job a pair of them, and the same tables."""
 
 import numpy as np
+import pytest
 from project import Project, of_tiny
 
 from stiffness.files import read_table
+
+pytestmark = pytest.mark.slow
 
 SEGMENT = "lr=1e-3/seed=0/{}/exact/epochs=0000-0001"
 TABLES = ("summary", "classes", "distance", "critical_length", "extremes")

@@ -10,6 +10,8 @@ from project import Project
 
 from stiffness.data.arrays import Arrays
 
+pytestmark = pytest.mark.slow
+
 TEXTS = "results/texts/"
 KINDS = ("training_curves", "class_matrices", "distance", "critical_length")
 HISTORY = "results/own/lr=3e-3/seed=0/checkpoints/epochs=0000-0001/history.parquet"
