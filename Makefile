@@ -1,20 +1,25 @@
 # make run   set up, then build the embedded default: pictures in results/*/figures
-# make test  set up, then run all tests
+# make test  set up, then run the tests; make test-slow runs those of kills, faults and the like
 # make docs  set up, then build the site of docs/ into site/
 
 PYTHON ?= python3
 VENV ?= .venv
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN = $(VENV)/bin
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
+    --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test docs setup setup-dev setup-docs clean
+.PHONY: run test test-slow docs setup setup-dev setup-docs clean
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES)
-	@echo "Pictures: results/*/figures. What they show: README.md"
+	@echo "What the pictures in results/*/figures show: docs/figures.md"
 
 test: setup-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+test-slow: setup-dev
+	$(PYTEST) -m slow
 
 docs: setup-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
