@@ -9,7 +9,6 @@ last file; its process is what Snakemake's benchmark file says; all else is Snak
 """
 
 import argparse
-import csv
 import json
 import shutil
 import subprocess
@@ -71,10 +70,8 @@ def measure(config: dict, targets: list[str]) -> tuple[float, dict[str, list[tup
         jobs = defaultdict(list)
         for record in (folder / "results/logs").rglob("*.json"):
             place = record.relative_to(folder / "results/logs")
-            table = folder / "results/benchmarks" / place.with_suffix(".tsv")
-            (row,) = csv.DictReader(table.open(), delimiter="\t")
-            body = json.loads(record.read_text())["seconds"]
-            jobs[place.parts[0]].append((float(row["s"]), body))
+            made = json.loads(record.read_text())
+            jobs[place.parts[0]].append((made["process_seconds"], made["seconds"]))
     return wall, jobs
 
 

@@ -8,37 +8,15 @@ from stiffness.jobs.gpus import choose_device
 from stiffness.jobs.job import job
 from stiffness.training.models import ModelSpec
 
-
-def main(
-    checkpoints: str,
-    evaluation: str,
-    model: dict,
-    layers: list[str],
-    device: str,
-    jobs_per_gpu: int,
-    data_dir: str,
-    output: str,
-) -> None:
-    represent_segment(
-        checkpoints,
-        Evaluation.load(evaluation),
-        ModelSpec(**model),
-        layers,
-        output,
-        choose_device(device, jobs_per_gpu),
-        data_dir,
-    )
-
-
 if __name__ == "__main__":
     with job(snakemake):
-        main(
-            checkpoints=str(Path(snakemake.input.state).parent),
-            evaluation=snakemake.input.evaluation,
-            model=snakemake.params.model,
-            layers=snakemake.params.layers,
-            device=snakemake.resources.device,
-            jobs_per_gpu=snakemake.resources.jobs_per_gpu,
-            data_dir=snakemake.resources.data_dir,
-            output=snakemake.output.vectors,
+        params, resources = snakemake.params, snakemake.resources
+        represent_segment(
+            Path(snakemake.input.state).parent,
+            Evaluation.load(snakemake.input.evaluation),
+            ModelSpec(**params.model),
+            params.layers,
+            snakemake.output.vectors,
+            choose_device(resources.device, resources.jobs_per_gpu),
+            resources.data_dir,
         )

@@ -4,36 +4,25 @@ from stiffness.files import write_table
 from stiffness.jobs.job import job
 from stiffness.training.runs import collect_tables
 
-
-def main(
-    experiment: str,
-    epochs: int,
-    segments: list[list[str]],
-    histories: list[str],
-    parts: dict[str, list[str]],
-    outputs: dict[str, str],
-) -> None:
-    """``segments`` holds (learning rate, seed, segment) for each of the files in the lists."""
-    runs = list(dict.fromkeys((lr, seed) for lr, seed, _ in segments))
-
-    def by_run(files: list[str]) -> list[list[str]]:
-        named = list(zip(segments, files, strict=True))
-        return [[file for (lr, seed, _), file in named if (lr, seed) == run] for run in runs]
-
-    grouped = {name: by_run(files) for name, files in parts.items()}
-    tables = collect_tables(experiment, epochs, runs, by_run(histories), grouped)
-    for name, path in outputs.items():
-        write_table(path, tables[name])
-
-
 if __name__ == "__main__":
     with job(snakemake):
-        inputs, outputs = dict(snakemake.input.items()), dict(snakemake.output.items())
-        main(
-            experiment=snakemake.wildcards.experiment,
-            epochs=snakemake.params.epochs,
-            segments=snakemake.params.runs,
-            histories=list(inputs["histories"]),
-            parts={name: list(inputs[name]) for name in outputs if name in inputs},
-            outputs=outputs,
+        inputs, params = snakemake.input, snakemake.params
+        outputs = dict(snakemake.output.items())
+        runs = [(lr, seed) for lr, seed, _ in params.runs]
+
+        def by_run(files: list[str]) -> list[list[str]]:
+            """The files of segments, those of each run together."""
+            grouped: dict[tuple[str, int], list[str]] = {run: [] for run in runs}
+            for run, file in zip(runs, files, strict=True):
+                grouped[run].append(file)
+            return list(grouped.values())
+
+        tables = collect_tables(
+            snakemake.wildcards.experiment,
+            params.epochs,
+            list(dict.fromkeys(runs)),
+            by_run(inputs.histories),
+            {name: by_run(files) for name, files in inputs.items() if name in outputs},
         )
+        for name, path in outputs.items():
+            write_table(path, tables[name])

@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from stiffness.digests import file_digest
 from stiffness.files import write_json
@@ -48,16 +51,21 @@ def record_job(snakemake: Any) -> Iterator[None]:
     yield
     finished = datetime.now(UTC)
     inputs = {name: _listed(files) for name, files in snakemake.input.items() if name != "library"}
+    params, used = snakemake.params.items(), resource.getrusage(resource.RUSAGE_SELF)
     record = {
         "rule": snakemake.rule,
         "wildcards": dict(snakemake.wildcards.items()),
-        "params": _plain(dict(snakemake.params.items())),
+        "params": _plain({name: value for name, value in params if name != "caption"}),
         "inputs": inputs,
         "threads": snakemake.threads,
         "outputs": {file: output_digest(file) for file in map(str, snakemake.output)},
         "started": started.isoformat(timespec="seconds"),
         "finished": finished.isoformat(timespec="seconds"),
         "seconds": round((finished - started).total_seconds(), 1),
+        # From its start on, imports included.
+        "process_seconds": round(finished.timestamp() - psutil.Process().create_time(), 1),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "peak_mib": round(used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)),
         **environment(),
     }
     try:
