@@ -66,7 +66,7 @@ def test_the_draw_follows_from_the_seed(digits):
 @pytest.mark.parametrize(
     ("number", "rest"),
     [
-        (9, "9 examples for 10 classes; ask for at least one a class"),
+        (9, "9 examples for 10 classes; ask for one per class or more"),
         (1201, "1201 examples need 121 of class '0', which has 119; ask for fewer"),
     ],
 )

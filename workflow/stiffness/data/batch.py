@@ -1,4 +1,4 @@
-"""What a network is given (a tensor of images, or named tensors of tokens), and calling it."""
+"""The inputs of a network (a tensor of images, or named tensors of tokens), and calling it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +14,10 @@ MASK = "attention_mask"
 
 
 def length(inputs: Inputs) -> int:
-    """Number of examples.
+    """Number of examples N.
 
     Raises:
-        StiffnessError: the tensors of a dict disagree.
+        StiffnessError: the tensors of a mapping have different lengths.
     """
     tensors = inputs if isinstance(inputs, Mapping) else {"": inputs}
     lengths = {name: len(value) for name, value in tensors.items()}
@@ -27,14 +27,14 @@ def length(inputs: Inputs) -> int:
 
 
 def take(inputs: Inputs, rows: slice | torch.Tensor) -> Inputs:
-    """The examples in ``rows``: a slice, or their numbers."""
+    """Select examples by a slice, or by their numbers, integers [n]."""
     if isinstance(inputs, Mapping):
         return {name: value[rows] for name, value in inputs.items()}
     return inputs[rows]
 
 
 def place(inputs: Inputs, device: torch.device) -> Inputs:
-    """The same inputs on ``device``."""
+    """Copy inputs to ``device``."""
     if isinstance(inputs, Mapping):
         return {name: value.to(device) for name, value in inputs.items()}
     return inputs.to(device)
@@ -43,10 +43,14 @@ def place(inputs: Inputs, device: torch.device) -> Inputs:
 def call(
     model: nn.Module, inputs: Inputs, parameters: Mapping[str, torch.Tensor] | None = None
 ) -> torch.Tensor:
-    """The outputs of ``model``; a dict is passed by keyword, and ``.logits`` taken where there are.
+    """Call a model.
 
     Args:
-        parameters: used in place of the model's own, by name.
+        inputs: N examples; a mapping is passed by keyword.
+        parameters: by name, used in place of the model's own.
+
+    Returns:
+        The outputs [N, ...]; their ``logits`` where the model returns an object that has them.
     """
     args, keywords = ((), dict(inputs)) if isinstance(inputs, Mapping) else ((inputs,), {})
     outputs: Any
@@ -58,7 +62,7 @@ def call(
 
 
 def concatenate_inputs(first: Inputs, second: Inputs) -> Inputs:
-    """The examples of ``first``, then those of ``second``, which has the same names."""
+    """The examples of ``first``, then those of ``second``; both have the same names."""
     if isinstance(first, Mapping):
         assert isinstance(second, Mapping)
         return {name: torch.cat([value, second[name]]) for name, value in first.items()}
@@ -67,7 +71,7 @@ def concatenate_inputs(first: Inputs, second: Inputs) -> Inputs:
 
 
 def trim_padding(inputs: Inputs) -> Inputs:
-    """Tokens [N, T] without the padding that all N examples share; images as they are."""
+    """Remove the padding that all N texts share from tokens [N, T]; images stay as they are."""
     if not isinstance(inputs, Mapping) or MASK not in inputs:
         return inputs
     used = inputs[MASK].any(0).nonzero()
@@ -76,17 +80,17 @@ def trim_padding(inputs: Inputs) -> Inputs:
 
 
 def flatten_inputs(inputs: Inputs, prefix: str) -> dict[str, torch.Tensor]:
-    """As tensors to write to a file: ``prefix``, or ``prefix``/name for every name."""
+    """Name inputs for a file: ``prefix`` for a tensor, ``prefix``/name for each of a mapping."""
     if isinstance(inputs, Mapping):
         return {f"{prefix}/{name}": value for name, value in inputs.items()}
     return {prefix: inputs}
 
 
 def unflatten_inputs(tensors: Mapping[str, torch.Tensor], prefix: str) -> Inputs:
-    """What ``flatten_inputs`` was given.
+    """Find the inputs that ``flatten_inputs`` has named.
 
     Raises:
-        KeyError: there is neither.
+        KeyError: the file has no inputs of that prefix.
     """
     inner = {
         name[len(prefix) + 1 :]: value

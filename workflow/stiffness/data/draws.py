@@ -1,4 +1,4 @@
-"""Seeded draws from a labelled set: a part in equal shares of every class, and wrong labels."""
+"""Seeded draws from a labelled set: a subset in equal shares of every class, and wrong labels."""
 
 from collections.abc import Sequence
 
@@ -14,14 +14,19 @@ def draw_stratified(
     key: str,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """int64 [total]: positions drawn without replacement, sorted by class, then by position.
+    """Draw examples without replacement, in equal shares of every class.
 
-    Classes get equal shares; where their number does not divide the total, the first classes get
-    one more.
+    Where the number of classes does not divide the total, the first classes get one more each.
 
     Args:
-        targets: int64 [N].
-        key: of the configuration, that errors begin with.
+        targets: int64 [N], class numbers.
+        total: how many examples to draw.
+        class_names: one name per class.
+        key: of the configuration; errors begin with it.
+        generator: on the CPU.
+
+    Returns:
+        int64 [total], positions in ``targets``, sorted by class and then by position.
 
     Raises:
         StiffnessError: a class has fewer examples than its share, or a class would get none.
@@ -29,7 +34,7 @@ def draw_stratified(
     share, extra = divmod(total, len(class_names))
     if share == 0:
         raise StiffnessError(
-            f"{key}: {total} examples for {len(class_names)} classes; ask for at least one a class"
+            f"{key}: {total} examples for {len(class_names)} classes; ask for one per class or more"
         )
     parts = []
     for label, name in enumerate(class_names):
@@ -48,11 +53,19 @@ def draw_stratified(
 def draw_wrong_labels(
     targets: torch.Tensor, num_classes: int, share: float, seed: int
 ) -> torch.Tensor:
-    """int64 [N]: ``targets`` with exactly round(share * N) of them wrong.
+    """Make exactly round(share * N) of N labels wrong.
 
     The examples are drawn evenly from all, and each gets a label drawn evenly from the other
-    classes: with 10 classes a share of 0.9 makes labels and inputs independent. Of one seed, the
+    classes: with 10 classes, a share of 0.9 makes labels and inputs independent. With one seed, the
     wrong labels of a smaller share are among those of a larger one.
+
+    Args:
+        targets: int64 [N], class numbers below ``num_classes``.
+        share: between 0 and 1.
+        seed: of the draws.
+
+    Returns:
+        int64 [N], a changed copy of ``targets``.
     """
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(targets), generator=generator)

@@ -25,7 +25,12 @@ def import_transformers() -> ModuleType:
 
 
 def local_or_hub(name: str, data_dir: str | Path) -> str:
-    """A folder below ``data_dir`` or the working directory, else ``name`` for the hub."""
+    """Where a pretrained network or tokenizer is.
+
+    Returns:
+        The folder ``name`` below ``data_dir`` or the working directory; ``name`` itself, for the
+        hub, where there is no such folder.
+    """
     for folder in (Path(data_dir) / name, Path(name)):
         if folder.is_dir():
             return str(folder)
@@ -33,14 +38,16 @@ def local_or_hub(name: str, data_dir: str | Path) -> str:
 
 
 def load_pretrained(kind: str, key: str, name: str, data_dir: str | Path, **options: Any) -> Any:
-    """``transformers.<kind>.from_pretrained``.
+    """Load an object with ``transformers.<kind>.from_pretrained``.
 
     Args:
+        kind: a class of ``transformers``, such as "AutoTokenizer".
         key: of the configuration, for messages.
         name: a folder (see ``local_or_hub``) or a name on the hub.
+        options: further arguments of ``from_pretrained``.
 
     Raises:
-        StiffnessError: it is neither, or what is there cannot be read.
+        StiffnessError: there is no such folder or name, or its files cannot be read.
     """
     if not name:
         raise StiffnessError(f"{key}: is empty; set it to a local folder or to a name on the hub")

@@ -1,5 +1,6 @@
 """Where raw data come from: scikit-learn's digits, torchvision, an image folder, or texts."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,14 @@ TORCHVISION_NAMES = (*_IDX_MD5, *_CIFAR_FOLDERS)
 
 
 def load_digits(validation_examples: int, seed: int) -> Arrays:
-    """scikit-learn's 1,797 handwritten digits, 8 x 8 pixels; ships with scikit-learn.
+    """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, which come with the package.
 
     Args:
-        validation_examples: size of the validation set, stratified by class.
+        validation_examples: size of the validation set, which is stratified by class.
         seed: of the split.
+
+    Raises:
+        StiffnessError: too few or too many validation examples.
     """
     from sklearn.datasets import load_digits as sklearn_digits
     from sklearn.model_selection import train_test_split
@@ -49,7 +53,7 @@ def load_digits(validation_examples: int, seed: int) -> Arrays:
     if not classes <= validation_examples <= largest:
         raise StiffnessError(
             f"datasets: digits: validation_examples is {validation_examples}; "
-            f"take {classes} to {largest}, at least one a class on either side"
+            f"take {classes} to {largest}, at least one per class on either side"
         )
     rows = np.arange(len(digits.target))
     train, validation = train_test_split(
@@ -67,7 +71,7 @@ def load_digits(validation_examples: int, seed: int) -> Arrays:
 
 
 def load_torchvision(name: str, data_dir: str | Path) -> Arrays:
-    """MNIST, FashionMNIST, CIFAR10 or CIFAR100 in torchvision's own layout below ``data_dir``.
+    """MNIST, FashionMNIST, CIFAR10 or CIFAR100 in torchvision's own layout (Section 3.1).
 
     Files that are absent are downloaded; files that are there are checked against their checksums.
 
@@ -106,21 +110,30 @@ def load_torchvision(name: str, data_dir: str | Path) -> Arrays:
             f"{folder}: corrupt or incomplete ({str(error).splitlines()[0]}); "
             "delete the folder and run again"
         ) from None
-    return Arrays.from_images(*_tensors(train), *_tensors(validation), list(train.classes))
+    return Arrays.from_images(
+        *_images_and_targets(train), *_images_and_targets(validation), list(train.classes)
+    )
 
 
-def load_image_folder(path: str | Path, channels: int = 3, image_size: int | None = None) -> Arrays:
-    """``path/train/<class>/*`` and ``path/test/<class>/*``, in the formats ImageFolder knows.
+def load_image_folder(
+    path: str | Path,
+    channels: int = 3,
+    image_size: int | None = None,
+    data_dir: str | Path = ".",
+) -> Arrays:
+    """Images in ``path/train/<class>/*`` and ``path/test/<class>/*``, as ImageFolder reads them.
 
     Args:
+        path: below ``data_dir``, or absolute.
         channels: 3 (colour) or 1 (grey); images are converted.
-        image_size: resize to this many pixels square; without it all images must agree in size.
+        image_size: width and height in pixels that images are resized to; without it, all images
+            must have the same size.
 
     Raises:
         StiffnessError: no such folder, fewer than two classes, a class without images, other
             classes in test than in train, an unreadable image, or images of different sizes.
     """
-    path = Path(path)
+    path = Path(data_dir) / path
     folders = {}
     for split in ("train", "test"):
         try:
@@ -166,36 +179,38 @@ LOADERS: dict[str, Callable[..., Arrays]] = {
     "image_folder": load_image_folder,
     "text": load_text,
 }
+"""Every source. Its arguments are the options in config.yaml, and ``data_dir`` if it takes one."""
 
 
 def load(source: str, options: dict[str, Any], data_dir: str | Path) -> Arrays:
     """Load a data set as config.yaml describes it.
 
     Args:
-        options: the source's own, and of any source ``train_examples`` (with ``seed``, by default
-            0) and ``label_noise`` (share and seed): first the examples are drawn, then labels of
-            theirs are made wrong.
+        source: a key of ``LOADERS``.
+        options: the source's own, and for every source ``train_examples`` (with ``seed``, by
+            default 0) and ``label_noise`` (share and seed). Examples are drawn first; labels are
+            made wrong among those.
+        data_dir: the folder of the raw data.
 
     Raises:
         StiffnessError: unknown source, too few examples, or what the source raises.
     """
     if source not in LOADERS:
         raise StiffnessError(f"datasets: unknown source {source!r}; known: {', '.join(LOADERS)}")
+    accepted = inspect.signature(LOADERS[source]).parameters
     options = dict(options)
     number, noise = options.pop("train_examples", None), options.pop("label_noise", None)
-    # Of digits, the seed is that of the split too.
-    seed = options.get("seed", 0) if source == "digits" else options.pop("seed", 0)
-    if source in ("torchvision", "text"):
+    # A source that draws the validation set itself does so from the same seed.
+    seed = options.get("seed", 0) if "seed" in accepted else options.pop("seed", 0)
+    if "data_dir" in accepted:
         options["data_dir"] = data_dir
-    if source == "image_folder":
-        options["path"] = Path(data_dir) / options["path"]
     arrays = LOADERS[source](**options)
     if number is not None:
         arrays = arrays.with_few_examples(number, seed)
     return arrays.with_wrong_labels(**noise) if noise else arrays
 
 
-def _tensors(dataset: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def _images_and_targets(dataset: Any) -> tuple[torch.Tensor, torch.Tensor]:
     data, targets = torch.as_tensor(dataset.data), torch.as_tensor(dataset.targets)
     # MNIST: [N, H, W]; CIFAR: [N, H, W, C]
     inputs = data[:, None] if data.ndim == 3 else data.permute(0, 3, 1, 2)
@@ -217,7 +232,7 @@ def _read_image(file: str, channels: int, image_size: int | None) -> np.ndarray:
     try:
         with Image.open(file) as image:
             if image.mode.startswith(("I", "F")):
-                raise ValueError(f"{image.mode} pixels; save it with 8 bits a channel")
+                raise ValueError(f"{image.mode} pixels; save it with 8 bits per channel")
             pixels = image.convert("L" if channels == 1 else "RGB")
             if image_size is not None:
                 pixels = pixels.resize((image_size, image_size), Image.Resampling.BILINEAR)

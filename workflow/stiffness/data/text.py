@@ -36,16 +36,17 @@ def load_text(
     subset: str | None = None,
     splits: Mapping[str, str] | None = None,
 ) -> Arrays:
-    """Read, tokenise, truncate to ``max_length`` tokens, and pad to the longest that is left.
+    """Read texts, tokenise them, and pad them to the longest one.
 
     Args:
         columns: one column of text, or two that form a pair (premise, hypothesis).
-        label: the column of labels: names from ``class_names``, or numbers that count them. Rows
+        label: the column of labels: names from ``class_names``, or their numbers, from 0. Rows
             without a label (none, -1 or "-") are left out.
         tokenizer: a local folder or a name on the hub; the one that the model was trained with.
+        max_length: texts are truncated to this many tokens.
         path: folder below ``data_dir`` with train.* and validation.* (jsonl, json, csv, parquet).
-        hub: name of a data set on the hub, where that folder does not exist.
-        subset: of that data set, where it has several.
+        hub: name of a data set on the hub, used where that folder does not exist.
+        subset: the configuration of that data set, where it has several.
         splits: the hub's names of "train" and "validation".
 
     Raises:
@@ -54,7 +55,7 @@ def load_text(
     """
     folder = Path(data_dir) / path if path is not None else None
     if folder is not None and folder.is_dir():
-        sources = {split: _file(folder, split) for split in SPLITS}
+        sources = {split: _find_file(folder, split) for split in SPLITS}
         tables = {split: _read_file(file, columns) for split, file in sources.items()}
         names = {split: str(file) for split, file in sources.items()}
     elif hub is not None:
@@ -67,13 +68,13 @@ def load_text(
             "there, or name a data set of the Hugging Face hub with the key hub"
         )
     parts = {
-        split: _labelled(tables[split], names[split], columns, label, class_names)
+        split: _select_labelled(tables[split], names[split], columns, label, class_names)
         for split in SPLITS
     }
     encoder = load_pretrained("AutoTokenizer", "tokenizer", tokenizer, data_dir)
-    encoded = {split: _encoded(encoder, texts, max_length) for split, (texts, _) in parts.items()}
+    encoded = {split: _tokenize(encoder, texts, max_length) for split, (texts, _) in parts.items()}
     longest = max(int(tokens["attention_mask"].sum(1).max()) for tokens in encoded.values())
-    padded = {split: _resized(tokens, longest, encoder) for split, tokens in encoded.items()}
+    padded = {split: _pad_or_cut(tokens, longest, encoder) for split, tokens in encoded.items()}
     return Arrays.from_tokens(
         padded["train"],
         parts["train"][1],
@@ -83,7 +84,7 @@ def load_text(
     )
 
 
-def _file(folder: Path, split: str) -> Path:
+def _find_file(folder: Path, split: str) -> Path:
     files = [folder / f"{split}{suffix}" for suffix in _READERS]
     there = [file for file in files if file.is_file()]
     if len(there) != 1:
@@ -118,14 +119,14 @@ def _read_hub(name: str, subset: str | None, split: str, folder: Path | None) ->
         ) from None
 
 
-def _labelled(
+def _select_labelled(
     table: pd.DataFrame,
     source: str,
     columns: Sequence[str],
     label: str,
     class_names: Sequence[str],
 ) -> tuple[list[list[str]], torch.Tensor]:
-    """Texts by column, and class numbers, of the rows that have a label."""
+    """Texts of each column, and class numbers [N], for the N rows that have a label."""
     for column in (*columns, label):
         if column not in table.columns:
             known = ", ".join(map(str, table.columns))
@@ -161,8 +162,8 @@ def _labelled(
     return texts, torch.tensor(numbers)
 
 
-def _encoded(encoder: Any, texts: list[list[str]], max_length: int) -> dict[str, torch.Tensor]:
-    """int32 [N, T] by the names that the network knows, padded on the right to the longest."""
+def _tokenize(encoder: Any, texts: list[list[str]], max_length: int) -> dict[str, torch.Tensor]:
+    """Tokens, int32 [N, T] by the network's names, padded on the right to the longest text."""
     if encoder.pad_token is None:
         raise StiffnessError(
             "tokenizer: it has no padding token, so examples cannot form a batch; take another, or "
@@ -183,14 +184,14 @@ def _encoded(encoder: Any, texts: list[list[str]], max_length: int) -> dict[str,
         )
         parts.append({name: encoded[name].int() for name in encoded})
     longest = max(part["input_ids"].shape[1] for part in parts)
-    resized = [_resized(part, longest, encoder) for part in parts]
+    resized = [_pad_or_cut(part, longest, encoder) for part in parts]
     return {name: torch.cat([part[name] for part in resized]) for name in parts[0]}
 
 
-def _resized(
+def _pad_or_cut(
     tokens: Mapping[str, torch.Tensor], width: int, encoder: Any
 ) -> dict[str, torch.Tensor]:
-    """Padded, or cut where there is only padding, to [N, width]."""
+    """Tokens [N, width]: padded, or cut where there is only padding."""
     fill = {"input_ids": encoder.pad_token_id, "token_type_ids": encoder.pad_token_type_id}
     return {
         name: torch.nn.functional.pad(
