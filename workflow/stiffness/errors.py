@@ -1,4 +1,4 @@
-"""The exception and the warning meant for the user, and how a script reports the former."""
+"""The exception and the warning that are meant for users, and how a script reports errors."""
 
 import errno
 import sys
@@ -11,14 +11,17 @@ class StiffnessError(Exception):
 
 
 class StiffnessWarning(UserWarning):
-    """Nothing is wrong, but slower or larger than it need be. The message says what and why."""
+    """A result is right, but slow or large without need. The message says what and why."""
 
 
 @contextmanager
 def report_errors(rule: str) -> Iterator[None]:
-    """End the process with one line on standard error where the user can mend the cause.
+    """End the process with one line on standard error if the user can mend the cause.
 
-    Anything else is a defect of ours and keeps its traceback.
+    Any other error is a defect of the workflow and keeps its traceback.
+
+    Args:
+        rule: the line begins with its name.
     """
     try:
         yield
@@ -42,21 +45,24 @@ def report_errors(rule: str) -> Iterator[None]:
 
 
 _FULL = (("no room on the disk", "while writing"), "Free some space and run the same command again")
-_SHUT = (
+_NO_ACCESS = (
     ("no access", "to"),
     "Allow it, or work in another folder with --directory, and run the same command again",
 )
 _REASONS = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
-    errno.EROFS: _SHUT,
-    errno.EACCES: _SHUT,
-    errno.EPERM: _SHUT,
+    errno.EROFS: _NO_ACCESS,
+    errno.EACCES: _NO_ACCESS,
+    errno.EPERM: _NO_ACCESS,
 }
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the machine, had no memory left; without importing torch."""
+    """Whether an error says that a device or the machine had no memory left.
+
+    It is told by names and messages, so that torch need not be imported.
+    """
     text = str(error)
     return (
         isinstance(error, MemoryError)

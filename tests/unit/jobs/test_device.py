@@ -22,7 +22,7 @@ def gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=names[index])
     )
-    monkeypatch.setattr(module, "_own_gpu", cache(module._own_gpu.__wrapped__))
+    monkeypatch.setattr(module, "_reserved_gpu", cache(module._reserved_gpu.__wrapped__))
 
     def pretend(present: bool) -> list[torch.device]:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: present)

@@ -1,6 +1,6 @@
-"""The arrays every later room reads: images or tokens, and their labels (section 3.1).
+"""The arrays that every later room reads: images or tokens, and their labels (Section 3.1).
 
-Images are stored as bytes and preprocessed on the way in.
+Images are stored as bytes, and preprocessed when a network gets them.
 """
 
 from dataclasses import dataclass, replace
@@ -16,14 +16,14 @@ from stiffness.files import read_tensors, write_tensors
 
 @dataclass(frozen=True)
 class Normalization:
-    """Per-channel mean and standard deviation of the training pixels, in units of the raw bytes."""
+    """Mean and standard deviation of the training pixels per channel, in units of the raw bytes."""
 
     mean: torch.Tensor  # float32 [C]
     std: torch.Tensor  # float32 [C]
 
     @classmethod
     def measure(cls, inputs: torch.Tensor) -> "Normalization":
-        """Measure on uint8 [N, C, H, W], exactly: bytes are counted, not accumulated."""
+        """Measure mean and deviation of uint8 [N, C, H, W] exactly, by counting byte values."""
         levels = torch.arange(256, dtype=torch.float64)
         means, stds = [], []
         for channel in range(inputs.shape[1]):
@@ -35,9 +35,9 @@ class Normalization:
         return cls(torch.stack(means).float(), torch.stack(stds).float())
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        """uint8 [N, C, H, W] -> float32 [N, C, H, W]: zero mean, unit variance, then |X| = 1.
+        """Preprocess uint8 [N, C, H, W] to float32: zero mean, unit variance, then |X| = 1.
 
-        An image of one constant colour equal to the mean has no direction and stays 0.
+        This is Section 3.1. An image that has the mean colour everywhere stays 0.
         """
         mean = self.mean.to(inputs.device)[:, None, None]
         std = self.std.to(inputs.device)[:, None, None]
@@ -48,13 +48,16 @@ class Normalization:
 
 @dataclass(frozen=True)
 class Arrays:
-    """One data set: inputs, int64 [N] targets, and how to preprocess.
+    """One data set: inputs, targets, and how to preprocess.
 
     Attributes:
-        train_inputs, validation_inputs: images uint8 [N, C, H, W], or tokens: integers [N, T] by
-            the name that the network knows them by.
+        train_inputs, validation_inputs: images, uint8 [N, C, H, W]; or tokens, integers [N, T] by
+            the names that the network has for them.
+        train_targets, validation_targets: int64 [N], class numbers.
+        class_names: one name per class.
         normalization: of images; None for tokens.
-        clean_targets: of the training set, before some were made wrong; None where none were.
+        clean_targets: int64 [N], the training labels before some were made wrong; None where none
+            were.
     """
 
     train_inputs: Inputs
@@ -74,10 +77,14 @@ class Arrays:
         validation_targets: torch.Tensor,
         class_names: list[str],
     ) -> "Arrays":
-        """Images: check the parts against each other and measure the normalisation.
+        """Check images and labels against each other, and measure the normalisation.
+
+        Args:
+            train_inputs, validation_inputs: uint8 [N, C, H, W].
+            train_targets, validation_targets: integers [N], class numbers.
 
         Raises:
-            StiffnessError: lengths, shapes or labels do not fit, or every pixel is the same.
+            StiffnessError: lengths, shapes or labels do not fit, or a channel is constant.
         """
         if validation_inputs.shape[1:] != train_inputs.shape[1:]:
             raise StiffnessError("validation set: images of another shape than the training set's")
@@ -101,7 +108,11 @@ class Arrays:
         validation_targets: torch.Tensor,
         class_names: list[str],
     ) -> "Arrays":
-        """Tokens, padded: tensors [N, T] by name, of one T.
+        """Check tokens and labels against each other.
+
+        Args:
+            train_inputs, validation_inputs: integers [N, T] by name, padded to one T.
+            train_targets, validation_targets: integers [N], class numbers.
 
         Raises:
             StiffnessError: names, lengths or labels do not fit.
@@ -127,9 +138,9 @@ class Arrays:
         )
 
     def with_few_examples(self, number: int, seed: int) -> "Arrays":
-        """With ``number`` training examples, in equal shares of every class, in their old order.
+        """Keep ``number`` training examples, in equal shares of every class, in their old order.
 
-        The normalisation is measured on them; the validation set stays as it is.
+        The normalisation is measured on them. The validation set does not change.
 
         Raises:
             StiffnessError: a class has too few, or would get none.
@@ -149,7 +160,7 @@ class Arrays:
         )
 
     def with_wrong_labels(self, share: float, seed: int) -> "Arrays":
-        """With exactly round(share * N) of the N training labels wrong: ``draw_wrong_labels``."""
+        """Make exactly round(share * N) of N training labels wrong; see ``draw_wrong_labels``."""
         given = draw_wrong_labels(self.train_targets, len(self.class_names), share, seed)
         wrong = not torch.equal(given, self.train_targets)
         return replace(
@@ -158,12 +169,12 @@ class Arrays:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one image (C, H, W); () for tokens, whose number varies."""
+        """Shape of one image (C, H, W); () for tokens, whose number varies."""
         inputs = self.train_inputs
         return tuple(inputs.shape[1:]) if isinstance(inputs, torch.Tensor) else ()
 
     def preprocess(self, inputs: Inputs) -> Inputs:
-        """Inputs as the network gets them: images preprocessed, tokens as they are."""
+        """Inputs as the network gets them: images normalised, tokens unchanged (Section 3.1)."""
         if self.normalization is None:
             return inputs
         assert isinstance(inputs, torch.Tensor)

@@ -1,4 +1,4 @@
-"""The fixed evaluation subset on which stiffness is measured (section 3.2)."""
+"""The fixed evaluation subset on which stiffness is measured (Section 3.2)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +24,12 @@ class Evaluation:
     """[training subset ; validation subset], each sorted by class.
 
     Attributes:
-        inputs: images float32 [N, C, H, W], preprocessed, |X| = 1; or tokens, integers [N, T] by
-            name.
-        targets: int64 [N].
+        inputs: preprocessed images, float32 [N, C, H, W] with |X| = 1; or tokens, integers [N, T]
+            by name.
+        targets: int64 [N], class numbers.
         indices: int64 [N], positions in the training (first ``num_train``) or validation set.
-        num_train: how many of the N come from the training set.
-        class_names: one name a class.
+        num_train: number of examples from the training set; they come first.
+        class_names: one name per class.
         clean_targets: int64 [num_train], the labels of the training examples before some were made
             wrong; None where none were.
     """
@@ -43,7 +43,7 @@ class Evaluation:
 
     @property
     def mislabelled(self) -> torch.Tensor | None:
-        """bool [num_train]: training examples with a wrong label; None where there can be none."""
+        """Which training examples have a wrong label, bool [num_train]; None if none can have."""
         if self.clean_targets is None:
             return None
         return self.targets[: self.num_train] != self.clean_targets
@@ -78,16 +78,19 @@ class Evaluation:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one image (C, H, W); () for tokens."""
+        """Shape of one image (C, H, W); () for tokens."""
         return tuple(self.inputs.shape[1:]) if isinstance(self.inputs, torch.Tensor) else ()
 
     def distances(
         self, rows: slice | torch.Tensor = slice(None), columns: slice | torch.Tensor = slice(None)
     ) -> torch.Tensor:
-        """float32 [n, m]: 1 - cos(X_i, X_j) of the preprocessed images, in [0, 2] (eq. 8).
+        """Cosine distances between preprocessed images (Eq. 8).
 
         Args:
-            rows, columns: examples, n and m of them; all by default.
+            rows, columns: which examples, n and m of them; by default all.
+
+        Returns:
+            float32 [n, m], 1 - cos(X_i, X_j), in [0, 2].
 
         Raises:
             StiffnessError: the inputs are tokens, which are no vectors.
@@ -99,10 +102,10 @@ class Evaluation:
         return cosine_distances(self.inputs[rows], self.inputs[columns])
 
     def raw_images(self, arrays: Arrays) -> torch.Tensor:
-        """uint8 [N, C, H, W]: the images as they were before preprocessing.
+        """The images as they were before preprocessing, uint8 [N, C, H, W].
 
         Args:
-            arrays: that the subset was drawn from.
+            arrays: the data set that the subset was drawn from.
 
         Raises:
             StiffnessError: the inputs are tokens.
@@ -119,23 +122,34 @@ class Evaluation:
 
 
 def cosine_distances(vectors: torch.Tensor, others: torch.Tensor | None = None) -> torch.Tensor:
-    """float32 [N, M]: 1 - cos(X_i, X_j), in [0, 2], of [N, ...] and [M, ...], by default the same;
-    1 where one is 0 (eq. 8)."""
-    units = _units(vectors)
-    return (1 - units @ (units if others is None else _units(others)).T).clamp_(0, 2).float()
+    """Cosine distances between vectors (Eq. 8).
+
+    Args:
+        vectors: [N, ...].
+        others: [M, ...]; by default the same as ``vectors``.
+
+    Returns:
+        float32 [N, M], 1 - cos(X_i, X_j), in [0, 2]; 1 where a vector is 0.
+    """
+    units = _normalize(vectors)
+    return (1 - units @ (units if others is None else _normalize(others)).T).clamp_(0, 2).float()
 
 
-def _units(vectors: torch.Tensor) -> torch.Tensor:
+def _normalize(vectors: torch.Tensor) -> torch.Tensor:
     flat = vectors.flatten(1).double()
     largest = flat.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     return torch.nn.functional.normalize(flat / largest, dim=1)
 
 
 def draw_evaluation(arrays: Arrays, train: int, validation: int, seed: int) -> Evaluation:
-    """Draw ``train`` and ``validation`` examples, stratified by given label, without replacement.
+    """Draw the evaluation subset without replacement, stratified by label (Section 3.2).
 
     Classes get equal shares, as in the paper's balanced sets; where the number of classes does
     not divide the total, the first classes get one more.
+
+    Args:
+        train, validation: how many examples of each set.
+        seed: of the draw.
 
     Raises:
         StiffnessError: a class has fewer examples than its share, or a class would get none.

@@ -1,4 +1,4 @@
-"""Groups of classes, and groups of those: super-classes and super-super-classes (section 2.4)."""
+"""Groups of classes, and groups of those: super-classes and super-super-classes (Section 2.4)."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,10 @@ class Hierarchy:
     """Every class in one super-class, and every super-class in one super-super-class or none.
 
     Attributes:
-        super_classes: classes by super-class. The order is that of the super-super-classes where
-            there are any: what belongs together stands together.
-        super_super_classes: super-classes by super-super-class; empty for a hierarchy of one level.
+        super_classes: the classes of each super-class. Super-classes of one super-super-class
+            follow each other.
+        super_super_classes: the super-classes of each super-super-class; empty for a hierarchy of
+            one level.
     """
 
     super_classes: Groups
@@ -35,18 +36,18 @@ class Hierarchy:
         return [name for members in self.super_classes.values() for name in members]
 
     def cells(self, class_names: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
-        """Which pairs of classes belong to each level (section 4.2).
+        """Which pairs of classes belong to each level (Section 4.2).
 
         Returns:
-            [C, C] masks in the order of ``class_names``: "super_class", two classes of one
-            super-class; "super_super_class", classes of two super-classes in one
-            super-super-class. The second is left out for a hierarchy of one level.
+            bool [C, C] by level, in the order of ``class_names``. "super_class" has the pairs of
+            two classes of one super-class. "super_super_class", which a hierarchy of one level
+            lacks, has the pairs of classes of two super-classes in one super-super-class.
         """
-        low = _group_of_each(class_names, self.super_classes)
+        low = _group_numbers(class_names, self.super_classes)
         same_low = low[:, None] == low[None, :]
         masks = {"super_class": same_low & ~np.eye(len(low), dtype=bool)}
         if self.super_super_classes:
-            high = _group_of_each(list(self.super_classes), self.super_super_classes)[low]
+            high = _group_numbers(list(self.super_classes), self.super_super_classes)[low]
             masks["super_super_class"] = (high[:, None] == high[None, :]) & ~same_low
         return masks
 
@@ -68,10 +69,10 @@ class Hierarchy:
 
 
 def read_hierarchy(path: str | Path) -> Hierarchy:
-    """Read a YAML file with ``super_classes`` and, where wanted, ``super_super_classes``.
+    """Read a YAML file with ``super_classes`` and, optionally, ``super_super_classes``.
 
-    Each maps the name of a group to the list of its members. Names are taken as text, also
-    where they look like numbers.
+    Each of them maps names of groups to lists of members. All names are read as text, also those
+    that look like numbers.
 
     Raises:
         StiffnessError: the file is missing or not such a mapping; a group is empty or named twice;
@@ -81,7 +82,7 @@ def read_hierarchy(path: str | Path) -> Hierarchy:
         given = yaml.load(Path(path).read_text(), _Loader)
     except FileNotFoundError:
         raise StiffnessError(f"{path}: no such hierarchy file") from None
-    except _NamedTwice as error:
+    except _DuplicateKey as error:
         raise StiffnessError(f"{path}: {error} is named twice; keep one") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
@@ -138,7 +139,7 @@ def _groups(given: Any, path: str | Path, key: str, member: str) -> Groups:
     return {group: list(members) for group, members in given.items()}
 
 
-def _group_of_each(names: Sequence[str], groups: Groups) -> npt.NDArray[np.int64]:
+def _group_numbers(names: Sequence[str], groups: Groups) -> npt.NDArray[np.int64]:
     home = {name: number for number, group in enumerate(groups.values()) for name in group}
     return np.array([home[name] for name in names], np.int64)
 
@@ -147,7 +148,7 @@ def _more(names: Sequence[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
-class _NamedTwice(Exception):
+class _DuplicateKey(Exception):
     """A key that a YAML mapping holds twice; YAML itself would keep the last in silence."""
 
 
@@ -159,6 +160,6 @@ class _Loader(yaml.BaseLoader):
         for key, _ in node.value:
             name = str(key.value)
             if name in seen:
-                raise _NamedTwice(f"{name!r} (line {key.start_mark.line + 1})")
+                raise _DuplicateKey(f"{name!r} (line {key.start_mark.line + 1})")
             seen.add(name)
         return super().construct_mapping(node, deep)

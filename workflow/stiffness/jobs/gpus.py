@@ -1,4 +1,4 @@
-"""What the machine offers, and its GPUs dealt out among jobs, without importing torch."""
+"""Finding the GPUs of a machine and sharing them among jobs, without importing torch."""
 
 import logging
 import os
@@ -22,9 +22,9 @@ _HELD: list[socket.socket] = []
 
 
 def gpu_driver_present() -> bool:
-    """Whether an NVIDIA driver is there and its GPUs are not hidden from us.
+    """Whether this machine has an NVIDIA driver, and CUDA_VISIBLE_DEVICES leaves a GPU.
 
-    Cheap, since every start of Snakemake asks.
+    The check is cheap, since every start of Snakemake makes it.
     """
     if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1", "NoDevFiles"):
         return False
@@ -32,17 +32,17 @@ def gpu_driver_present() -> bool:
 
 
 def take_gpu(identities: Sequence[str], jobs_per_gpu: int = 1, seconds: float = 1.0) -> int:
-    """A GPU for this process alone, from now to its end; waits while others have them all.
+    """Reserve a GPU for this process until it ends; wait while other processes have them all.
 
     Jobs on one host agree without a daemon and without files: each binds one of ``jobs_per_gpu``
-    names a GPU in Linux's abstract socket namespace. A name can be bound once, is shared by all
-    users, and is freed with the process, also when it is killed. GPUs are named by identity, not
+    names per GPU in Linux's abstract socket namespace. A name can be bound once, is shared by all
+    users, and is freed with the process, also when that is killed. GPUs are named by identity, not
     by number: CUDA_VISIBLE_DEVICES gives the same GPU different numbers in different jobs.
 
     Args:
-        identities: of the GPUs that this process may use, e.g. their UUIDs.
+        identities: of the GPUs that this process may use, such as their UUIDs.
         jobs_per_gpu: how many processes may share a GPU; all GPUs get one before any gets two.
-        seconds: between two attempts while all are taken.
+        seconds: time between two attempts while all are taken.
 
     Returns:
         The position in ``identities`` of the GPU taken.
@@ -79,10 +79,11 @@ def _bind(name: str) -> bool:
 
 
 def choose_device(name: str, jobs_per_gpu: int = 1) -> "torch.device":
-    """ "auto" (a GPU where there is one), "cpu" or "cuda".
+    """Choose the device of this process; of several GPUs, reserve one with ``take_gpu``.
 
-    Of the GPUs that CUDA_VISIBLE_DEVICES, or the scheduler through it, leaves to this process, one
-    is taken that fewer than ``jobs_per_gpu`` other jobs on this host have; see ``take_gpu``.
+    Args:
+        name: "auto" (a GPU where there is one), "cpu" or "cuda".
+        jobs_per_gpu: how many jobs on this host may share a GPU.
 
     Raises:
         StiffnessError: a GPU was asked for and there is none.
@@ -98,13 +99,13 @@ def choose_device(name: str, jobs_per_gpu: int = 1) -> "torch.device":
         )
     if name != "cuda":
         return torch.device(name)
-    device = torch.device("cuda", _own_gpu(jobs_per_gpu))
+    device = torch.device("cuda", _reserved_gpu(jobs_per_gpu))
     torch.cuda.set_device(device)  # what asks for no GPU in particular gets this one
     return device
 
 
 @cache  # a process has one, however often it asks
-def _own_gpu(jobs_per_gpu: int) -> int:
+def _reserved_gpu(jobs_per_gpu: int) -> int:
     import torch
 
     count = torch.cuda.device_count()

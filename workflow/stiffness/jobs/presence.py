@@ -1,10 +1,14 @@
 """Who is at work in a folder, so that a run that was killed leaves nothing in the way.
 
-A killed Snakemake leaves two things behind: its locks, files without a word on who made them, and
-maybe jobs that go on by themselves. Every process of this workflow therefore holds a shared lock
-of the kernel on one file of the working folder, which is free when the process ends, whatever ended
-it. Who gets that lock for itself alone knows that all other locks are stale. And jobs end as soon
-as the Snakemake that waits for them is gone.
+A killed Snakemake leaves two things behind: its locks, files that do not say who made them, and
+perhaps jobs that continue by themselves. Every process of this workflow therefore holds a shared
+lock of the kernel on one file of the working folder; the kernel frees it when the process ends,
+whatever ended it. A process that gets this lock exclusively knows that Snakemake's locks are stale.
+Jobs end as soon as the Snakemake that waits for them is gone.
+
+The locks are taken by hand, since ``filelock`` has no shared lock that turns into an exclusive one
+and back. The start of a process is read from /proc, since ``psutil`` counts it from the time of the
+boot, which moves when the clock is set: a job would then take its own Snakemake for another one.
 """
 
 import fcntl
@@ -26,10 +30,10 @@ _PATIENCE = 30.0  # seconds, for orphans to end where no Snakemake leads them an
 
 
 def remove_stale_locks(records: str | Path = ".snakemake") -> bool:
-    """Be present in a working folder; remove Snakemake's locks where nobody else is.
+    """Mark this process as present in a working folder; remove Snakemake's locks if it is alone.
 
-    Nothing is removed where presence cannot tell: on a file system without locks, and where the
-    locks may be those of a process that does not take part in this.
+    Nothing is removed where this cannot be known: on a file system without locks, and where the
+    locks may belong to a process that leaves no mark.
 
     Args:
         records: Snakemake's own folder in the working folder.
@@ -47,9 +51,9 @@ def remove_stale_locks(records: str | Path = ".snakemake") -> bool:
         (marker.parent / _LEADS).touch()
     except OSError:
         return False
-    orphans = _hold(records, _LEADS, alone=True)
+    orphans = _hold(records, _LEADS, exclusive=True)
     give_up = time.monotonic() + (_PATIENCE if left and orphans else 0)
-    while not (alone := _hold(records, _PRESENT, alone=True)) and time.monotonic() < give_up:
+    while not (alone := _hold(records, _PRESENT, exclusive=True)) and time.monotonic() < give_up:
         time.sleep(0.2)
     if alone:
         for lock in left:
@@ -62,35 +66,39 @@ def remove_stale_locks(records: str | Path = ".snakemake") -> bool:
 
 
 def be_present(records: str | Path = ".snakemake") -> bool:
-    """Hold the folder's marker until this process, a job, ends.
+    """Mark this process, a job, as present in the working folder until it ends.
 
     Returns:
-        Whether it is held.
+        Whether the mark could be set.
     """
     return _hold(records, _PRESENT)
 
 
-def _hold(records: str | Path, name: str, alone: bool = False) -> bool:
-    """Lock a marker of the folder; with ``alone``, only if no other process holds it."""
+def _hold(records: str | Path, name: str, exclusive: bool = False) -> bool:
+    """Lock a marker of the folder; with ``exclusive``, only if no other process holds it."""
     try:
         if name not in _HELD:
             _HELD[name] = (Path(records) / name).open("r+")
-        fcntl.flock(_HELD[name], fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        fcntl.flock(_HELD[name], fcntl.LOCK_EX | fcntl.LOCK_NB if exclusive else fcntl.LOCK_SH)
     except OSError:
         return False
     return True
 
 
 def lead_jobs() -> None:
-    """Let the jobs that this process starts know whose they are."""
+    """Tell the jobs that this process starts which process waits for them."""
     os.environ[WORKFLOW_VARIABLE] = _identity(os.getpid())
 
 
 def end_with_workflow(end: Callable[[], None], seconds: float = 0.5) -> None:
-    """Call ``end`` when the Snakemake that started this process is gone; at once if it is already.
+    """Call ``end`` as soon as the Snakemake that started this process is gone.
 
-    Does nothing in a process that none started, or one on another machine: a scheduler's jobs
-    outlive the command that submitted them, as the scheduler wants it.
+    Nothing happens in a process that no Snakemake started, or one on another machine: a scheduler's
+    jobs outlive the command that submitted them, on purpose.
+
+    Args:
+        end: called once, from another thread unless Snakemake is gone already.
+        seconds: time between two looks.
     """
     leader = os.environ.get(WORKFLOW_VARIABLE, "")
     pid = leader.rpartition(" ")[0].rpartition(" ")[2]
@@ -114,7 +122,7 @@ def end_with_workflow(end: Callable[[], None], seconds: float = 0.5) -> None:
 
 
 def _machine() -> str:
-    """Where process numbers mean the same; empty without /proc, and nothing is watched."""
+    """The machine and namespace in which process numbers are unique; empty without /proc."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
@@ -123,7 +131,7 @@ def _machine() -> str:
 
 
 def _identity(pid: int) -> str:
-    """A process for good: numbers are used again, but not with the same time of start."""
+    """Name a process for ever: its number may be used again, but not with this time of start."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,4 +1,4 @@
-"""Where a result came from, told from the records that jobs leave beside their logs.
+"""Where a result came from, according to the records that jobs leave beside their logs.
 
 python -m stiffness.jobs.provenance results/digits_fc/figures/distance.png
 """
@@ -22,10 +22,10 @@ _SHOWN = 3  # files of a rule that are listed unless all are asked for
 
 
 def results_folder(path: str | Path) -> Path:
-    """The folder of results, whatever its name is now, that a file in it belongs to.
+    """Find the folder of results that a file belongs to, whatever its name is now.
 
     Raises:
-        StiffnessError: no such file, or no folder around it that holds jobs' records.
+        StiffnessError: there is no such file, or no folder around it holds jobs' records.
     """
     path = Path(path).absolute()
     if not path.exists():
@@ -40,7 +40,10 @@ def results_folder(path: str | Path) -> Path:
 
 
 def read_records(results: str | Path) -> dict[str, Record]:
-    """Every job's record by each file or folder that it made, named from ``results`` on.
+    """Read the records of all jobs.
+
+    Returns:
+        The record of every file or folder that a job made, by its path within ``results``.
 
     Raises:
         StiffnessError: a record is not readable.
@@ -49,7 +52,7 @@ def read_records(results: str | Path) -> dict[str, Record]:
     for path in sorted((Path(results) / "logs").rglob("*.json")):
         try:
             record = json.loads(path.read_text())
-            found |= dict.fromkeys(map(_inside, record["outputs"]), record)
+            found |= dict.fromkeys(map(_path_in_results, record["outputs"]), record)
         except (ValueError, KeyError, TypeError) as error:
             raise StiffnessError(
                 f"{path}: not a readable record ({error}); delete it: its job leaves a new one "
@@ -59,23 +62,26 @@ def read_records(results: str | Path) -> dict[str, Record]:
 
 
 def ancestry(records: Mapping[str, Record], files: Iterable[str]) -> tuple[list[Record], list[str]]:
-    """The jobs behind ``files``, the last first, and the files whose job left no record.
+    """Follow files back to the jobs that they depend on.
 
     Args:
-        files: named from the folder of results on.
+        files: paths within the folder of results.
+
+    Returns:
+        The records of the jobs, the last job first, and the files whose job left no record.
     """
     jobs: list[Record] = []
     unrecorded: list[str] = []
     queue, seen = list(files), set(files)
     while queue:
         name = queue.pop(0)
-        record = _maker(records, name)
+        record = _find_record(records, name)
         if record is None:
             unrecorded.append(name)
         elif record not in jobs:
             jobs.append(record)
             own = [file for group in record["inputs"].values() for file in group]
-            new = [_inside(file) for file in own if _is_result(file)]
+            new = [_path_in_results(file) for file in own if _is_result(file)]
             queue += [name for name in dict.fromkeys(new) if name not in seen]
             seen |= set(new)
     return jobs, unrecorded
@@ -87,15 +93,17 @@ def summarise(
     dataset: Mapping[str, Any],
     tables: Sequence[str],
 ) -> dict[str, Any]:
-    """What results/<experiment>/provenance.yaml holds: no times, so that it comes out the same.
+    """The content of results/<experiment>/provenance.yaml.
+
+    It holds no times, so that the same jobs give the same file.
 
     Args:
-        configuration: of the experiment, defaults filled in.
+        configuration: of the experiment, with all defaults.
         dataset: the options of its data set.
-        tables: the files whose jobs are told of.
+        tables: the files whose jobs are summarised.
     """
     jobs, unrecorded = ancestry(
-        read_records(results_folder(tables[0])), [_inside(table) for table in tables]
+        read_records(results_folder(tables[0])), [_path_in_results(table) for table in tables]
     )
     summary = {
         "experiment": experiment,
@@ -110,7 +118,7 @@ def summarise(
 
 
 def _environments(jobs: Sequence[Record]) -> list[dict[str, Any]]:
-    """Jobs by what they ran with."""
+    """Group jobs by code, device, processor, threads, Python and packages."""
     keys = ("revision", "device", "processor", "threads", "python")
     found: dict[tuple[str, ...], list[Record]] = {}
     for job in jobs:
@@ -132,18 +140,18 @@ def _environments(jobs: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def describe(path: str | Path, everything: bool = False) -> str:
-    """Where one result came from, for a reader.
+    """Describe in lines of text where one result came from.
 
     Args:
-        everything: every file of the chain, not some of each rule.
+        everything: whether to list every file of the chain, not only some of each rule.
 
     Raises:
-        StiffnessError: no such file, or its job left no record.
+        StiffnessError: there is no such file, or its job left no record.
     """
     results = results_folder(path)
     name = Path(path).absolute().relative_to(results).as_posix()
     records = read_records(results)
-    own = _maker(records, name)
+    own = _find_record(records, name)
     if own is None:
         raise StiffnessError(
             f"{path}: no job left a record of it; it is older than records are, or was not made by "
@@ -177,7 +185,7 @@ def describe(path: str | Path, everything: bool = False) -> str:
 
 
 def _rule_lines(jobs: Sequence[Record], everything: bool) -> list[str]:
-    """A rule's jobs: how many, of what, with which settings, and what they made."""
+    """The jobs of a rule: their number, wildcards, settings and outputs."""
     seconds = sum(job["seconds"] for job in jobs)
     number = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
     lines = ["", f"{jobs[0]['rule']}: {number}, {seconds:.1f} s"]
@@ -192,7 +200,7 @@ def _rule_lines(jobs: Sequence[Record], everything: bool) -> list[str]:
 
 
 def _values(jobs: Sequence[Record], part: str, name: str) -> str:
-    """What the jobs of a rule had for one setting: usually one value."""
+    """The values that the jobs of a rule had for one setting; usually there is one."""
     values = dict.fromkeys(json.dumps(job[part].get(name)) for job in jobs)
     return "; ".join(value.strip('"') for value in values)
 
@@ -202,15 +210,15 @@ def _table(entries: Mapping[str, Any]) -> list[str]:
 
 
 def _state(path: Path, record: Record, name: str) -> str:
-    digests = {_inside(file): digest for file, digest in record["outputs"].items()}
+    digests = {_path_in_results(file): digest for file, digest in record["outputs"].items()}
     digest = digests.get(name)
     if digest is None:
         return "as it is found; too large for a checksum in its record"
     return "as it was made" if digest == output_digest(path) else "CHANGED since it was made"
 
 
-def _maker(records: Mapping[str, Record], name: str) -> Record | None:
-    """The job that made a file, or the folder around it."""
+def _find_record(records: Mapping[str, Record], name: str) -> Record | None:
+    """The record of the job that made a file, or the folder around it."""
     path = Path(name)
     names = [name, *(parent.as_posix() for parent in path.parents)]
     return next((records[one] for one in names if one in records), None)
@@ -220,13 +228,13 @@ def _is_result(file: str) -> bool:
     return Path(file).parts[:1] == ("results",)
 
 
-def _inside(file: str) -> str:
-    """A file's name from the folder of results on."""
+def _path_in_results(file: str) -> str:
+    """A file's path within the folder of results."""
     return Path(file).relative_to("results").as_posix()
 
 
 def write_summary(path: str | Path, summary: Mapping[str, Any]) -> None:
-    """Write ``summarise``'s answer."""
+    """Write the result of ``summarise`` as YAML."""
     write_text(path, yaml.safe_dump(dict(summary), sort_keys=False, allow_unicode=True))
 
 

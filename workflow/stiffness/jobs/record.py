@@ -1,4 +1,4 @@
-"""What a job was: what it made, from what, with which settings, code, packages and device.
+"""The record of a job: what it made, from what, with which settings, code, packages and device.
 
 The record lies beside the job's log, as JSON, and names files as the workflow does, relative to
 its folder; so it stays true when the folder is moved or copied. ``jobs.provenance`` reads it.
@@ -22,7 +22,7 @@ import psutil
 from stiffness.digests import file_digest
 from stiffness.files import write_json
 
-# Modules whose version may decide a result, and the distributions that bring them.
+# Modules whose version may change a result, and the distributions that they belong to.
 _PACKAGES = {
     "datasets": "datasets",
     "matplotlib": "matplotlib",
@@ -44,18 +44,24 @@ _HASHED = 2**24  # bytes; larger outputs carry checksums of their own
 
 @contextmanager
 def record_job(snakemake: Any) -> Iterator[None]:
-    """Write the record of the job that ``snakemake`` describes, if the body succeeds."""
+    """Write the record of a job if the body succeeds.
+
+    Args:
+        snakemake: the object that Snakemake defines in a script.
+    """
     path = record_path(snakemake.log[0])
     path.unlink(missing_ok=True)
     started = datetime.now(UTC)
     yield
     finished = datetime.now(UTC)
-    inputs = {name: _listed(files) for name, files in snakemake.input.items() if name != "library"}
+    inputs = {
+        name: _file_names(files) for name, files in snakemake.input.items() if name != "library"
+    }
     params, used = snakemake.params.items(), resource.getrusage(resource.RUSAGE_SELF)
     record = {
         "rule": snakemake.rule,
         "wildcards": dict(snakemake.wildcards.items()),
-        "params": _plain({name: value for name, value in params if name != "caption"}),
+        "params": _to_json({name: value for name, value in params if name != "caption"}),
         "inputs": inputs,
         "threads": snakemake.threads,
         "outputs": {file: output_digest(file) for file in map(str, snakemake.output)},
@@ -75,7 +81,7 @@ def record_job(snakemake: Any) -> Iterator[None]:
 
 
 def record_path(log: str | Path) -> Path:
-    """Where the record lies of the job that writes this log."""
+    """The path of the record of the job that writes this log."""
     return Path(log).with_suffix(".json")
 
 
@@ -88,7 +94,7 @@ def output_digest(file: str | Path) -> str | None:
 
 
 def environment() -> dict[str, Any]:
-    """Revision of this code, versions of what this process has imported, and where it runs."""
+    """The code's revision, the versions of imported packages, the device and the processor."""
     return {
         "revision": revision(Path(__file__).parents[1]),
         "python": platform.python_version(),
@@ -103,9 +109,11 @@ def environment() -> dict[str, Any]:
 
 
 def revision(folder: Path) -> str:
-    """The commit of the repository that this folder of it belongs to.
+    """The commit of the repository that a folder belongs to.
 
-    "-dirty" at its end: with changes that are in no commit. "unknown" outside a repository.
+    Returns:
+        The commit, with "-dirty" at its end where there are changes that are in no commit;
+        "unknown" outside a repository.
     """
     try:
         # A copy of the workflow may lie in a repository that knows nothing of it.
@@ -138,6 +146,7 @@ def _device() -> str:
 
 
 def _processor() -> str:
+    # Neither psutil nor the platform module knows the model of a processor on Linux.
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -146,10 +155,10 @@ def _processor() -> str:
     return next(names, platform.processor() or platform.machine())
 
 
-def _listed(files: Any) -> list[str]:
+def _file_names(files: Any) -> list[str]:
     return [files] if isinstance(files, str) else [str(file) for file in files]
 
 
-def _plain(params: Mapping[str, Any]) -> Any:
-    """As JSON has it: Snakemake's own lists and mappings are subclasses."""
+def _to_json(params: Mapping[str, Any]) -> Any:
+    """Copy to plain JSON types: Snakemake's own lists and mappings are subclasses."""
     return json.loads(json.dumps(params, default=str))
