@@ -21,7 +21,16 @@ ROOT = HERE.parents[2]
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's peaks")
-@pytest.mark.parametrize("case", ["rows", "late rows", "convolutions", "tokens", "fallback"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "fallback",
+        *(
+            pytest.param(case, marks=pytest.mark.slow)
+            for case in ("rows", "late rows", "convolutions", "tokens")
+        ),
+    ],
+)
 def test_the_budget_bounds_the_peak_and_changes_nothing(case: str) -> None:
     done = subprocess.run(
         [sys.executable, HERE / "memory_cell.py", ROOT / "benchmarks", case, "256MiB"],
