@@ -1,6 +1,7 @@
 # make run   set up, then build the embedded default: pictures in results/*/figures
 # make test  set up, then run the tests; make test-slow runs those of kills, faults and the like
 # make docs  set up, then build the site of docs/ into site/
+# make docs-generated  write what follows from the settings: their schema and docs/configuration.md
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ BIN = $(VENV)/bin
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
     --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-slow docs setup setup-dev setup-docs clean
+.PHONY: run test test-slow docs setup setup-dev setup-docs docs-generated clean
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES)
@@ -46,6 +47,9 @@ $(VENV)/.installed-dev: envs/requirements-dev.txt $(VENV)/.installed
 $(VENV)/.installed-docs: envs/requirements-docs.txt $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements-docs.txt
 	touch $@
+
+docs-generated: setup
+	$(BIN)/python workflow/schemas/generate.py
 
 clean:
 	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache

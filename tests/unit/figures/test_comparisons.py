@@ -1,20 +1,18 @@
 """Figures of exact and plain gradients, of equal loss, of early stopping and of the claims."""
 
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from PIL import Image
 
 from stiffness.figures import claims, early_stopping, equal_loss, rounding
 from stiffness.measures.equal_loss import EPOCH, LOSS
 from stiffness.measures.pairs import METRICS, PAIR_MODES
 from stiffness.measures.stopping import LAST_EPOCH, VALIDATION_LOSS
+from stiffness.plan.config import Figures
 
-CONFIG = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())["figures"]
+CONFIG = Figures().model_dump()
 EPOCHS = [0.0, 0.1, 1.0, 5.0]
 RATES = ["3e-3", "1e-3"]
 

@@ -1,6 +1,5 @@
 """The contact sheet: which images stand where, and what is said of them."""
 
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -8,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from matplotlib.colors import to_hex
 
 from stiffness.data.arrays import Arrays
@@ -17,10 +15,9 @@ from stiffness.errors import StiffnessError
 from stiffness.figures import contact_sheet, style
 from stiffness.measures.extremes import COLUMNS, Extremes
 from stiffness.measures.pairs import Tile
+from stiffness.plan.config import Figures
 
-OPTIONS = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())["figures"][
-    "contact_sheet"
-]
+OPTIONS = Figures().model_dump()["contact_sheet"]
 KEY = {"experiment": "some_net", "lr": "1e-3", "seed": 0}
 
 

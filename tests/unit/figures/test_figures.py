@@ -1,4 +1,4 @@
-"""Every kind of figure, drawn from small tables with the options of config.yaml."""
+"""Every kind of figure, drawn from small tables with default options."""
 
 from inspect import signature
 from pathlib import Path
@@ -8,7 +8,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
@@ -28,7 +27,8 @@ from stiffness.figures import (
     training_curves,
 )
 from stiffness.measures.pairs import METRICS, PAIR_MODES
-from stiffness.plan.config import STAGE_KINDS
+from stiffness.plan.config import Figures
+from stiffness.plan.kinds import KINDS as EVERY_KIND
 from stiffness.training.runs import select_line_fit
 
 KINDS = {
@@ -44,12 +44,12 @@ KINDS = {
 }
 ALL_RUNS = ("stiffness_curves", "critical_length")
 BY_STAGE = ("class_matrices", "class_matrix_stages", "distance")
-OF_ONE_STAGE = [kind for kind in STAGE_KINDS if kind in KINDS]
+OF_ONE_STAGE = [kind for kind in KINDS if EVERY_KIND[kind].by_stage]
 ONE_RUN = [kind for kind in KINDS if kind not in ALL_RUNS]  # show the reference learning rate
 DPI = 50  # fast
 DEAD = ("diverged", "at chance", "collapsed")
 
-CONFIG = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())
+OPTIONS = Figures().model_dump()
 
 REFERENCE, OTHER = "1e-3", "3e-3"
 RUNS = {(REFERENCE, 0): "ok", (REFERENCE, 1): "ok", (OTHER, 0): "ok"}
@@ -129,13 +129,13 @@ def add_measurements(
 
 
 def options_of(kind: str, **changes: Any) -> dict[str, Any]:
-    return CONFIG["figures"][kind] | changes
+    return OPTIONS[kind] | changes
 
 
 def draw(kind: str, made: dict[str, Any], outputs: list[Path], **changes: Any) -> None:
     function = KINDS[kind].draw
     given = made | {"options": options_of(kind, **changes), "outputs": outputs}
-    if kind in STAGE_KINDS:
+    if kind in OF_ONE_STAGE:
         given["stages"] = given["stages"][-1:]
     if kind == "critical_length":
         given["critical_length"] = select_line_fit(given["critical_length"])
@@ -193,7 +193,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def save_wider(kind: str, folder: Path) -> list[Path]:
-    """A little larger than config.yaml says, so that its sizes are not just a default."""
+    """A little larger than by default, so that its sizes are not just a default."""
     options, outputs = options_of(kind), [folder / f"{kind}.pdf", folder / f"{kind}.png"]
     larger = {"width": options["width"] + 0.3, "height": options["height"] + 0.7}
     draw(kind, tables(), outputs, **larger)
@@ -247,7 +247,7 @@ def test_the_tables_are_left_as_they_were(kind, drawn):
             pd.testing.assert_frame_equal(made[name], table)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if "palette" in CONFIG["figures"][kind]])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "palette" in OPTIONS[kind]])
 def test_an_unknown_palette_is_a_plain_error(kind, drawn):
     with pytest.raises(StiffnessError, match="no_such_palette"):
         drawn(kind, palette="no_such_palette")

@@ -7,14 +7,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from matplotlib.colors import to_hex
 
 from stiffness.figures import layers, style
+from stiffness.plan.config import Figures
 
-OPTIONS = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())["figures"][
-    "layers"
-]
+OPTIONS = Figures().model_dump()["layers"]
 STEPS = {0: 0.0, 50: 1.0}
 LAYERS = {"0": "Conv2d", "3": "Conv2d", "10": "Linear"}
 LIMITS = {"0": 2.0, "3": 1.0, "10": 1.0}

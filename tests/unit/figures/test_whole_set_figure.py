@@ -1,19 +1,16 @@
 """The subset's estimate against the whole set: what is compared with what."""
 
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from stiffness.figures import style, whole_set
+from stiffness.plan.config import Figures
 
-OPTIONS = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())["figures"][
-    "whole_set"
-]
+OPTIONS = Figures().model_dump()["whole_set"]
 NAMES = ["zebra", "ant", "bee"]
 STEPS = {0: 0.0, 50: 1.0}
 

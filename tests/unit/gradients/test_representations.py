@@ -153,6 +153,26 @@ def test_an_output_without_a_row_an_example(wrap):
         representations(Around(wrap).eval(), torch.randn(5, 4), ["layer"])
 
 
+@pytest.mark.parametrize("kind", ["Bert", "DistilBert"])
+def test_the_last_hidden_layer_of_any_transformer(kind, subset, tmp_path, make_transformer):
+    """It is what the network without its head returns, whatever its layers are called."""
+    folder = str(make_transformer(tmp_path / "network", kind))
+    model = build_model(ModelSpec(name="transformer", path=folder), (), 3, 0)
+    inputs = subset.inputs
+    if kind == "DistilBert":
+        inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    name = {"Bert": "bert.encoder.layer.1", "DistilBert": "distilbert.transformer.layer.1"}[kind]
+    found = representations(model, inputs, ["last_hidden", name])
+    assert list(found) == ["last_hidden", name]
+    # The same numbers, once computed and once looked at from further out.
+    assert torch.equal(found["last_hidden"], found[name])
+
+
+def test_a_network_that_does_not_say_what_its_last_hidden_layer_is():
+    with pytest.raises(StiffnessError, match="distance_layers: the network has no layer 'last_hid"):
+        representations(nn.Sequential(nn.Linear(4, 2)).eval(), torch.randn(5, 4), ["last_hidden"])
+
+
 @pytest.mark.parametrize("layer", ["parts", "idle"])
 def test_a_layer_that_is_never_called(layer):
     with pytest.raises(StiffnessError, match=f"distance_layers: layer '{layer}' gives no tensor"):

@@ -46,7 +46,8 @@ plt.rcParams.update(
 
 def distance_name(space: str) -> str:
     """For an axis: distance in the input, or in a layer."""
-    return "input distance" if space == "input" else f"distance in {space}"
+    known = {"input": "input distance", "last_hidden": "distance in the last hidden layer"}
+    return known.get(space, f"distance in {space}")
 
 
 def colors(palette: str, number: int) -> list[Any]:

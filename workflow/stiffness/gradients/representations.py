@@ -18,6 +18,8 @@ from stiffness.gradients.models import refuse_training_mode
 from stiffness.training.models import ModelSpec, build_model, load_weights
 
 _CHUNK = 100
+LAST_HIDDEN = "last_hidden"
+"""The last hidden layer of a transformer, before what its classification head makes of it."""
 
 
 @torch.inference_mode()
@@ -31,7 +33,7 @@ def representations(
 
     Args:
         model: in evaluation mode.
-        layers: names as in ``model.named_modules()``.
+        layers: names as in ``model.named_modules()``, or ``LAST_HIDDEN``.
 
     Raises:
         StiffnessError: no such layer, one that is never called (a list of layers), one whose output
@@ -39,13 +41,17 @@ def representations(
     """
     refuse_training_mode(model)
     modules = {name: module for name, module in model.named_modules() if name}
-    for layer in layers:
+    # Networks of ``transformers`` say which of their modules is the one without the head.
+    body = getattr(model, "base_model_prefix", LAST_HIDDEN)
+    resolved = {layer: body if layer == LAST_HIDDEN else layer for layer in layers}
+    for layer in resolved.values():
         if layer not in modules:
             near = difflib.get_close_matches(layer, modules, n=3) or list(modules)[:3]
             raise StiffnessError(
                 f"distance_layers: the network has no layer {layer!r}; close: {', '.join(near)}"
             )
-    return _watched(model, inputs, layers, lambda _, __, output: output)
+    found = _watched(model, inputs, list(resolved.values()), lambda _, __, output: output)
+    return {layer: found[resolved[layer]] for layer in layers}
 
 
 @torch.inference_mode()

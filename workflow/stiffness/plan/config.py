@@ -1,54 +1,411 @@
-"""Checking config.yaml and filling in each experiment's defaults.
+"""Every setting of config.yaml, once: its type, bounds, default, description and message.
 
-The schema says what a key may hold; what no schema can say (names that must exist, spellings that
-mean the same number) is checked here. Every complaint names its key.
+The models say what a section may hold; the text below a key is its description. What depends on
+several sections (names that must exist, defaults that follow from the data set, totals that cannot
+be meant) is checked by the functions after the models. ``workflow/schemas/generate.py`` writes the
+JSON schema for editors and docs/configuration.md from the models.
 """
 
-import difflib
 import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
-from jsonschema import Draft202012Validator, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    WrapValidator,
+    create_model,
+    model_validator,
+)
 
 from stiffness.errors import StiffnessError
-from stiffness.plan.kinds import KINDS, check_figure
+from stiffness.plan.kinds import KINDS, ClaimsLooks, check_figure
+from stiffness.plan.section import Section, nearest
 
-SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
+RULES = Path(__file__).parents[2] / "rules"
+LAST_HIDDEN = "last_hidden"
+MAX_JOBS = 20_000
+"""Jobs of gradients of one experiment."""
+MAX_CHECKPOINTS = 10_000
+"""Checkpoints of one training."""
 
-STAGE_KINDS = tuple(name for name, kind in KINDS.items() if kind.by_stage)
-"""Kinds of figures that show one stage of training, a file for each."""
+
+def says(rule: str) -> WrapValidator:
+    """Replace any complaint about a value by the value and ``rule``."""
+
+    def check(value: Any, handler: Any) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(f"{value!r} {rule}") from None
+
+    return WrapValidator(check)
 
 
-def check_config(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the experiments by name, each with the defaults filled in.
+def _unique(values: list[Any]) -> list[Any]:
+    twice = next((value for value in values if values.count(value) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} is there twice; keep one")
+    return values
 
-    Raises:
-        StiffnessError: the first thing that is wrong, by its key.
-    """
-    schema = yaml.safe_load(SCHEMA.read_text())
-    _validate(config, schema)
-    keys = schema["$defs"]["experiment"]["properties"]
-    experiments = {}
-    for name, given in config["experiments"].items():
-        merged = _merged(config["defaults"], given)
-        _require(merged, keys, f"experiments.{name}")
-        for part in ("model", "optimizer", "evaluation", "bootstrap"):
-            _require(merged[part], keys[part]["properties"], f"experiments.{name}.{part}")
-        _check_experiment(f"experiments.{name}", merged, config["datasets"])
-        experiments[name] = merged
-    for name in config["run"]:
-        _known(name, experiments, "run", "experiment")
-    known = {**config, "experiments": experiments}
-    for figure, entry in config["paper"].items():
-        for name in entry["experiments"]:
-            _known(name, experiments, f"paper.{figure}.experiments", "experiment")
-            check_figure(f"paper.{figure}", known, name, entry["kind"], entry.get("stage"))
-    _check_studies(config, experiments)
-    return experiments
+
+def _positive(rate: str) -> str:
+    if not 0 < float(rate) < math.inf:
+        raise ValueError("not positive")
+    return rate
+
+
+T = TypeVar("T")
+UNIQUE = AfterValidator(_unique)
+Several = Annotated[list[T], Field(min_length=1), UNIQUE]
+Count = Annotated[int, Field(ge=1)]
+Epochs = Annotated[int, Field(ge=1, le=100_000)]
+Seed = Annotated[int, Field(ge=0)]
+Text = Annotated[str, Field(min_length=1)]
+# A whole number stays one, so that parameters of jobs are spelled as in config.yaml.
+AS_GIVEN = WrapValidator(lambda value, handler: (handler(value), value)[1])
+NotNegative = Annotated[float, Field(ge=0), AS_GIVEN]
+Share = Annotated[float, Field(ge=0, lt=1), AS_GIVEN]
+Rate = Annotated[
+    str,
+    AfterValidator(_positive),
+    Field(pattern=r"^(?=[0.]*[1-9])(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$"),
+    says('is not a positive number in quotes, such as "1e-3"'),
+]
+Memory = Annotated[
+    str,
+    Field(pattern=r"^\d+(\.\d+)?\s*([KMG]i?B|B)$"),
+    says('is no amount of memory, such as "4GiB"'),
+]
+
+
+class LabelNoise(Section):
+    """Training labels that are made wrong; validation labels stay as they are."""
+
+    share: Share
+    """Share of the labels. Of 10 classes, 0.9 makes labels independent of inputs."""
+    seed: Seed
+    """Seed of the draw."""
+
+
+class DataSet(Section):
+    """Any source."""
+
+    source: Literal["digits", "torchvision", "image_folder", "text"]
+    """Where the raw data come from."""
+    train_examples: Count | None = None
+    """Draws so many training examples, in equal shares of every class."""
+    seed: Seed | None = Field(None, json_schema_extra={"x-default": "0"})
+    """Seed of that draw."""
+    label_noise: LabelNoise | None = None
+    """Makes a share of the training labels wrong."""
+    hierarchy: Text | None = None
+    """YAML file with groups of the classes, relative to the project."""
+
+    @model_validator(mode="after")
+    def _seed_of_the_draw(self) -> Self:
+        if self.train_examples is None and self.seed is not None:
+            raise ValueError("seed is that of train_examples; set that too, or leave seed out")
+        if self.train_examples is not None and self.seed is None:
+            self.seed = 0
+        return self
+
+
+class Digits(DataSet):
+    """The 1,797 handwritten digits of 8 x 8 pixels that scikit-learn ships."""
+
+    source: Literal["digits"]
+    validation_examples: Count
+    """Size of the validation set."""
+    seed: Seed
+    """Seed of the split, and of the draw of train_examples."""
+
+    @model_validator(mode="after")
+    def _seed_of_the_draw(self) -> Self:
+        return self
+
+
+class Torchvision(DataSet):
+    """A data set of torchvision, downloaded into data_dir where it is not there."""
+
+    source: Literal["torchvision"]
+    name: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100"]
+    """Torchvision's name of the data set."""
+
+
+class ImageFolder(DataSet):
+    """Your own images, train/CLASS/* and test/CLASS/* below a folder."""
+
+    source: Literal["image_folder"]
+    path: Text
+    """The folder, relative to data_dir."""
+    channels: Literal[1, 3] = 3
+    """1 makes images grey, 3 makes them coloured."""
+    image_size: Count | None = None
+    """Resizes images to so many pixels square; without it all must have one size."""
+
+
+class Texts(DataSet):
+    """Labelled texts or pairs of texts: files train.* and validation.* (jsonl, json, csv or
+    parquet) below a folder, or a data set of the Hugging Face hub."""
+
+    source: Literal["text"]
+    path: Text | None = None
+    """The folder, relative to data_dir."""
+    hub: Text | None = None
+    """Name on the Hugging Face hub, asked where the folder does not exist."""
+    subset: Text | None = None
+    """The part of the hub's data set, where it has several."""
+    splits: dict[Literal["train", "validation"], Text] | None = None
+    """The hub's names of the two sets, `{train: ..., validation: ...}`."""
+    columns: Annotated[list[Text], Field(min_length=1, max_length=2), UNIQUE]
+    """The column of texts, or the two that form a pair."""
+    label: Text
+    """The column of labels: numbers or names of classes."""
+    class_names: Annotated[list[Text], Field(min_length=2), UNIQUE]
+    """Names of the classes, in the order of their numbers."""
+    tokenizer: Text
+    """The network's own: a folder below data_dir, or a name on the hub."""
+    max_length: Count
+    """Longer texts are cut to so many tokens."""
+
+    @model_validator(mode="after")
+    def _from_somewhere(self) -> Self:
+        if self.path is None and self.hub is None:
+            known = "path, a folder below data_dir, or hub, a name on the Hugging Face hub"
+            raise ValueError(f"set {known}")
+        return self
+
+
+def _optional(schema: dict[str, Any]) -> None:
+    schema.pop("required", None)  # `defaults` may have what an experiment lacks
+
+
+class Model(Section, json_schema_extra=_optional):
+    """The network of an experiment."""
+
+    name: Literal["fc", "cnn", "resnet20v1", "transformer"]
+    """One of the paper's networks, or a pretrained transformer with a new head, for texts."""
+    path: str = ""
+    """Of a transformer: a folder below data_dir, or a name on the Hugging Face hub."""
+    initialization: Literal["glorot_uniform", "pytorch"] = "glorot_uniform"
+    """Keras's default, with zero biases, or PyTorch's."""
+    padding: Literal["valid", "same"] = "valid"
+    """Of the CNN: Keras's default, or `same` for images of less than 22 pixels."""
+    batch_norm: bool = False
+    """Of the ResNet; the paper uses none."""
+    input_scale: Literal["unit_norm", "unit_variance"] = "unit_norm"
+    """The norm of an input X: 1 as in the paper, or the square root of its number of values."""
+    zero_init_residual: bool = False
+    """Starts the residual branches of the ResNet at 0."""
+
+
+class Optimizer(Section):
+    """The optimiser of an experiment; the paper's is Adam at a constant rate."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    """The optimiser."""
+    momentum: Share = 0
+    """Of sgd."""
+    weight_decay: NotNegative = 0
+    """An L2 penalty with adam and sgd, decoupled with adamw."""
+    warmup_epochs: NotNegative = 0
+    """Epochs, or a fraction of one, over which the learning rate rises linearly."""
+
+
+Measured = Literal["none", "stages", "checkpoints"]
+
+
+class Evaluation(Section):
+    """The examples that stiffness is measured on."""
+
+    train: Count = 500
+    """Training examples, in equal shares of every class."""
+    validation: Count = 500
+    """Validation examples, in equal shares of every class."""
+    seed: Seed = 0
+    """Seed of the draw."""
+    shards: Annotated[int, Field(ge=1, le=100)] = 1
+    """Parts that the examples are cut into. Every pair of parts is a job, which holds no other
+    examples; results are the same."""
+    all: Measured = "none"
+    """Where cosine stiffness is also measured over all pairs of the whole training set, for the
+    reference learning rate."""
+
+
+class Bootstrap(Section):
+    """Resamples of the evaluation examples, for 95 % intervals."""
+
+    resamples: Annotated[int, Field(ge=40, le=100_000)] = 1000
+    """Number of resamples."""
+    seed: Seed = 0
+    """Seed of the draw."""
+
+
+class Accuracy(Section):
+    """The first checkpoint that reaches a validation accuracy, or else the most accurate one."""
+
+    accuracy: Annotated[float, Field(gt=0, le=1), AS_GIVEN]
+
+
+Stage = Annotated[
+    NotNegative | Literal["last"] | Accuracy,
+    says('is no stage; give an epoch, "last" or {accuracy: 0.35}'),
+]
+
+
+def _middle(given: dict[str, Any]) -> str:
+    rates = sorted(given["learning_rates"], key=float)
+    return str(rates[(len(rates) - 1) // 2])
+
+
+def _bins(given: dict[str, Any]) -> int:
+    subset = given["evaluation"]
+    return int(min(16, max(4, (subset.train + subset.validation) // 20)))
+
+
+class Experiment(Section, json_schema_extra=_optional):
+    """One network on one data set, trained at every learning rate and from every seed."""
+
+    dataset: Text
+    """One of `datasets`."""
+    model: Model
+    """The network."""
+    epochs: Epochs
+    """Passes over the training set."""
+    learning_rates: Annotated[list[Rate], Field(min_length=1)] = Field(
+        ["1e-4", "3e-4", "1e-3", "2e-3", "3e-3"]
+    )
+    """In quotes, so that one rate has one spelling and one folder of results."""
+    reference_learning_rate: Rate = Field(
+        default_factory=_middle, json_schema_extra={"x-default": "the middle one"}
+    )
+    """The learning rate that figures of a single rate show."""
+    seeds: Several[Seed] = Field([0])
+    """Seeds of initialisation and data order; results are averaged over them."""
+    epochs_per_job: Epochs = 20
+    """A training is a chain of jobs of so many epochs; a finished one is never repeated."""
+    early_checkpoints: Annotated[int, Field(ge=0, le=1000)] = 8
+    """Checkpoints in the first epoch, at steps in even ratios."""
+    checkpoint_interval: Annotated[float, Field(ge=1e-4), AS_GIVEN] = 1
+    """Epochs from one checkpoint to the next; 0.1 makes ten per epoch."""
+    batch_size: Count = 32
+    """Examples per step."""
+    optimizer: Optimizer = Optimizer()
+    """The optimiser."""
+    mixed_precision: bool = False
+    """bfloat16 products in training; gradients for stiffness are never measured so."""
+    history_examples: Annotated[int, Field(ge=0)] = 0
+    """Examples of each set that losses and accuracies are measured on; 0 takes all."""
+    augmentation: Literal["none", "crop_flip"] = "none"
+    """Of the training images."""
+    evaluation: Evaluation = Evaluation()
+    """The examples that stiffness is measured on."""
+    precisions: Several[Literal["exact", "plain"]] = Field(["exact"])
+    """Arithmetic of the loss gradient; `plain` float32 beside `exact` shows what rounding does."""
+    distance_layers: Several[Text] = Field(
+        default_factory=list,
+        json_schema_extra={"x-default": f"`[input]`; for texts `[{LAST_HIDDEN}]`"},
+    )
+    """Where distances are measured: `input`, `last_hidden` (of a transformer), or layers of the
+    network by name. Figures show the first."""
+    distance_bins: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default_factory=_bins,
+        json_schema_extra={"x-default": "one per 20 evaluation examples, but 4 to 16"},
+    )
+    """Bins of equal width, from distance 0 to the farthest pair of one class."""
+    bootstrap: Bootstrap = Bootstrap()
+    """Resamples of the evaluation examples."""
+    layer_stiffness: Measured = "none"
+    """Where stiffness is also measured layer by layer, for the reference learning rate."""
+    stages: Annotated[list[Stage], Field(min_length=1)] = Field([0, 0.03, 1, "last"])
+    """Points in training that figures show: an epoch (its nearest checkpoint), `last`, or
+    `{accuracy: 0.35}` (the first checkpoint that reaches this validation accuracy)."""
+
+
+class PaperFigure(Section):
+    """A figure of the paper, drawn for each of its experiments."""
+
+    kind: Literal[tuple(name for name in KINDS if not KINDS[name].across)]  # type: ignore[valid-type]
+    """Kind of figure."""
+    experiments: Several[Text]
+    """Names of experiments."""
+    stage: Annotated[
+        Count | Literal["last"] | None, says('is no stage; give 1, 2, ... or "last"')
+    ] = Field(None, json_schema_extra={"x-default": "`last`"})
+    """Of kinds that show one stage: its place in the experiment's `stages`, or `last`."""
+
+
+class Study(Section):
+    """One figure of several experiments, or any kind of figure of each of them."""
+
+    kind: Literal[tuple(KINDS)]  # type: ignore[valid-type]
+    """Kind of figure."""
+    experiments: Several[Text]
+    """Names of experiments, in the order in which the figure shows them."""
+
+
+_LOOKS: dict[str, Any] = {name: kind.looks for name, kind in KINDS.items()}
+_LOOKS["claims"] = ClaimsLooks
+Figures = create_model(
+    "Figures",
+    __base__=Section,
+    __doc__="Options of each kind of figure; a change redraws that kind and nothing else.",
+    **{name: (looks, looks()) for name, looks in _LOOKS.items()},  # type: ignore[call-overload]
+)
+DataSetName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_]+$"), says("cannot be a name; take letters, digits and _")
+]
+ExperimentName = Annotated[
+    str,
+    Field(pattern=r"^(?!(data|logs|benchmarks|studies)$)[A-Za-z0-9_]+$"),
+    says("cannot be a name; take letters, digits and _, but not data, logs, benchmarks, studies"),
+]
+FigureName = Annotated[
+    str,
+    Field(pattern=r"^fig[A-Za-z0-9]+$"),
+    says("cannot be a name; take fig and then letters or digits"),
+]
+StudyName = Annotated[
+    str,
+    Field(pattern=r"^(?!fig)[A-Za-z][A-Za-z0-9_]*$"),
+    says("cannot be a name; take letters, digits and _, but do not begin with fig or a digit"),
+]
+
+
+class Config(Section, title="Configuration of the stiffness workflow"):
+    """The whole of config.yaml."""
+
+    data_dir: Text = "data"
+    """Folder of raw data; those of torchvision are downloaded into it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU where there is one."""
+    jobs_per_gpu: Annotated[int, Field(ge=1, le=100)] = 1
+    """Jobs that share a GPU: small networks leave most of a large one idle."""
+    memory_budget: Memory = "4GiB"
+    """Memory for the per-example gradients held at once. Less is slower, not different."""
+    keep_gradients: bool = True
+    """`false` deletes cosine matrices (4 N² bytes per checkpoint) once their tables are made."""
+    run: Several[Text]
+    """Experiments that a plain `snakemake` builds."""
+    datasets: dict[
+        DataSetName,
+        Annotated[Digits | Torchvision | ImageFolder | Texts, Field(discriminator="source")],
+    ]
+    """Data sets by name."""
+    defaults: dict[str, Any] = Field({})
+    """Keys for all experiments that do not set them themselves."""
+    experiments: dict[ExperimentName, Experiment]
+    """Experiments by name, which is their folder in `results`."""
+    figures: Figures = Figures()  # type: ignore[valid-type]
+    """Options of figures by kind."""
+    paper: dict[FigureName, PaperFigure] = Field({})
+    """Figures of the paper by name."""
+    studies: dict[StudyName, Study] = Field({})
+    """Figures across experiments by name."""
 
 
 def read_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,27 +413,42 @@ def read_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         Plain values under the keys of config.yaml: "experiments" holds whole experiments, and
-        "figures" the options of every kind of figure.
+        "figures" the options of every kind of figure. Keys without a value are left out.
 
     Raises:
         StiffnessError: the first thing that is wrong, by its key.
     """
-    experiments = check_config(config)
-    given = {**config["figures"], **config["study_figures"]}
-    figures = {name: kind.looks(**given.get(name, {})).model_dump() for name, kind in KINDS.items()}
-    figures["claims"] = config["figures"]["claims"]
-    return {**config, "experiments": experiments, "figures": figures}
+    try:
+        model = Config.model_validate(_with_defaults(config))
+    except ValidationError as error:
+        raise StiffnessError(_described(error, config)) from None
+    settings = model.model_dump(exclude_none=True)
+    experiments, datasets = settings["experiments"], settings["datasets"]
+    for name, experiment in experiments.items():
+        _known(experiment["dataset"], datasets, f"experiments.{name}.dataset", "data set")
+        text = datasets[experiment["dataset"]]["source"] == "text"
+        experiment["distance_layers"] = experiment["distance_layers"] or (
+            [LAST_HIDDEN] if text else ["input"]
+        )
+        _check_experiment(f"experiments.{name}", experiment, text)
+    for name in settings["run"]:
+        _known(name, experiments, "run", "experiment")
+    for figure, entry in settings["paper"].items():
+        for name in entry["experiments"]:
+            _known(name, experiments, f"paper.{figure}.experiments", "experiment")
+            check_figure(f"paper.{figure}", settings, name, entry["kind"], entry.get("stage"))
+    _check_studies(settings)
+    return settings
 
 
-def _check_studies(config: Mapping[str, Any], experiments: Mapping[str, Any]) -> None:
-    studies, taken = config["studies"], rule_names()
-    for study, entry in studies.items():
+def _check_studies(settings: Mapping[str, Any]) -> None:
+    experiments, taken = settings["experiments"], rule_names()
+    for study, entry in settings["studies"].items():
         if study in taken:
             raise StiffnessError(f"studies.{study}: a rule has this name; take another")
         for name in entry["experiments"]:
             _known(name, experiments, f"studies.{study}.experiments", "experiment")
-            known = {**config, "experiments": experiments}
-            check_figure(f"studies.{study}", known, name, entry["kind"])
+            check_figure(f"studies.{study}", settings, name, entry["kind"])
         layers = {experiments[name]["distance_layers"][0] for name in entry["experiments"]}
         if entry["kind"] == "critical_lengths" and len(layers) > 1:
             raise StiffnessError(
@@ -87,43 +459,58 @@ def _check_studies(config: Mapping[str, Any], experiments: Mapping[str, Any]) ->
 
 def rule_names() -> set[str]:
     """Names of the workflow's rules, which are commands too."""
-    texts = [path.read_text() for path in (SCHEMA.parents[1] / "rules").glob("*.smk")]
+    texts = [path.read_text() for path in RULES.glob("*.smk")]
     return {"all", *re.findall(r"^(?:use rule \w+ as|rule) (\w+)", "\n".join(texts), re.MULTILINE)}
 
 
-def _check_experiment(key: str, experiment: Mapping[str, Any], datasets: Mapping[str, Any]) -> None:
-    _known(experiment["dataset"], datasets, f"{key}.dataset", "data set")
-    _check_inputs(key, experiment, datasets[experiment["dataset"]]["source"] == "text")
-    _check_shards(f"{key}.evaluation", experiment["evaluation"])
+def _check_experiment(key: str, experiment: Mapping[str, Any], text: bool) -> None:
+    _check_inputs(key, experiment, text)
     spellings: dict[float, str] = {}
     for rate in experiment["learning_rates"]:
-        number = float(rate)
-        if not 0 < number < math.inf:
-            raise StiffnessError(f"{key}.learning_rates: {rate!r} is not a positive number")
-        if number in spellings:
+        if float(rate) in spellings:
             raise StiffnessError(
-                f"{key}.learning_rates: {spellings[number]!r} and {rate!r} are the same rate; "
-                "keep one"
+                f"{key}.learning_rates: {spellings[float(rate)]!r} and {rate!r} are the same "
+                "rate; keep one"
             )
-        spellings[number] = rate
+        spellings[float(rate)] = rate
     if experiment["reference_learning_rate"] not in experiment["learning_rates"]:
         raise StiffnessError(
             f"{key}.reference_learning_rate: {experiment['reference_learning_rate']!r} is not one "
             f"of learning_rates ({', '.join(experiment['learning_rates'])})"
         )
+    _check_totals(key, experiment)
 
 
-def _check_shards(key: str, subset: Mapping[str, Any]) -> None:
+def _check_totals(key: str, experiment: Mapping[str, Any]) -> None:
+    """Refuse what no computer can plan."""
+    subset = experiment["evaluation"]
     examples = subset["train"] + subset["validation"]
     if subset["shards"] > examples:
         raise StiffnessError(
-            f"{key}.shards: {subset['shards']} of {examples} examples; take {examples} at most"
+            f"{key}.evaluation.shards: {subset['shards']} of {examples} examples; "
+            f"take {examples} at most"
+        )
+    checkpoints = experiment["epochs"] / experiment["checkpoint_interval"]
+    if checkpoints > MAX_CHECKPOINTS:
+        raise StiffnessError(
+            f"{key}.checkpoint_interval: {experiment['checkpoint_interval']} makes "
+            f"{checkpoints:.0f} checkpoints of {experiment['epochs']} epochs; take "
+            f"{experiment['epochs'] / MAX_CHECKPOINTS:g} or more, for {MAX_CHECKPOINTS} at most"
+        )
+    trainings = len(experiment["learning_rates"]) * len(experiment["seeds"])
+    segments = -(-experiment["epochs"] // experiment["epochs_per_job"])
+    tiles = subset["shards"] * (subset["shards"] + 1) // 2 * len(experiment["precisions"])
+    jobs = trainings * segments * tiles
+    if jobs > MAX_JOBS:
+        raise StiffnessError(
+            f"{key}: {jobs} jobs of gradients ({trainings} trainings in {segments} parts, each "
+            f"{tiles}); the most is {MAX_JOBS}: raise epochs_per_job, or lower evaluation.shards"
         )
 
 
 def _check_inputs(key: str, experiment: Mapping[str, Any], text: bool) -> None:
     """Tokens and images take different networks and different options."""
-    name = experiment["model"]["name"]
+    name, layers = experiment["model"]["name"], experiment["distance_layers"]
     if text != (name == "transformer"):
         fit = "transformer" if text else "fc, cnn or resnet20v1"
         kind = "texts" if text else "images"
@@ -135,70 +522,88 @@ def _check_inputs(key: str, experiment: Mapping[str, Any], text: bool) -> None:
         )
     if text and experiment["augmentation"] != "none":
         raise StiffnessError(f"{key}.augmentation: is for images; set it to none")
-    if text and "input" in experiment["distance_layers"]:
+    if text and "input" in layers:
         raise StiffnessError(
             f"{key}.distance_layers: tokens have no distance; name layers of the network, such as "
-            "[bert.embeddings]"
+            f"[{LAST_HIDDEN}] or [bert.embeddings]"
         )
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = _merged(merged[key], value)
-        else:
-            merged[key] = value
-    return merged
+def _with_defaults(config: Any) -> Any:
+    """The configuration with ``defaults`` laid under every experiment."""
+    if not isinstance(config, Mapping):
+        return config
+    given, defaults = config.get("experiments"), config.get("defaults")
+    if not isinstance(given, Mapping) or not isinstance(defaults, Mapping):
+        return dict(config)
+    return {**config, "experiments": {name: _merged(defaults, given[name]) for name in given}}
 
 
-def _require(given: Mapping[str, Any], keys: Mapping[str, Any], where: str) -> None:
-    for key in keys:
-        if key not in given:
-            raise StiffnessError(f"{where}: the key {key!r} is missing, here and in defaults")
+def _merged(base: Any, over: Any) -> Any:
+    if not isinstance(base, Mapping) or not isinstance(over, Mapping):
+        return over
+    return {**base, **{key: _merged(base.get(key), value) for key, value in over.items()}}
 
 
 def _known(name: str, known: Mapping[str, Any], key: str, what: str) -> None:
     if name not in known:
-        raise StiffnessError(f"{key}: unknown {what} {name!r}{_hint(name, known)}")
+        raise StiffnessError(f"{key}: unknown {what} {name!r}{nearest(name, known)}")
 
 
-def _hint(name: str, known: Mapping[str, Any] | list[Any]) -> str:
-    near = difflib.get_close_matches(name, [str(entry) for entry in known], n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(map(str, known))}"
+QUOTED = r"'([^']*)'"
+_TYPES = {"dict": "mapping", "model": "mapping", "int": "integer", "float": "number"}
+_TYPES |= {"bool": "boolean"}
+_BOUNDS = {"ge": "{} or more", "gt": "more than {}", "le": "{} at most", "lt": "less than {}"}
+_BOUNDS |= {"min_length": "{} or more of them", "max_length": "{} of them at most"}
 
 
-def _validate(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
-    errors = Draft202012Validator(schema).iter_errors(config)
-    # The deepest complaint is the one that names the wrong key, not the parts around it.
-    error = max(errors, key=lambda error: len(error.absolute_path), default=None)
-    if error is not None:
-        raise StiffnessError(_described(error))
+def _described(errors: ValidationError, config: Any) -> str:
+    """One line for the complaint about the deepest key, which is the one that is wrong."""
+    found = [one for one in errors.errors() if one["type"] != "default_factory_not_called"]
+    error = max(found, key=lambda one: (one["loc"][-1:] == ("[key]",), len(_path(one["loc"]))))
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    path = _path(error["loc"])
+    whole = [*path, context["key"]] if kind == "unknown_key" else path
+    if path[:1] == ["experiments"] and not _holds(config, whole):
+        below = ["defaults", *whole[2:]]
+        path = ["defaults", *path[2:]] if _holds(config, below) else path
+    if kind == "missing":
+        both = ", here and in defaults" if path[0] == "experiments" and len(path) > 1 else ""
+        return f"{'.'.join(path[:-1]) or 'config'}: the key {path[-1]!r} is missing{both}"
+    if kind == "union_tag_invalid":
+        path, value = [*path, "source"], value["source"]
+    where = ".".join(path) or "config"
+    if kind == "union_tag_not_found":
+        return f"{where}: the key 'source' is missing"
+    if kind in ("value_error", "unknown_key"):
+        return f"{where}: {context.get('error', error['msg'])}"
+    expected = context.get("expected_tags", context.get("expected", ""))
+    if "'" in expected and isinstance(value, str):
+        return f"{where}: unknown {value!r}{nearest(value, re.findall(QUOTED, expected))}"
+    if expected:
+        return f"{where}: {value!r} cannot be; take {expected}"
+    bounds = [bound.format(context[name]) for name, bound in _BOUNDS.items() if name in context]
+    if bounds:
+        return f"{where}: {value!r} cannot be; take {bounds[0]}"
+    named = kind.removesuffix("_type").removesuffix("_from_float")
+    return f"{where}: {value!r} is not of type {_TYPES.get(named, named)!r}"
 
 
-def _described(error: ValidationError) -> str:
-    where = ".".join(str(part) for part in error.absolute_path) or "config"
-    if error.validator == "additionalProperties":
-        known = error.schema["properties"]
-        unknown = sorted(map(str, set(error.instance) - set(known)))[0]
-        return f"{where}: unknown key {unknown!r}{_hint(unknown, known)}"
-    if error.validator == "required":
-        missing = next(key for key in error.validator_value if key not in error.instance)
-        return f"{where}: the key {missing!r} is missing"
-    if error.validator == "dependentRequired":
-        return f"{where}: seed is that of train_examples; set that too, or leave seed out"
-    if error.validator == "anyOf" and where.startswith("datasets."):
-        return f"{where}: set path, a folder below data_dir, or hub, a name on the Hugging Face hub"
-    if error.validator == "enum" and isinstance(error.instance, str):
-        return f"{where}: unknown {error.instance!r}{_hint(error.instance, error.validator_value)}"
-    if error.validator == "anyOf" and "stage" in where:
-        known = (
-            'an epoch, "last" or {accuracy: 0.35}' if "stages" in where else '1, 2, ... or "last"'
-        )
-        return f"{where}: {error.instance!r} is no stage; give {known}"
-    in_list = len(error.schema_path) > 1 and error.schema_path[-2] == "items"
-    if in_list and "learning_rates" in where:
-        return f'{where}: {error.instance!r} is not a positive number in quotes, such as "1e-3"'
-    if error.validator == "pattern" and "learning_rate" in where:
-        return f'{where}: {error.instance!r} is not a positive number, such as "1e-3"'
-    return f"{where}: {error.message}"
+def _path(place: tuple[int | str, ...]) -> list[str]:
+    """The key of a complaint, without pydantic's additions to it."""
+    keys = [str(key) for key in place]
+    if keys[-1:] == ["[key]"]:
+        return keys[:-2]
+    return keys[:2] + keys[3:] if keys[:1] == ["datasets"] else keys
+
+
+def _holds(config: Any, path: list[str]) -> bool:
+    """Whether the configuration sets a key, or a list or a value around it."""
+    for key in path:
+        if not isinstance(config, Mapping):
+            return True
+        config = {str(name): value for name, value in config.items()}
+        if key not in config:
+            return False
+        config = config[key]
+    return True

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import Field, create_model
 
 from stiffness.errors import StiffnessError
 from stiffness.plan.paths import (
@@ -25,6 +25,7 @@ from stiffness.plan.paths import (
     each,
     fill,
 )
+from stiffness.plan.section import Section
 
 Inches = Annotated[float, Field(gt=0)]
 Color = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
@@ -32,10 +33,8 @@ Metric = Literal["sign", "cosine"]
 PairMode = Literal["train-train", "train-val", "val-val"]
 
 
-class Looks(BaseModel):
+class Looks(Section):
     """Options of a kind of figure; a change of one redraws that kind and nothing else."""
-
-    model_config = ConfigDict(extra="forbid")
 
     width: Inches = Field(7.0, description="In inches; a column of the paper is 3.4, a page 7.")
     height: Inches
@@ -59,6 +58,18 @@ def colors(of: str, *defaults: str) -> Any:
     return (
         list[Color],
         Field(list(defaults), min_length=number, max_length=number, description=description),
+    )
+
+
+class ClaimsLooks(Section):
+    """Options of the picture of the claims, whose height follows from their number."""
+
+    width: Inches = 7.0
+    colors: list[Color] = Field(
+        ["#56b4e9", "#de8f05", "#cccccc"],
+        min_length=3,
+        max_length=3,
+        description="Of supported, contradicted and not decided.",
     )
 
 
