@@ -8,8 +8,9 @@ import pytest
 import torch
 import yaml
 
+from stiffness.plan import paths
 from stiffness.plan.config import read_settings
-from stiffness.plan.kinds import KINDS
+from stiffness.plan.kinds import KINDS, Kind
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [
@@ -170,3 +171,29 @@ def test_pages_are_in_the_site():
     for page in pages - {"index.md", "configuration.md"}:
         assert f"]({page})" in index, page
         assert f"](docs/{page})" in readme, page
+
+
+def test_every_path_of_the_results_is_described():
+    described = (REPOSITORY / "results/README.md").read_text()
+    patterns = [value for value in vars(paths).values() if str(value).startswith("results/")]
+    assert len(patterns) > 15
+    for pattern in patterns:
+        fixed = [part for part in pattern.split("/")[1:] if "{" not in part]
+        assert all(part in described for part in fixed), pattern
+
+
+def test_every_script_and_room_is_described():
+    described = (REPOSITORY / "docs/architecture.md").read_text()
+    names = [path.stem for path in (REPOSITORY / "workflow/scripts").glob("*.py")]
+    names += [
+        path.parent.name for path in (REPOSITORY / "workflow/stiffness").glob("*/__init__.py")
+    ]
+    assert len(names) > 20
+    assert [name for name in names if f"`{name}`" not in described] == []
+
+
+def test_every_kind_with_conditions_is_described():
+    described = (REPOSITORY / "docs/figures.md").read_text()
+    conditional = [kind.name for kind in KINDS.values() if kind.lacking is not Kind.lacking]
+    assert len(conditional) > 5
+    assert [name for name in conditional if f"`{name}`" not in described] == []
