@@ -21,7 +21,7 @@ from stiffness.measures.distance import (
     ResampledPairs,
     defined_pairs,
     distance_stiffness,
-    of_matrix,
+    distances_from_matrix,
     same_class_pairs,
 )
 from stiffness.measures.pairs import PAIR_MODES
@@ -40,7 +40,9 @@ def random_distances(seed: int = 0) -> np.ndarray:
 
 def random_pairs(mode: str, seed: int = 0) -> tuple[ClassPairs, np.ndarray]:
     """Pairs, and a stiffness that falls with their distance, with noise."""
-    pairs = same_class_pairs(of_matrix(random_distances(seed)), CLASSES, NUM_TRAIN, mode)
+    pairs = same_class_pairs(
+        distances_from_matrix(random_distances(seed)), CLASSES, NUM_TRAIN, mode
+    )
     noise = np.random.default_rng(seed + 100).normal(scale=0.1, size=len(pairs.distances))
     return pairs, 0.8 - 0.7 * pairs.distances + noise
 
@@ -117,7 +119,7 @@ def test_same_class_pairs_are_those_of_the_loops(mode):
         for j in train if mode == "train-train" else validation:
             if CLASSES[i] == CLASSES[j] and (mode == "train-val" or i < j):
                 expected[i, j] = distances[i, j]
-    pairs = same_class_pairs(of_matrix(distances), CLASSES, NUM_TRAIN, mode)
+    pairs = same_class_pairs(distances_from_matrix(distances), CLASSES, NUM_TRAIN, mode)
     numbers = zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
     found = dict(zip(numbers, pairs.distances, strict=True))
     assert len(found) == len(pairs.first)
@@ -127,13 +129,19 @@ def test_same_class_pairs_are_those_of_the_loops(mode):
 @MODES
 def test_pairs_are_in_the_order_of_distance(mode):
     assert (
-        np.diff(same_class_pairs(of_matrix(random_distances()), CLASSES, NUM_TRAIN, mode).distances)
+        np.diff(
+            same_class_pairs(
+                distances_from_matrix(random_distances()), CLASSES, NUM_TRAIN, mode
+            ).distances
+        )
         >= 0
     ).all()
 
 
 def test_pairs_of_an_undefined_example_are_left_out():
-    pairs = same_class_pairs(of_matrix(random_distances()), CLASSES, NUM_TRAIN, "train-val")
+    pairs = same_class_pairs(
+        distances_from_matrix(random_distances()), CLASSES, NUM_TRAIN, "train-val"
+    )
     defined = np.ones(len(CLASSES), bool)
     defined[[0, 13]] = False
     kept = defined_pairs(pairs, defined)

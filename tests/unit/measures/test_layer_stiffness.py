@@ -116,7 +116,7 @@ def test_distance_is_the_layers_and_stiffness_the_whole_gradients(
     cosines, _ = cosines_of(torch.cat(list(gradients.values()), dim=1))
     distances = 1 - cosines_of(vectors().double())[0]
     weights = example_weights(evaluation, RESAMPLES, SEED)
-    space = Space.of(distances, evaluation, BINS, weights).pairs["train-val"]
+    space = Space.from_matrix(distances, evaluation, BINS, weights).pairs["train-val"]
     values = cosines[space.pairs.first, space.pairs.second].double().numpy()
     expected = distance_stiffness(space, np.sign(values) if metric == "sign" else values)
 

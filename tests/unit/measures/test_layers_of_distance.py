@@ -12,7 +12,7 @@ from stiffness.measures.bootstrap import draw_weights
 from stiffness.measures.distance import (
     ResampledPairs,
     distance_stiffness,
-    of_matrix,
+    distances_from_matrix,
     same_class_pairs,
 )
 from stiffness.measures.pairs import PAIR_MODES
@@ -80,10 +80,10 @@ def test_every_layer_agrees_with_a_direct_computation(tables, evaluation, layer,
     gradients = torch.nn.functional.normalize(draw(step + 1, 18, 6)).numpy()
     classes = evaluation.targets.numpy()
     farthest = max(
-        same_class_pairs(of_matrix(distances), classes, NUM_TRAIN, one).distances.max()
+        same_class_pairs(distances_from_matrix(distances), classes, NUM_TRAIN, one).distances.max()
         for one in PAIR_MODES
     )
-    pairs = same_class_pairs(of_matrix(distances), classes, NUM_TRAIN, mode)
+    pairs = same_class_pairs(distances_from_matrix(distances), classes, NUM_TRAIN, mode)
     values = (gradients[pairs.first] * gradients[pairs.second]).sum(1)
     weights = draw_weights(2 * classes + (np.arange(18) < NUM_TRAIN), RESAMPLES, SEED)
     resampled = ResampledPairs(pairs, np.linspace(0, farthest + 1e-7, BINS + 1), weights)

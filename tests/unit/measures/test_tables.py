@@ -19,7 +19,7 @@ from stiffness.measures.distance import (
     DistanceStiffness,
     ResampledPairs,
     distance_stiffness,
-    of_matrix,
+    distances_from_matrix,
     same_class_pairs,
 )
 from stiffness.measures.pairs import METRICS, PAIR_MODES, select_pairs
@@ -128,7 +128,10 @@ def close_pairs(evaluation: Evaluation, key: tuple[int, str, str]):
     step, mode, metric = key
     cosines, log_norms = (part.numpy() for part in measurement(step, len(evaluation.targets)))
     pairs = same_class_pairs(
-        of_matrix(evaluation.distances().numpy()), evaluation.targets.numpy(), NUM_TRAIN, mode
+        distances_from_matrix(evaluation.distances().numpy()),
+        evaluation.targets.numpy(),
+        NUM_TRAIN,
+        mode,
     )
     values, keep = [], []
     for number, (i, j) in enumerate(zip(pairs.first, pairs.second, strict=True)):

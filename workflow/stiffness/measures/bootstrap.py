@@ -4,12 +4,12 @@ Pairs that share an example are not independent, so examples are drawn anew, not
 replacement, from each stratum (a class of the training or of the validation subset, as the subset
 was drawn) one fewer than it holds. As many as it holds would make the variance of a mean of n
 examples (n - 1) / n of what it is (McCarthy and Snowden 1985; Rao and Wu 1988). A pair counts as
-often as both its examples were drawn together; two copies of one example are no pair. The same
+often as both its examples were drawn together; two copies of one example form no pair. The same
 draws serve every checkpoint, metric and learning rate, so that differences between them have
 intervals too.
 
-An example that is alone in its stratum is in no resample: nothing says how another in its place
-would differ. What rests on one has no interval.
+An example that is alone in its stratum is in no resample, since nothing says how another one in its
+place would differ. A value that depends on such an example has no interval.
 """
 
 from collections.abc import Mapping
@@ -19,19 +19,24 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from stiffness.measures.pairs import Bools, Floats, Ints, Part, Sides
+from stiffness.measures.pairs import Bools, Floats, Ints, PairBlock, Sides
 
-Singles = npt.NDArray[np.float32]
+Floats32 = npt.NDArray[np.float32]
 
 COVERAGE = 0.95
-_DEFINED = 0.9  # of the replicates, at the least
+_DEFINED = 0.9  # the smallest share of replicates
 
 
-def draw_weights(strata: Ints, resamples: int, seed: int) -> Singles:
-    """float32 [N, R]: how often each of the N examples is in each of R resamples.
+def draw_weights(strata: Ints, resamples: int, seed: int) -> Floats32:
+    """Draw bootstrap resamples of N examples.
 
     Args:
-        strata: [N]; every resample has one example fewer of each than there are.
+        strata: [N], numbers of strata; a resample has one example fewer of each than there are.
+        resamples: their number R.
+        seed: of the draws.
+
+    Returns:
+        float32 [N, R], how often each example is in each resample.
     """
     generator = np.random.default_rng(seed)
     weights = np.zeros((len(strata), resamples), np.float32)
@@ -42,16 +47,20 @@ def draw_weights(strata: Ints, resamples: int, seed: int) -> Singles:
     return weights
 
 
-def lone_examples(weights: Singles) -> Bools:
-    """[N]: examples that are alone in their strata, from ``draw_weights`` [N, R]."""
+def lone_examples(weights: Floats32) -> Bools:
+    """Which examples are alone in their strata, bool [N], from ``draw_weights`` [N, R]."""
     return np.asarray((weights == 0).all(axis=1))
 
 
 def percentile_interval(replicates: npt.NDArray[np.floating]) -> tuple[Floats, Floats]:
-    """95 % interval along the last axis of [..., R]; NaN where a tenth or more are undefined.
+    """95 % percentile interval over resamples.
 
-    Undefined replicates do not count. Infinite ones are numbers like others: an interval may be
-    open to one side.
+    Args:
+        replicates: [..., R]. Undefined (NaN) ones do not count. Infinite ones do: an interval may
+            be open to one side.
+
+    Returns:
+        Lower and upper ends [...]; NaN where a tenth of the replicates or more are undefined.
     """
     ordered = np.sort(replicates, axis=-1)  # NaN last
     defined = replicates.shape[-1] - np.isnan(ordered).sum(-1)
@@ -78,39 +87,42 @@ class ClassReplicates:
     """Class stiffness of R resamples; see ``classes.ClassStiffness``.
 
     Attributes:
-        cells: float32 [C, C, R]; NaN where a resample holds no pair.
-        within, between: [R]; over the classes that a resample holds pairs of, all NaN where no
-            resample holds any of a class that the sample does.
-        groups: [R] each.
+        cells: float32 [C, C, R]; NaN where a resample has no pair.
+        within, between: [R], means over the cells that a resample has pairs of. All are NaN where
+            the sample has pairs of some cell, but no resample has.
+        groups: [R] for each group of cells.
     """
 
-    cells: Singles
+    cells: Floats32
     within: Floats
     between: Floats
     groups: dict[str, Floats]
 
 
 class ReplicateSums:
-    """Class stiffness of resamples, summed up over parts of the pairs.
+    """Class stiffness of R resamples, accumulated block by block.
 
-    Adding a part of n x m pairs takes O(R n m) in a matrix product a class; float32 [C, C, R] are
-    held.
+    A block of n x m pairs costs O(R n m), in one matrix product per class. The sums take float32
+    [C, C, R].
     """
 
     def __init__(
-        self, sides: Sides, num_classes: int, row_weights: Singles, column_weights: Singles
+        self, sides: Sides, num_classes: int, row_weights: Floats32, column_weights: Floats32
     ) -> None:
-        """Weights [n, R] and [m, R] from ``draw_weights``; the same of one set."""
+        """``row_weights`` [n, R] and ``column_weights`` [m, R] come from ``draw_weights``."""
         self.sides, self.weights = sides, (row_weights, column_weights)
         resamples = row_weights.shape[1]
         self.sums = np.zeros((num_classes, num_classes, resamples), np.float32)
 
-    def add(self, part: Part) -> None:
+    def add(self, part: PairBlock) -> None:
+        """Add a block of pairs."""
         num_classes = len(self.sums)
-        rows = _members(self.sides.row_classes[part.rows], num_classes)
+        rows = _class_indicator(self.sides.row_classes[part.rows], num_classes)
         classes = self.sides.column_classes[part.columns]
-        left = _drawn(self.weights[0][part.rows], self.sides.row_defined[part.rows])
-        right = _drawn(self.weights[1][part.columns], self.sides.column_defined[part.columns])
+        left = _defined_weights(self.weights[0][part.rows], self.sides.row_defined[part.rows])
+        right = _defined_weights(
+            self.weights[1][part.columns], self.sides.column_defined[part.columns]
+        )
         values = part.values.astype(np.float32)
         for b in np.unique(classes):
             members = np.flatnonzero(classes == b)
@@ -122,15 +134,15 @@ class ReplicateSums:
                 self.sums[b] += sums
 
     def finish(self, groups: Mapping[str, Bools] | None = None) -> ClassReplicates:
-        """The means; of the sums nothing is left.
+        """Divide the sums, in place, by the numbers of pairs.
 
         Args:
-            groups: as ``classes.class_stiffness``.
+            groups: as for ``classes.class_stiffness``.
         """
         sides, cells = self.sides, self.sums
         num_classes = len(cells)
         members = [
-            _members(classes, num_classes, defined)
+            _class_indicator(classes, num_classes, defined)
             for classes, defined in (
                 (sides.row_classes, sides.row_defined),
                 (sides.column_classes, sides.column_defined),
@@ -154,7 +166,7 @@ class ReplicateSums:
         off_diagonal = ~np.eye(num_classes, dtype=bool)
 
         def mean(mask: Bools) -> Floats:
-            """[R]: over the cells in ``mask`` that a resample holds."""
+            """Mean [R] over the cells in ``mask`` that a resample has pairs of."""
             chosen = cells[mask]
             defined = ~np.isnan(chosen)
             if unknown[mask].any():
@@ -167,13 +179,15 @@ class ReplicateSums:
         return ClassReplicates(cells, mean(~off_diagonal), mean(off_diagonal), means)
 
 
-def _drawn(weights: Singles, defined: Bools) -> Singles:
-    """Without those of undefined examples; a view where there is none."""
+def _defined_weights(weights: Floats32, defined: Bools) -> Floats32:
+    """Weights with 0 for undefined examples; the same array where all are defined."""
     return weights if defined.all() else weights * defined[:, None]
 
 
-def _members(classes: Ints, num_classes: int, defined: Bools | None = None) -> sparse.csr_array:
-    """[C, n]: 1 for the (defined) members of each class; a product with it sums over them."""
+def _class_indicator(
+    classes: Ints, num_classes: int, defined: Bools | None = None
+) -> sparse.csr_array:
+    """Indicator matrix [C, n] of (defined) class members; a product with it sums over them."""
     ones = np.ones(len(classes), np.float32) if defined is None else defined.astype(np.float32)
     places = (classes, np.arange(len(classes)))
     return sparse.csr_array((ones, places), shape=(num_classes, len(classes)))

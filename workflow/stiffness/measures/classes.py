@@ -1,20 +1,22 @@
-"""The class stiffness matrix and its summaries, with intervals (eq. 6, 7; section 4.2)."""
+"""The class stiffness matrix and its summaries, with intervals (Eq. 6, 7; Section 4.2)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from stiffness.measures.bootstrap import ReplicateSums, Singles, percentile_interval
-from stiffness.measures.pairs import Bools, Floats, Ints, Pairs, Part, Sides
+from stiffness.measures.bootstrap import Floats32, ReplicateSums, percentile_interval
+from stiffness.measures.pairs import Bools, Floats, Ints, PairBlock, Pairs, Sides
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over pairs and its 95 % bootstrap interval over examples (NaN where undefined).
+    """A mean over pairs, with its 95 % bootstrap interval over examples; NaN where undefined.
 
     Attributes:
-        replicates: [R], the same mean of every resample of the examples.
+        value, low, high: the mean, and the ends of the interval.
+        num_pairs: number of different pairs.
+        replicates: [R], the same mean in every resample of the examples.
     """
 
     value: float
@@ -26,15 +28,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class ClassStiffness:
-    """Class stiffness matrix C(a, b) with rows a and columns b.
+    """Class stiffness matrix C(a, b) with rows a and columns b (Eq. 6).
 
     Attributes:
         matrix, low, high: [C, C]; NaN where there is no pair, such as the diagonal entry of a class
-            with one example. ``low`` and ``high`` are also NaN where a class has only one.
-        num_pairs: [C, C]; different pairs, so that (i, j) and (j, i) of one class count once.
-        within: mean of the diagonal, over the classes where it is defined.
-        between: mean of the off-diagonal entries, likewise (eq. 7).
-        groups: mean of the off-diagonal entries of each group of cells, likewise (section 4.2).
+            with one example. ``low`` and ``high`` are also NaN where a class has one example only.
+        num_pairs: int64 [C, C]; (i, j) and (j, i) of one set are the same pair.
+        within: mean of the diagonal entries that are defined.
+        between: mean of the off-diagonal entries that are defined (Eq. 7).
+        groups: mean of the defined off-diagonal entries of each group of cells (Section 4.2).
     """
 
     matrix: Floats
@@ -49,36 +51,39 @@ class ClassStiffness:
 def class_stiffness(
     pairs: Pairs,
     num_classes: int,
-    row_weights: Singles,
-    column_weights: Singles,
+    row_weights: Floats32,
+    column_weights: Floats32,
     groups: Mapping[str, Bools] | None = None,
 ) -> ClassStiffness:
-    """Means over the pairs of every two classes.
+    """Mean stiffness of the pairs of every two classes (Eq. 6).
 
     Args:
-        row_weights, column_weights: [n, R] and [m, R]; resamples of the row and of the column
-            examples from ``bootstrap.draw_weights``, the same for both in one set.
-        groups: symmetric [C, C] masks, such as those of a hierarchy of classes; their diagonals
-            do not count.
+        pairs: of one mode and metric.
+        num_classes: C.
+        row_weights, column_weights: float32 [n, R] and [m, R], the resamples of the row and of the
+            column examples from ``bootstrap.draw_weights``; in one set both are the same.
+        groups: symmetric masks, bool [C, C], such as those of a hierarchy of classes; their
+            diagonals do not count.
     """
     sums = ClassSums(pairs, num_classes, row_weights, column_weights)
     n, m = pairs.values.shape
-    sums.add(Part(pairs.values, slice(0, n), slice(0, m)))
+    sums.add(PairBlock(pairs.values, slice(0, n), slice(0, m)))
     return sums.finish(groups)
 
 
 class ClassSums:
-    """The same from parts of the pairs, one after another: O(C^2 R) is held of them."""
+    """``class_stiffness`` block by block; the sums take O(C^2 R) memory."""
 
     def __init__(
-        self, sides: Sides, num_classes: int, row_weights: Singles, column_weights: Singles
+        self, sides: Sides, num_classes: int, row_weights: Floats32, column_weights: Floats32
     ) -> None:
-        """Arguments as ``class_stiffness``."""
+        """The arguments are those of ``class_stiffness``."""
         self.sides, self.num_classes = sides, num_classes
         self.sums = np.zeros((num_classes, num_classes))
         self.replicates = ReplicateSums(sides, num_classes, row_weights, column_weights)
 
-    def add(self, part: Part) -> None:
+    def add(self, part: PairBlock) -> None:
+        """Add a block of pairs."""
         sides = self.sides
         rows = self._one_hot(sides.row_classes[part.rows], sides.row_defined[part.rows])
         columns = self._one_hot(
@@ -89,7 +94,7 @@ class ClassSums:
         self.replicates.add(part)
 
     def finish(self, groups: Mapping[str, Bools] | None = None) -> ClassStiffness:
-        """The means and their intervals; of the sums nothing is left."""
+        """Means and intervals; this uses up the sums."""
         sides = self.sides
         sizes = [
             np.bincount(classes, defined, self.num_classes)

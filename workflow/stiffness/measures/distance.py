@@ -1,10 +1,10 @@
-"""Stiffness of same-class pairs against their distance, and xi (sections 2.5, 4.4, 4.5).
+"""Stiffness of same-class pairs against their distance, and xi (Sections 2.5, 4.4 and 4.5).
 
-xi is where stiffness reaches 0, estimated in two ways. The paper's: a line fitted to all same-class
-pairs. It is a measurement only where the data reach: outside the range of the pairs it is an
-extrapolation, and a line that does not fall has no crossing at all. Beside it the zero of the best
-fit that falls monotonically, which assumes no line and never extrapolates: a monotone fit changes
-its sign where the running sum of stiffness, over pairs in the order of distance, is largest.
+The critical length xi is where stiffness reaches 0. It is estimated in two ways. The paper fits a
+line to all same-class pairs. Its zero is a measurement only within the range of the pairs; outside
+it is an extrapolation, and a line that does not fall has no zero. The other estimate is the zero of
+the best fit that falls monotonically, which assumes no line and never extrapolates: a monotone fit
+changes its sign where the running sum of stiffness, over pairs by distance, is largest.
 Intervals are bootstrap percentiles; see ``bootstrap``.
 """
 
@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from stiffness.measures.bootstrap import Singles, lone_examples, percentile_interval
+from stiffness.measures.bootstrap import Floats32, lone_examples, percentile_interval
 from stiffness.measures.pairs import Bools, Floats, Ints, Tile, mode_ranges
 
 Numbers = npt.NDArray[np.integer]
 Distances = Callable[[Ints, Ints], npt.NDArray[np.floating]]
-"""[n, m] between examples, by their numbers [n] and [m]."""
+"""Gives the distances [n, m] between examples, from their numbers [n] and [m]."""
 
 # A fall over the whole range of distances below this is rounding of float32 cosines, not a slope.
 _FLAT = 1e-6
@@ -35,11 +35,11 @@ MEASURED, EXTRAPOLATED, BEYOND, NONE = "measured", "extrapolated", "beyond the d
 
 @dataclass(frozen=True)
 class ClassPairs:
-    """Same-class pairs of one mode as lists, in the order of distance.
+    """The P same-class pairs of one mode, in the order of distance.
 
     Attributes:
-        first, second: [P] example numbers, as in the matrix.
-        distances: [P], in [0, 2], ascending.
+        first, second: [P], example numbers in the evaluation subset.
+        distances: [P], in [0, 2] (Eq. 8), ascending.
     """
 
     first: Numbers
@@ -47,7 +47,7 @@ class ClassPairs:
     distances: Floats
 
     def fill(self, values: npt.NDArray[np.floating], tile: Tile) -> None:
-        """Write what a tile holds of the pairs to ``values`` [P]."""
+        """Copy the cosines of the pairs that a tile has to ``values`` [P]."""
         rows, columns = tile.rows, tile.columns
         for part in _blocks(len(values)):
             first, second = self.first[part], self.second[part]
@@ -58,15 +58,20 @@ class ClassPairs:
             ]
 
 
-def of_matrix(matrix: npt.NDArray[np.floating]) -> Distances:
-    """From all distances [N, N] over [training subset ; validation subset]."""
+def distances_from_matrix(matrix: npt.NDArray[np.floating]) -> Distances:
+    """Look distances up in a matrix [N, N] over [training subset ; validation subset]."""
     return lambda rows, columns: matrix[np.ix_(rows, columns)]
 
 
 def same_class_pairs(distances: Distances, classes: Ints, num_train: int, mode: str) -> ClassPairs:
-    """All pairs of one class in one mode: each unordered pair once, no example with itself.
+    """List the same-class pairs of a mode: each unordered pair once, no example with itself.
 
-    Class by class: beside the pairs, 16 bytes each, a block of distances is held.
+    This works class by class. Memory holds the pairs, 16 bytes each, and a block of distances.
+
+    Args:
+        distances: between examples of the evaluation subset.
+        classes: [N].
+        num_train, mode: as for ``pairs.mode_ranges``.
     """
     rows, columns = mode_ranges(num_train, len(classes), mode)
     members = [
@@ -94,12 +99,12 @@ def same_class_pairs(distances: Distances, classes: Ints, num_train: int, mode: 
 
 
 def both_defined(pairs: ClassPairs, defined: Bools) -> Bools:
-    """[P]: pairs of two examples that are ``defined`` [N]."""
+    """Which pairs have two examples that are ``defined`` [N], bool [P]."""
     return np.asarray(defined[pairs.first] & defined[pairs.second])
 
 
 def defined_pairs(pairs: ClassPairs, defined: Bools) -> ClassPairs:
-    """Without the pairs of an example that is not ``defined`` [N]."""
+    """Drop the pairs of examples that are not ``defined``, bool [N]."""
     keep = both_defined(pairs, defined)
     return ClassPairs(pairs.first[keep], pairs.second[keep], pairs.distances[keep])
 
@@ -110,7 +115,13 @@ def _blocks(number: int) -> list[slice]:
 
 @dataclass(frozen=True)
 class Bins:
-    """Mean stiffness in bins of distance; empty bins are left out. All [B]."""
+    """Mean stiffness in bins of distance; empty bins are left out.
+
+    Attributes:
+        distance, value: [B], means over the pairs of a bin.
+        low, high: [B], ends of a 95 % bootstrap interval over examples.
+        num_pairs: [B].
+    """
 
     distance: Floats
     value: Floats
@@ -121,7 +132,7 @@ class Bins:
 
 @dataclass(frozen=True)
 class CriticalLength:
-    """Where stiffness reaches 0.
+    """The distance xi at which stiffness reaches 0 (Section 4.5).
 
     Attributes:
         estimator: "line" or "monotone".
@@ -156,7 +167,7 @@ class CriticalLength:
 
 @dataclass(frozen=True)
 class DistanceStiffness:
-    """Everything about one set of pairs; ``lengths`` holds one critical length an estimator."""
+    """Bins and critical lengths of one set of pairs; ``lengths`` has one entry per estimator."""
 
     bins: Bins
     lengths: list[CriticalLength]
@@ -165,17 +176,17 @@ class DistanceStiffness:
 class ResampledPairs:
     """Pairs in bins of distance, with resamples of the examples.
 
-    One of these serves all checkpoints and metrics for which the pairs are the same. Nothing is
-    held for each pair beside the pairs themselves, whose order makes bins and runs ranges of them.
+    One object serves all checkpoints and metrics for which the pairs are the same. Since pairs are
+    in the order of distance, bins and runs are ranges of them and take no memory per pair.
 
     Attributes:
-        bins: [B'], the pairs of each bin that has any.
-        cuts: [K], the pair each of K runs of pairs begins with, the bins' first pairs among them;
-            the replicates' monotone fits resolve distance by these runs.
-        lone: [B'], bins with a pair of an example that is alone in its stratum.
+        bins: the range of pairs of each bin that has any.
+        cuts: [K], the first pair of each of K runs of pairs; every bin begins a run. The monotone
+            fits of the resamples resolve distance by these runs.
+        lone: [B'], whether a bin has a pair of an example that is alone in its stratum.
     """
 
-    def __init__(self, pairs: ClassPairs, edges: Floats, weights: Singles) -> None:
+    def __init__(self, pairs: ClassPairs, edges: Floats, weights: Floats32) -> None:
         """``edges`` [B + 1] of the bins, the last one closed; ``weights`` [N, R] of examples."""
         self.pairs, self.weights = pairs, weights
         distances = pairs.distances
@@ -207,7 +218,7 @@ class ResampledPairs:
         return self.pairs.distances[part] - self.center
 
     def totals(self, values: npt.NDArray[np.floating]) -> Floats:
-        """[5]: n, x, x x, y, x y of the line's normal equations."""
+        """Sums of n, x, x x, y, x y for the line's normal equations, [5]."""
         totals = np.zeros(5)
         for part in _blocks(len(values)):
             x, y = self.moved(part), values[part].astype(np.float64)
@@ -272,7 +283,12 @@ class ResampledPairs:
 def distance_stiffness(
     resampled: ResampledPairs, values: npt.NDArray[np.floating]
 ) -> DistanceStiffness:
-    """Bins of distance and critical lengths of pairs with stiffness ``values`` [P]."""
+    """Bins of distance and critical lengths (Sections 4.4 and 4.5).
+
+    Args:
+        resampled: P same-class pairs.
+        values: [P], their stiffness.
+    """
     pairs, resamples = resampled.pairs, resampled.weights.shape[1]
     if len(values) == 0:
         empty = np.zeros(0)
@@ -302,7 +318,7 @@ def distance_stiffness(
 def _line_length(
     resampled: ResampledPairs, values: npt.NDArray[np.floating], sums: Floats
 ) -> CriticalLength:
-    """Least squares over all pairs, not over bins, so that no bin width enters."""
+    """Fit a line to all pairs, not to bins, so that no bin width matters (Section 4.5)."""
     pairs, number = resampled.pairs, len(values)
     reach = float(np.ptp(pairs.distances))
     if number < 3 or reach == 0:
@@ -339,7 +355,7 @@ def _line_length(
 def _monotone_length(
     resampled: ResampledPairs, values: npt.NDArray[np.floating], by_cut: Floats, counts: Floats
 ) -> CriticalLength:
-    """The fit's change of sign; see the module's docstring."""
+    """Find where the monotone fit changes its sign; see the module's docstring."""
     distances, number = resampled.pairs.distances, len(values)
     last = _last_above(distances, values)
     found = last >= 0

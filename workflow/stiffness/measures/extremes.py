@@ -1,4 +1,4 @@
-"""The stiffest and the most anti-stiff examples and pairs of each class, to be looked at."""
+"""The stiffest and the least stiff examples and pairs of each class, to be looked at."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +10,11 @@ from stiffness.data.evaluation import Evaluation
 from stiffness.measures.pairs import Ints, Tile
 
 EXAMPLE, PAIR, OTHER = "example", "pair", "other class"
-"""Groups: examples by their mean stiffness with the other set's examples of their class; pairs of
-one class; pairs of an example of the class and one of another class."""
+"""Groups: examples, by their mean stiffness with the other set's examples of their class; pairs of
+one class; and pairs of an example of the class and one of another class."""
 MOST, LEAST = "most", "least"
 EXAMPLES, PAIRS = 3, 2
-"""How many of each group, at either end."""
+"""Numbers of examples and of pairs at each end."""
 
 COLUMNS = [
     "class_name",
@@ -32,7 +32,7 @@ COLUMNS = [
 
 
 class _Largest:
-    """The ``PAIRS`` largest entries of a matrix, no two in one row or column, from blocks of it.
+    """The two largest entries of a matrix, in different rows and columns, found block by block.
 
     The largest comes first; of equal ones that in the first row, then in the first column. Then
     the largest of what is left without its row and column. For two it is enough to know of every
@@ -71,7 +71,7 @@ class _Largest:
         return row, column
 
     def two(self) -> list[tuple[float, int, int]]:
-        """Value, row and column of each."""
+        """Value, row and column of the two entries."""
         chosen: list[tuple[float, int, int]] = []
         for negative, row, column in sorted(set(self._known)):
             if len(chosen) < PAIRS and all(row != r and column != c for _, r, c in chosen):
@@ -81,7 +81,7 @@ class _Largest:
 
 @dataclass
 class _Class:
-    """What is known of one class so far: its largest pairs, among its own and with others."""
+    """The largest pairs of one class so far, among its own examples and with others."""
 
     most: _Largest = field(default_factory=_Largest)
     least: _Largest = field(default_factory=_Largest)
@@ -90,9 +90,10 @@ class _Class:
 
 
 class Extremes:
-    """Of pairs of a training and a validation example, by cosine: most signs are alike.
+    """Find extreme pairs of a training and a validation example, tile by tile.
 
-    From tiles, one after another; O(N) numbers are held, and a few pairs a tile and class.
+    They are ordered by cosine, since most signs are equal. Memory holds O(N) numbers, and a few
+    pairs per tile and class.
     """
 
     def __init__(self, evaluation: Evaluation) -> None:
@@ -103,7 +104,7 @@ class Extremes:
         self.found = [_Class() for _ in evaluation.class_names]
 
     def add(self, tile: Tile) -> None:
-        """A tile whose rows are training and whose columns are validation examples."""
+        """Add a tile whose rows are training examples and whose columns are validation examples."""
         train, validation = self.classes[tile.rows], self.classes[tile.columns]
         start = tile.rows.start, tile.columns.start
         for label, found in enumerate(self.found):
@@ -126,10 +127,10 @@ class Extremes:
                 largest.add(values, rows + start[0], columns + start[1])
 
     def rows(self, predictions: Ints | None = None) -> list[dict[str, Any]]:
-        """A row each.
+        """The extremes as rows of a table.
 
         Args:
-            predictions: [N] classes.
+            predictions: [N], predicted classes.
 
         Returns:
             class_name, group, extreme ("most" or "least" stiff; of pairs of different classes the

@@ -1,5 +1,8 @@
-"""Stiffness layer by layer: of each layer's own part of the gradient, and of the whole gradient
-against the distance between what a layer reads (first version of the paper)."""
+"""Stiffness layer by layer (first version of the paper).
+
+One part measures the stiffness of each layer's own block of the gradient, the other that of the
+whole gradient against the distance between the layer's inputs.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +15,7 @@ import torch
 from stiffness.data.evaluation import Evaluation
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors
-from stiffness.measures.bootstrap import Singles
+from stiffness.measures.bootstrap import Floats32
 from stiffness.measures.classes import class_stiffness
 from stiffness.measures.distance import distance_stiffness
 from stiffness.measures.pairs import METRICS, PAIR_MODES, Floats, select_pairs
@@ -44,10 +47,11 @@ COLUMNS = {
 def layer_tables(
     folder: str | Path, evaluation: Evaluation, distance_bins: int, resamples: int, seed: int
 ) -> dict[str, pd.DataFrame]:
-    """Tables of the checkpoints in ``folder``, as the gradients room writes them by layer.
+    """Measure stiffness of every layer at the checkpoints in ``folder``.
 
     Args:
-        distance_bins, resamples, seed: as ``tables.measure_segment``.
+        folder: of a segment, with one file per checkpoint from ``gradients.by_layer``.
+        distance_bins, resamples, seed: as for ``tables.measure_segment``.
 
     Returns:
         "summary": within-class and between-classes stiffness of each layer's block; "distance" and
@@ -78,7 +82,9 @@ def layer_tables(
             block = tensors[f"cosines/{name}"].numpy(), tensors[f"log_norms/{name}"].numpy()
             rows["summary"] += _summary(key, *block, evaluation, weights)
             if f"distances/{name}" in tensors:
-                space = Space.of(tensors[f"distances/{name}"], evaluation, distance_bins, weights)
+                space = Space.from_matrix(
+                    tensors[f"distances/{name}"], evaluation, distance_bins, weights
+                )
                 found = _distance(
                     key, space, cosines, log_norms, evaluation.num_train, layer["limit"]
                 )
@@ -90,10 +96,17 @@ def layer_tables(
 def whole_cosines(
     tensors: Mapping[str, torch.Tensor], layers: Sequence[str]
 ) -> tuple[Floats, Floats]:
-    """Cosines [N, N] and log-norms [N] of the whole gradient, from those of its blocks.
+    """Cosines and norms of the whole gradient from those of its blocks.
 
-    With block b's share of the norm s_b = |g_b| / |g|, the cosine is the sum over blocks of
-    s_b(i) s_b(j) cos_b(i, j). NaN and -inf where all blocks are 0.
+    If s_b = |g_b| / |g| is block b's share of the norm, the cosine of examples i and j is the sum
+    over blocks of s_b(i) s_b(j) cos_b(i, j).
+
+    Args:
+        tensors: "cosines/<layer>" [N, N] and "log_norms/<layer>" [N] of every layer.
+        layers: their names.
+
+    Returns:
+        Cosines [N, N], NaN where all blocks are 0, and log-norms [N], -inf there.
     """
     blocks = torch.stack([tensors[f"log_norms/{name}"].double() for name in layers])
     log_norms = torch.logsumexp(2 * blocks, 0) / 2
@@ -113,7 +126,7 @@ def _summary(
     cosines: Floats,
     log_norms: Floats,
     evaluation: Evaluation,
-    weights: Singles,
+    weights: Floats32,
 ) -> list[dict[str, Any]]:
     classes, number = evaluation.targets.numpy(), evaluation.num_train
     sides = {"train": weights[:number], "val": weights[number:]}

@@ -1,7 +1,7 @@
-"""Stiffness of pairs: the metric, the pair mode, and which pairs count (eq. 4, 5; section 2.2).
+"""Stiffness of pairs: the metric, the pair mode, and which pairs count (Eq. 4, 5; Section 2.2).
 
-The matrix of cosines comes in tiles, which are the whole of it or blocks of its upper triangle: a
-mode's pairs are what its rows and columns cut out of each.
+The matrix of cosines comes as one tile, or as tiles that are blocks of its upper triangle. The rows
+and columns of a pair mode cut a block of pairs out of each tile.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ PAIR_MODES = ("train-train", "train-val", "val-val")
 
 @dataclass(frozen=True)
 class Tile:
-    """Cosines of some examples with others.
+    """Gradient cosines of some examples with others.
 
     Attributes:
-        rows, columns: their numbers; the same, or all rows before all columns.
-        values: [n, m], NaN where a gradient is 0.
+        rows, columns: ranges of example numbers; equal, or all rows before all columns.
+        values: [n, m], cosines; NaN where a gradient is 0.
     """
 
     rows: slice
@@ -31,7 +31,7 @@ class Tile:
     values: npt.NDArray[np.floating]
 
     def within(self, rows: slice, columns: slice) -> "Tile | None":
-        """What it holds of these rows and columns, without a copy; None where that is nothing."""
+        """The part of the tile in these rows and columns, without a copy; None if it is empty."""
         held, met = _common(self.rows, rows), _common(self.columns, columns)
         if held.start >= held.stop or met.start >= met.stop:
             return None
@@ -40,9 +40,11 @@ class Tile:
 
 
 def mode_ranges(num_train: int, examples: int, mode: str) -> tuple[slice, slice]:
-    """The rows and columns of a mode in the matrix over [training subset ; validation subset].
+    """The rows and columns of a pair mode in the matrix over [training ; validation subset].
 
     Args:
+        num_train: number of training examples; they come first.
+        examples: number of all examples.
         mode: "train-train", "train-val" (rows are training examples) or "val-val".
     """
     sides = {"train": slice(0, num_train), "val": slice(num_train, examples)}
@@ -51,13 +53,13 @@ def mode_ranges(num_train: int, examples: int, mode: str) -> tuple[slice, slice]
 
 
 @dataclass(frozen=True)
-class Part:
-    """Pairs of one mode and metric, as a block of their matrix.
+class PairBlock:
+    """A block of the matrix of pairs of one mode and metric.
 
     Attributes:
-        values: float64 [n, m]; 0 where a pair does not count.
-        rows, columns: where it stands among the mode's rows and columns.
-        mirrored: the block counts twice, as it stands and transposed.
+        values: float64 [n, m], stiffness; 0 where a pair does not count.
+        rows, columns: the block's ranges within the mode's rows and columns.
+        mirrored: whether the block counts twice, as it is and transposed.
     """
 
     values: Floats
@@ -65,21 +67,21 @@ class Part:
     columns: slice
     mirrored: bool = False
 
-    def of(self, rows: Bools, columns: Bools) -> "Part":
-        """The pairs of the chosen ones among all rows and all columns of the mode."""
+    def select(self, rows: Bools, columns: Bools) -> "PairBlock":
+        """The pairs of chosen examples, by masks over all rows and columns of the mode."""
         chosen = np.ix_(rows[self.rows], columns[self.columns])
-        places = _among(rows, self.rows), _among(columns, self.columns)
-        return Part(self.values[chosen], *places, self.mirrored)
+        places = _range_among(rows, self.rows), _range_among(columns, self.columns)
+        return PairBlock(self.values[chosen], *places, self.mirrored)
 
 
 @dataclass(frozen=True)
 class Sides:
-    """The examples that one mode and metric pairs.
+    """The examples that form pairs in one mode and metric.
 
     Attributes:
-        row_classes, column_classes: [n], [m].
-        row_defined, column_defined: [n], [m]; an example whose gradient is 0 has no cosine.
-        same_set: rows and columns are the same examples, and an example is no pair with itself.
+        row_classes, column_classes: int64 [n] and [m].
+        row_defined, column_defined: bool [n] and [m]; an example whose gradient is 0 has no cosine.
+        same_set: whether rows and columns are the same examples; none is a pair with itself.
     """
 
     row_classes: Ints
@@ -90,17 +92,17 @@ class Sides:
 
     @property
     def num_excluded(self) -> int:
-        """Examples left out because their gradient is 0."""
+        """Number of examples that are left out because their gradient is 0."""
         excluded = int((~self.row_defined).sum())
         return excluded if self.same_set else excluded + int((~self.column_defined).sum())
 
-    def columns_of(self, rows: Bools) -> Bools:
-        """[m]: the columns that the chosen rows [n] meet; in one set, those that are chosen."""
+    def paired_columns(self, rows: Bools) -> Bools:
+        """The columns, bool [m], that chosen rows [n] form pairs with: in one set the same ones."""
         return rows if self.same_set else np.ones(len(self.column_classes), bool)
 
-    def of_rows(self, rows: Bools) -> "Sides":
-        """Without the other rows, and their columns."""
-        columns = self.columns_of(rows)
+    def select_rows(self, rows: Bools) -> "Sides":
+        """Keep the chosen rows [n], and the columns that they form pairs with."""
+        columns = self.paired_columns(rows)
         return Sides(
             self.row_classes[rows],
             self.column_classes[columns],
@@ -112,22 +114,24 @@ class Sides:
 
 @dataclass(frozen=True)
 class Pairs(Sides):
-    """All pairs of one mode and metric, as a matrix of rows by columns.
+    """All pairs of one mode and metric.
 
     Attributes:
-        values: [n, m]; 0 where a pair does not count.
+        values: float64 [n, m], stiffness; 0 where a pair does not count.
     """
 
     values: Floats
 
 
 def select_sides(log_norms: Floats, classes: Ints, num_train: int, mode: str, metric: str) -> Sides:
-    """Who is paired in a mode.
+    """Find the examples that form pairs in a mode (Section 2.2).
 
     Args:
-        log_norms: [N], -inf where a gradient is 0. With the sign metric such a pair counts as
-            sign(0) = 0; with the cosine it is undefined and excluded.
-        mode: as ``mode_ranges``.
+        log_norms: [N], logarithms of gradient norms; -inf where a gradient is 0. Pairs of such an
+            example count as sign(0) = 0 with the sign metric; they have no cosine.
+        classes: [N].
+        num_train, mode: as for ``mode_ranges``.
+        metric: "sign" (Eq. 4) or "cosine" (Eq. 5).
     """
     rows, columns = mode_ranges(num_train, len(classes), mode)
     defined = np.isfinite(log_norms) if metric == "cosine" else np.ones(len(log_norms), bool)
@@ -136,8 +140,13 @@ def select_sides(log_norms: Floats, classes: Ints, num_train: int, mode: str, me
     )
 
 
-def select_part(tile: Tile, rows: slice, columns: slice, metric: str) -> Part:
-    """The pairs in a tile ``within`` the rows and columns of a mode."""
+def select_block(tile: Tile, rows: slice, columns: slice, metric: str) -> PairBlock:
+    """Turn a tile that lies within the rows and columns of a mode into stiffness of pairs.
+
+    Args:
+        rows, columns: of the mode.
+        metric: "sign" (Eq. 4) or "cosine" (Eq. 5).
+    """
     # One float64 copy of the block, changed in place: 72 MB of 3,000 x 3,000.
     values = tile.values.astype(np.float64)
     values[np.isnan(values)] = 0
@@ -145,7 +154,7 @@ def select_part(tile: Tile, rows: slice, columns: slice, metric: str) -> Part:
         np.sign(values, out=values)
     if tile.rows == tile.columns:
         np.fill_diagonal(values, 0)
-    return Part(
+    return PairBlock(
         values,
         _shifted(tile.rows, rows.start),
         _shifted(tile.columns, columns.start),
@@ -161,20 +170,20 @@ def select_pairs(
     mode: str,
     metric: str,
 ) -> Pairs:
-    """Cut one pair mode out of the matrix over [training subset ; validation subset].
+    """Cut one pair mode out of the matrix over [training ; validation subset].
 
     Args:
-        cosines: [N, N], NaN where a gradient is 0.
-        log_norms, mode: as ``select_sides``.
+        cosines: [N, N]; NaN where a gradient is 0.
+        log_norms, classes, num_train, mode, metric: as for ``select_sides``.
     """
     sides = select_sides(log_norms, classes, num_train, mode, metric)
     rows, columns = mode_ranges(num_train, len(classes), mode)
-    part = select_part(Tile(rows, columns, cosines[rows, columns]), rows, columns, metric)
+    part = select_block(Tile(rows, columns, cosines[rows, columns]), rows, columns, metric)
     return Pairs(**vars(sides), values=part.values)
 
 
-def _among(chosen: Bools, part: slice) -> slice:
-    """The chosen ones of a part, counted among all chosen ones."""
+def _range_among(chosen: Bools, part: slice) -> slice:
+    """The range that the chosen examples of a range have among all chosen examples."""
     return slice(int(chosen[: part.start].sum()), int(chosen[: part.stop].sum()))
 
 

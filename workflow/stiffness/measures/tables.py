@@ -1,4 +1,4 @@
-"""Tidy tables of one training segment: one row a step, pair mode, metric and quantity."""
+"""Tidy tables of a training segment: one row per step, pair mode, metric and quantity."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -14,7 +14,7 @@ import torch
 from stiffness.data.evaluation import Evaluation, cosine_distances
 from stiffness.data.hierarchy import Hierarchy
 from stiffness.files import read_tensors
-from stiffness.measures.bootstrap import Singles, draw_weights
+from stiffness.measures.bootstrap import Floats32, draw_weights
 from stiffness.measures.classes import ClassStiffness, ClassSums, Estimate
 from stiffness.measures.distance import (
     Bins,
@@ -25,7 +25,7 @@ from stiffness.measures.distance import (
     both_defined,
     defined_pairs,
     distance_stiffness,
-    of_matrix,
+    distances_from_matrix,
     same_class_pairs,
 )
 from stiffness.measures.extremes import COLUMNS as EXTREMES
@@ -38,7 +38,7 @@ from stiffness.measures.pairs import (
     Ints,
     Tile,
     mode_ranges,
-    select_part,
+    select_block,
     select_sides,
 )
 from stiffness.measures.tiles import Checkpoint, checkpoints
@@ -72,18 +72,18 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What ``measure_segment`` makes of a segment.
+    """The result of ``measure_segment``.
 
     Attributes:
-        tables: "summary": within-class and between-classes stiffness, with a hierarchy that
-            between the classes of its groups (section 4.2), and where training labels are wrong
-            both for clean and for mislabelled training examples alone; "classes": the class
-            stiffness matrix; "distance": same-class stiffness in bins of distance;
-            "critical_length": xi by either estimator; "extremes": see there. ``low`` and ``high``
-            bound a 95 % bootstrap interval over examples; ``n_pairs`` counts different pairs,
-            ``n_excluded`` examples
-            without a gradient.
-        replicates: float32 [steps, R] by name: the resamples behind the intervals of the summary
+        tables: by name. "summary" has within-class and between-classes stiffness (Eq. 7). With a
+            hierarchy it also has the stiffness between the classes of its groups (Section 4.2), and
+            with wrong training labels that of clean and of mislabelled training examples. "classes"
+            has the class stiffness matrix (Eq. 6), "distance" same-class stiffness in bins of
+            distance, "critical_length" xi by both estimators (Section 4.5), and "extremes" the rows
+            of ``extremes.Extremes``. ``low`` and ``high`` are the ends of a 95 % bootstrap interval
+            over examples, ``n_pairs`` is a number of different pairs, and ``n_excluded`` one of
+            examples whose gradient is 0.
+        replicates: float32 [steps, R] by name, the resamples behind the intervals of the summary
             ("within/train-val/sign") and of xi ("xi/line/input/train-val/sign"; infinite where a
             resample has no crossing); and "steps", int64 [steps].
     """
@@ -94,23 +94,30 @@ class Measured:
 
 @dataclass(frozen=True)
 class Space:
-    """Same-class pairs by pair mode, with their distances in one space, and resamples of them."""
+    """Same-class pairs with their distances in one space, and resamples of them.
+
+    Attributes:
+        pairs: by pair mode.
+        edges: [B + 1], of the bins of distance.
+    """
 
     pairs: dict[str, ResampledPairs]
     edges: Floats
 
     @classmethod
-    def of(
-        cls, distances: torch.Tensor, evaluation: Evaluation, bins: int, weights: Singles
+    def from_matrix(
+        cls, distances: torch.Tensor, evaluation: Evaluation, bins: int, weights: Floats32
     ) -> "Space":
-        """From all distances [N, N]."""
-        return cls.among(of_matrix(distances.numpy()), evaluation, bins, weights)
+        """Take the distances from a matrix [N, N] over the evaluation subset."""
+        return cls.from_distances(
+            distances_from_matrix(distances.numpy()), evaluation, bins, weights
+        )
 
     @classmethod
-    def among(
-        cls, distances: Distances, evaluation: Evaluation, bins: int, weights: Singles
+    def from_distances(
+        cls, distances: Distances, evaluation: Evaluation, bins: int, weights: Floats32
     ) -> "Space":
-        """From those that are needed, a block at a time."""
+        """Compute the distances that are needed, block by block."""
         classes, number = evaluation.targets.numpy(), evaluation.num_train
         pairs = {mode: same_class_pairs(distances, classes, number, mode) for mode in PAIR_MODES}
         farthest = max(float(one.distances.max(initial=0)) for one in pairs.values())
@@ -119,15 +126,15 @@ class Space:
         return cls(resampled, edges)
 
     def defined(self, mode: str, defined: Bools) -> ResampledPairs:
-        """The pairs of one mode without those of undefined examples."""
+        """The pairs of one mode whose two examples are ``defined``, bool [N]."""
         whole = self.pairs[mode]
         if defined.all():
             return whole
         return ResampledPairs(defined_pairs(whole.pairs, defined), self.edges, whole.weights)
 
 
-def example_weights(evaluation: Evaluation, resamples: int, seed: int) -> Singles:
-    """float32 [N, R], ``bootstrap.draw_weights`` of a subset: strata are classes of either set."""
+def example_weights(evaluation: Evaluation, resamples: int, seed: int) -> Floats32:
+    """Resamples of an evaluation subset, float32 [N, R]; its strata are the classes of each set."""
     classes = evaluation.targets.numpy()
     training = np.arange(len(classes)) < evaluation.num_train
     return draw_weights(classes * 2 + training, resamples, seed)
@@ -143,21 +150,22 @@ def measure_segment(
     layers: Sequence[str] = (INPUT,),
     representations: str | Path | None = None,
 ) -> Measured:
-    """Tables of the checkpoints in ``folders``.
+    """Measure stiffness at the checkpoints in ``folders``, with all quantities of the paper.
 
-    The cosines stream past, a tile at a time, once a pair mode: beside one tile, no N x N matrix is
-    held, but the same-class pairs, 20 bytes each and layer, the resamples' weights, 4 N R bytes,
-    and sums of [C, C, R].
+    The cosines are read tile by tile, once per pair mode. Memory holds one tile, the same-class
+    pairs (20 bytes per pair and layer), the weights of the resamples (4 N R bytes) and sums
+    [C, C, R], but no N x N matrix.
 
     Args:
-        folders: of cosines, with a file a checkpoint: one of all pairs, or one a tile.
-        distance_bins: bins of equal width from 0 to the farthest same-class pair of the subset;
-            of the input they are the same for every checkpoint.
-        resamples, seed: of the bootstrap; the same draws serve all checkpoints of all runs on one
-            evaluation subset.
-        hierarchy: of the classes; for the quantities super_class and super_super_class.
-        layers: where distances are measured: "input", or layers found in ``representations``.
-        representations: folder of the layers' representations, a file a checkpoint.
+        folders: each has one file of cosines per checkpoint. There is one folder of all pairs, or
+            one folder per tile.
+        distance_bins: number of bins of equal width from 0 to the farthest same-class pair; those
+            of the input are the same for every checkpoint.
+        resamples, seed: of the bootstrap; all checkpoints of all runs on one evaluation subset
+            share the same draws.
+        hierarchy: of the classes, for the quantities super_class and super_super_class.
+        layers: the spaces of distances: "input", or layers found in ``representations``.
+        representations: folder of the layers' representations, with one file per checkpoint.
 
     Raises:
         StiffnessError: a file is unreadable or was measured on another evaluation subset, or the
@@ -166,7 +174,7 @@ def measure_segment(
     weights = example_weights(evaluation, resamples, seed)
 
     def space_of(distances: Distances) -> Space:
-        return Space.among(distances, evaluation, distance_bins, weights)
+        return Space.from_distances(distances, evaluation, distance_bins, weights)
 
     def at_input(rows: Ints, columns: Ints) -> npt.NDArray[np.floating]:
         return evaluation.distances(torch.from_numpy(rows), torch.from_numpy(columns)).numpy()
@@ -236,12 +244,12 @@ def measure_segment(
 
 
 class _Mode:
-    """One pair mode of a checkpoint, tile by tile.
+    """One pair mode of a checkpoint, measured tile by tile.
 
     Attributes:
         rows, columns: of the mode, in the whole matrix.
         sides: by metric.
-        sums: by metric and part of the training examples by label; "" is all of them.
+        sums: by metric and subset of the training examples (clean, mislabelled); "" is all of them.
     """
 
     def __init__(
@@ -249,7 +257,7 @@ class _Mode:
         mode: str,
         checkpoint: Checkpoint,
         evaluation: Evaluation,
-        weights: Singles,
+        weights: Floats32,
         spaces: Mapping[str, Space],
     ) -> None:
         classes, num_train = evaluation.targets.numpy(), evaluation.num_train
@@ -260,15 +268,17 @@ class _Mode:
             metric: select_sides(self.log_norms, classes, num_train, mode, metric)
             for metric in METRICS
         }
-        self.chosen = _parts_by_label(evaluation) if mode != "val-val" else {}
+        self.chosen = _training_masks(evaluation) if mode != "val-val" else {}
         drawn = weights[self.rows], weights[self.columns]
         self.sums = {
             metric: {"": ClassSums(self.sides[metric], num_classes, *drawn)} for metric in METRICS
         }
         for metric, sides in self.sides.items():
             for part, chosen in self.chosen.items():
-                of_part = drawn[0][chosen], drawn[1][sides.columns_of(chosen)]
-                self.sums[metric][part] = ClassSums(sides.of_rows(chosen), num_classes, *of_part)
+                of_part = drawn[0][chosen], drawn[1][sides.paired_columns(chosen)]
+                self.sums[metric][part] = ClassSums(
+                    sides.select_rows(chosen), num_classes, *of_part
+                )
         # The cosines of same-class pairs, in each space's order of distance.
         self.values = {
             layer: np.empty(len(space.pairs[mode].pairs.distances), np.float32)
@@ -276,21 +286,21 @@ class _Mode:
         }
 
     def add(self, tile: Tile) -> None:
-        """A tile within the mode's rows and columns."""
+        """Add a tile that lies within the mode's rows and columns."""
         for metric, sums in self.sums.items():
-            part = select_part(tile, self.rows, self.columns, metric)
+            part = select_block(tile, self.rows, self.columns, metric)
             for name, of_part in sums.items():
                 if name:
                     chosen = self.chosen[name]
-                    columns = self.sides[metric].columns_of(chosen)
-                    of_part.add(part.of(chosen, columns))
+                    columns = self.sides[metric].paired_columns(chosen)
+                    of_part.add(part.select(chosen, columns))
                 else:
                     of_part.add(part)
         for layer, values in self.values.items():
             self.spaces[layer].pairs[self.mode].pairs.fill(values, tile)
 
     def distance(self, layer: str, metric: str) -> DistanceStiffness:
-        """Against the distance in a layer, when all tiles have been added."""
+        """Stiffness against the distance in a layer, when all tiles have been added."""
         space, values = self.spaces[layer], self.values[layer]
         defined = np.isfinite(self.log_norms) | (metric == "sign")
         if not defined.all():
@@ -305,8 +315,8 @@ def _distances_between(
     return cosine_distances(vectors[rows], vectors[columns]).numpy()
 
 
-def _parts_by_label(evaluation: Evaluation) -> dict[str, Bools]:
-    """[num_train] masks of clean and of mislabelled training examples; none where all are clean."""
+def _training_masks(evaluation: Evaluation) -> dict[str, Bools]:
+    """Masks [num_train] of clean and of mislabelled training examples; none if all are clean."""
     wrong = evaluation.mislabelled
     if wrong is None or not wrong.any():
         return {}
@@ -314,6 +324,7 @@ def _parts_by_label(evaluation: Evaluation) -> dict[str, Bools]:
 
 
 def length_row(length: CriticalLength) -> dict[str, Any]:
+    """A critical length as columns of the table "critical_length"."""
     row = {field.name: getattr(length, field.name) for field in fields(length)}
     del row["replicates"]
     row["n_pairs"] = row.pop("num_pairs")
@@ -321,6 +332,7 @@ def length_row(length: CriticalLength) -> dict[str, Any]:
 
 
 def summary_row(key: dict[str, Any], quantity: str, estimate: Estimate) -> dict[str, Any]:
+    """An estimate as a row of the table "summary"; ``key`` has the other columns."""
     return key | {
         "quantity": quantity,
         "value": estimate.value,
@@ -331,7 +343,7 @@ def summary_row(key: dict[str, Any], quantity: str, estimate: Estimate) -> dict[
 
 
 def _class_table(key: dict[str, Any], stiffness: ClassStiffness, names: list[str]) -> pd.DataFrame:
-    # Columns, not a dict a row: 100 classes are 60,000 rows a checkpoint.
+    # Columns, not one dict per row: 100 classes give 60,000 rows per checkpoint.
     cells = {
         "class_a": np.repeat(names, len(names)),
         "class_b": np.tile(names, len(names)),
@@ -344,6 +356,7 @@ def _class_table(key: dict[str, Any], stiffness: ClassStiffness, names: list[str
 
 
 def distance_rows(key: dict[str, Any], bins: Bins) -> list[dict[str, Any]]:
+    """Bins as rows of the table "distance"; ``key`` has the other columns."""
     columns = zip(bins.distance, bins.value, bins.low, bins.high, bins.num_pairs, strict=True)
     names = ("distance", "value", "low", "high", "n_pairs")
     return [key | dict(zip(names, row, strict=True)) for row in columns]

@@ -1,4 +1,4 @@
-"""A checkpoint's cosines, a tile at a time: one file, or one a pair of shards."""
+"""The cosines of a checkpoint, tile by tile: one file, or one file per pair of shards."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations_with_replacement, pairwise
@@ -15,17 +15,21 @@ _AGAIN = "delete the folder and run again"
 
 
 class Checkpoint:
-    """What the gradient room has measured at one checkpoint; one tile is held at a time.
+    """What the gradient room measured at one checkpoint; one tile is in memory at a time.
 
     Attributes:
         name: of its files.
-        step, epoch: when it was.
-        log_norms: [N], -inf where a gradient is 0.
-        predictions: [N] classes; None where the files have none.
+        step, epoch: of the checkpoint.
+        log_norms: [N], logarithms of gradient norms; -inf where a gradient is 0.
+        predictions: [N], predicted classes; None where the files have none.
     """
 
     def __init__(self, paths: Sequence[Path], examples: int) -> None:
-        """``paths`` of the tiles, in any order, and the number of ``examples`` of the subset.
+        """Find the tiles.
+
+        Args:
+            paths: of the tiles' files, in any order.
+            examples: size N of the evaluation subset.
 
         Raises:
             StiffnessError: a file is unreadable or was measured on another subset, or the tiles
@@ -67,7 +71,7 @@ class Checkpoint:
         )
 
     def tiles(self, rows: slice, columns: slice) -> Iterator[Tile]:
-        """What the tiles hold of ``rows`` and ``columns``, in order."""
+        """Read the tiles one by one, and cut each to ``rows`` and ``columns``."""
         undefined = ~np.isfinite(self.log_norms)
         for (begin, end, first, last), path in sorted(self._files.items()):
             if max(begin, rows.start) >= min(end, rows.stop):
@@ -92,10 +96,12 @@ class Checkpoint:
 
 
 def checkpoints(folders: Sequence[str | Path], examples: int) -> Iterator[Checkpoint]:
-    """All of a segment, in order.
+    """Visit the checkpoints of a segment in order.
 
     Args:
-        folders: with a file a checkpoint; one of the whole matrix, or one a tile.
+        folders: each has one file per checkpoint. There is one folder of whole matrices, or one
+            folder per tile.
+        examples: size of the evaluation subset.
 
     Raises:
         StiffnessError: as ``Checkpoint``, or a folder lacks a file that another has.
