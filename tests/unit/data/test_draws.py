@@ -67,13 +67,17 @@ def test_the_draw_follows_from_the_seed(digits):
     ("number", "rest"),
     [
         (9, "9 examples for 10 classes; ask for one per class or more"),
-        (1201, "1201 examples need 121 of class '0', which has 119; ask for fewer"),
+        (1201, "1201 examples need 121 of class '0', which has 119; ask for 1160 or fewer"),
     ],
 )
 def test_a_number_that_cannot_be(number, rest):
     with pytest.raises(StiffnessError) as raised:
         few(number)
     assert str(raised.value) == f"datasets: train_examples: {rest}"
+
+
+def test_as_many_as_the_error_says_can_be():
+    assert len(few(1160).train_targets) == 1160
 
 
 def test_few_texts_keep_their_names():

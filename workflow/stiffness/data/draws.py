@@ -41,9 +41,10 @@ def draw_stratified(
         wanted = share + (label < extra)
         members = (targets == label).nonzero().flatten()
         if len(members) < wanted:
+            counts = torch.bincount(targets, minlength=len(class_names))
             raise StiffnessError(
                 f"{key}: {total} examples need {wanted} of class {name!r}, "
-                f"which has {len(members)}; ask for fewer"
+                f"which has {len(members)}; ask for {len(counts) * int(counts.min())} or fewer"
             )
         drawn = torch.randperm(len(members), generator=generator)[:wanted]
         parts.append(members[drawn].sort().values)
