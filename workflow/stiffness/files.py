@@ -1,8 +1,8 @@
 """Reading and writing the files that connect the rooms.
 
-Every file is written to a temporary name beside its destination and renamed, so a reader sees
-the whole file or none. Tensors are safetensors, tables are parquet; nothing is ever unpickled. Both
-carry SHA-256 digests of what they hold, which are compared when it is read.
+Every file is written under a temporary name beside its destination and then renamed, so that a
+reader sees the whole file or none. Tensors are safetensors and tables are parquet; nothing is ever
+unpickled. Both carry SHA-256 digests of their content, which are checked when it is read.
 """
 
 import errno
@@ -34,8 +34,9 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` if the body succeeds.
 
-    The suffix is kept (matplotlib reads the format from it). On any error the temporary file is
-    removed and ``path`` is left as it was. What a writer that was killed has left is removed first.
+    The temporary path has the same suffix, from which matplotlib takes the format. On any error the
+    temporary file is removed and ``path`` stays as it was. Temporary files of writers that were
+    killed are removed first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """The same for a directory: filled under a temporary name, then renamed."""
+    """Yield a temporary directory beside ``path``; rename it to ``path`` if the body succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path.parent, f".{path.name}.", "")
@@ -71,7 +72,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 
 def replace_directory(source: Path, path: Path) -> None:
-    """Rename a directory; what was there goes as a whole, before any of it is deleted."""
+    """Rename ``source`` to ``path``; a directory that is there is moved away before it is deleted."""
     while True:
         old = None
         if path.exists():
@@ -82,7 +83,7 @@ def replace_directory(source: Path, path: Path) -> None:
             os.replace(source, path)
             return
         except OSError as error:
-            # Another process has put its own there in the meantime.
+            # Another process has put its own directory there in the meantime.
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         finally:
@@ -133,7 +134,7 @@ def _mark_in_use(handle: int) -> None:
 
 
 def _remove_abandoned(folder: Path, prefix: str, suffix: str) -> None:
-    """Remove temporary files and folders whose writer is gone: its lock went with it."""
+    """Remove temporary files and folders that no process holds a lock on: their writer is gone."""
     pattern = re.compile(re.escape(prefix) + "[a-z0-9_]{8}" + re.escape(suffix))
     for name in filter(pattern.fullmatch, os.listdir(folder)):
         try:
@@ -153,7 +154,7 @@ def _remove_abandoned(folder: Path, prefix: str, suffix: str) -> None:
 
 
 def _open_to_others(path: Path, mode: int) -> None:
-    """Temporary files are private; give the mode that an ordinary file would have."""
+    """Give a temporary file, which is private, the mode that an ordinary file would have."""
     umask = os.umask(0)
     os.umask(umask)
     path.chmod(mode & ~umask)
@@ -178,7 +179,11 @@ def _write_checked(path: str | Path, write: Callable[[Path], None]) -> None:
 def write_tensors(
     path: str | Path, tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Write named tensors and a JSON-serialisable ``metadata`` to one safetensors file.
+    """Write named tensors and metadata to one safetensors file.
+
+    Args:
+        tensors: on any device, by name.
+        metadata: whatever JSON can hold.
 
     Returns:
         The SHA-256 of every tensor, with its type and shape, by name.
@@ -187,15 +192,15 @@ def write_tensors(
 
     whole, storages = {}, set()
     for name, tensor in tensors.items():
-        kept = tensor.detach().cpu().contiguous()
-        # The format holds no memory twice: a weight that two layers share is written for each.
-        if kept.untyped_storage().data_ptr() in storages:
-            kept = kept.clone()
-        storages.add(kept.untyped_storage().data_ptr())
-        whole[name] = kept
+        copied = tensor.detach().cpu().contiguous()
+        # The format refuses shared memory: a weight that two layers share is written for each.
+        if copied.untyped_storage().data_ptr() in storages:
+            copied = copied.clone()
+        storages.add(copied.untyped_storage().data_ptr())
+        whole[name] = copied
     digests = {name: tensors_digest([tensor]) for name, tensor in whole.items()}
     checked = digests | {"": json_digest(metadata)}
-    # Under one key: the format keeps several in no order, and the same content has the same bytes.
+    # One key: the format stores several in any order, and equal content must give equal bytes.
     header = {METADATA_KEY: json.dumps({**metadata, DIGESTS_KEY: checked}, sort_keys=True)}
     _write_checked(path, lambda temporary: save_file(whole, temporary, metadata=header))
     return digests
@@ -217,12 +222,15 @@ def _opened(path: str | Path) -> Iterator[Any]:
 def read_tensors(
     path: str | Path, names: Collection[str] | None = None
 ) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
-    """Read the tensors (all, or those named) and the metadata written by ``write_tensors``.
+    """Read tensors and metadata that ``write_tensors`` wrote.
 
-    Files of earlier versions have no digests, and are taken as they are.
+    Files of earlier versions have no digests and are not checked.
+
+    Args:
+        names: the tensors to read; None for all.
 
     Raises:
-        StiffnessError: the file is missing, truncated, altered, not one of ours, or lacks a named
+        StiffnessError: the file is missing, truncated, changed, of another program, or lacks a
             tensor.
     """
     with _opened(path) as file:
@@ -239,15 +247,18 @@ def read_tensors(
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """The metadata alone of a file written by ``write_tensors``; raises as ``read_tensors``."""
+    """Read the metadata alone; the errors are those of ``read_tensors``."""
     return read_tensors(path, names=())[1]
 
 
 def damaged_file_error(path: str | Path, reason: str) -> StiffnessError:
-    """What to say of a file that cannot be read, and of how to have it made again.
+    """The error of a file that cannot be read; it says how to make the file again.
 
-    Snakemake knows folders of checkpoints as a whole, and would not miss one file of them. Made by
-    itself, a file comes out as it was, and nothing that was made of it is out of date.
+    Snakemake knows a folder of checkpoints as a whole and would not miss one file of it. A file
+    that is made again by itself comes out as it was, so that nothing made from it is out of date.
+
+    Args:
+        reason: why the file cannot be read, in a few words.
     """
     path = Path(path)
     made = path.parent if path.name.startswith("step=") else path
@@ -258,7 +269,7 @@ def damaged_file_error(path: str | Path, reason: str) -> StiffnessError:
 
 
 def write_table(path: str | Path, table: "pd.DataFrame") -> None:
-    """Write a table to parquet."""
+    """Write a table to parquet, with the digest of its content."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -272,15 +283,15 @@ def write_table(path: str | Path, table: "pd.DataFrame") -> None:
 
 
 def write_csv(path: str | Path, table: "pd.DataFrame") -> None:
-    """Write a table that people read as comma-separated values."""
+    """Write a table as comma-separated values, for people to read."""
     _write_checked(path, lambda temporary: table.to_csv(temporary, index=False))
 
 
 def read_table(path: str | Path) -> "pd.DataFrame":
-    """Read a parquet table; one of an earlier version, without a digest, is taken as it is.
+    """Read a parquet table; tables of earlier versions have no digest and are not checked.
 
     Raises:
-        StiffnessError: the file is missing, not parquet, or altered.
+        StiffnessError: the file is missing, not parquet, or changed.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -300,10 +311,10 @@ def read_table(path: str | Path) -> "pd.DataFrame":
 
 
 def rows(table: "pd.DataFrame", **values: Any) -> "pd.DataFrame":
-    """The rows of a table whose columns have these values, with their index.
+    """Select the rows of a table whose columns have given values; they keep their index.
 
     Args:
-        values: by column: the value, or a list, tuple or set of values to choose from.
+        values: for each column a value, or a list, tuple or set of values.
 
     Raises:
         KeyError: the table has no such column.
@@ -318,12 +329,12 @@ def rows(table: "pd.DataFrame", **values: Any) -> "pd.DataFrame":
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as indented JSON."""
+    """Write ``value`` as indented JSON with sorted keys."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text``, in UTF-8."""
+    """Write ``text`` in UTF-8."""
 
     def write(temporary: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
