@@ -72,7 +72,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 
 def replace_directory(source: Path, path: Path) -> None:
-    """Rename ``source`` to ``path``; a directory that is there is moved away before it is deleted."""
+    """Rename ``source`` to ``path``; a directory that is there is moved away and then deleted."""
     while True:
         old = None
         if path.exists():
