@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,12 @@ TINY = {
 
 # Rules that follow any change of a table; they have tests of their own.
 NOTES = ("total", "provenance", "claims")
+DRAWING = ("figure", "stage_figure", "study_figure")
+
+
+def figures(*kinds: str) -> tuple[str, ...]:
+    """The jobs that draw these kinds of figures, as ``Outcome.jobs`` names them."""
+    return tuple(f"figure {kind}" for kind in kinds)
 
 
 @dataclass(frozen=True)
@@ -80,11 +87,18 @@ class Outcome:
     def jobs(self) -> dict[str, int]:
         """Snakemake's "Job stats", by rule; empty where nothing is to be done.
 
+        In place of the rules that draw figures: "figure <kind>", as the lines of jobs name them.
+
         Not the note on what tables were made with, nor the claims, which follow every change.
         """
         rows = re.search(r"^Job stats:\n.*\n-+.*\n((?:\w+ +\d+\n)+)", self.output, re.MULTILINE)
         counts = dict(row.split() for row in rows[1].splitlines()) if rows else {}
         kept = {rule: int(count) for rule, count in counts.items() if rule not in NOTES}
+        number = sum(kept.pop(rule, 0) for rule in DRAWING)
+        drawn = set(re.findall(r"Drawing (\w+) of (\w+)(, stage \w+)?", self.output))
+        drawn |= {(study,) for study in re.findall(r"Drawing the study (\w+)", self.output)}
+        assert len(drawn) == number, self.output
+        kept |= Counter(f"figure {kind}" for kind, *_ in drawn)
         return {} if set(kept) == {"all"} else kept
 
 
@@ -136,10 +150,9 @@ class Project:
 
     def results(self) -> dict[str, int]:
         """Every result by path, with its time of change; not what jobs say of themselves."""
-        about = ("results/logs/", "results/benchmarks/")
         paths = [path for path in self.folder.glob("results/**/*") if path.is_file()]
         named = {str(path.relative_to(self.folder)): path.stat().st_mtime_ns for path in paths}
-        return {name: time for name, time in named.items() if not name.startswith(about)}
+        return {name: time for name, time in named.items() if not name.startswith("results/logs/")}
 
     def half_written(self) -> list[str]:
         """Temporary files and folders in the results; every writer hides them behind a dot."""

@@ -5,13 +5,14 @@ import time
 from pathlib import Path
 
 import pytest
-from project import KINDS, of_tiny
+from project import KINDS, figures, of_tiny
 
 # Jobs of the tiny experiment; two learning rates of two segments each.
 COUNTS = {"training": 4, "gradients": 4, "measures": 4}
-TABLES = ("tables", "comparison", *KINDS)
+DRAWN = figures(*KINDS)
+TABLES = ("tables", "comparison", *DRAWN)
 # With one learning rate there is none to compare it with.
-OF_ONE_RATE = tuple(rule for rule in TABLES if rule != "equal_loss")
+OF_ONE_RATE = tuple(rule for rule in TABLES if rule != "figure equal_loss")
 MEASURES = ("measures", *TABLES)
 GRADIENTS = ("gradients", *MEASURES)
 TRAINING = ("training", *GRADIENTS)
@@ -45,7 +46,7 @@ LOOKS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_look_redraws_one_kind_of_figure(built, kind):
     built.configure({"figures": {kind: LOOKS[kind]}})
-    assert built.plan() == jobs(kind)
+    assert built.plan() == jobs(*figures(kind))
 
 
 CHANGES = {
@@ -55,10 +56,10 @@ CHANGES = {
     ),
     "other evaluation examples": ({"evaluation": {"seed": 1}}, jobs("evaluation", *GRADIENTS)),
     "distance bins": ({"distance_bins": 8}, jobs(*MEASURES)),
-    "stages": ({"stages": [0, 0.2, 1, 2]}, jobs(*BY_STAGE)),
+    "stages": ({"stages": [0, 0.2, 1, 2]}, jobs(*figures(*BY_STAGE))),
     "the reference learning rate": (
         {"reference_learning_rate": "3e-3"},
-        jobs(*(kind for kind in KINDS if kind not in ALL_RATES)),
+        jobs(*figures(*(kind for kind in KINDS if kind not in ALL_RATES))),
     ),
     "a new learning rate": (
         {"learning_rates": ["1e-3", "3e-3", "1e-2"]},
@@ -78,7 +79,7 @@ CHANGES = {
     "a second precision": (
         {"precisions": ["exact", "plain"]},
         # With both, what rounding does is a figure too.
-        jobs("gradients", "measures", "tables", "rounding_figure", rounding=2),
+        jobs("gradients", "measures", "tables", "figure rounding", rounding=2),
     ),
 }
 
@@ -138,19 +139,23 @@ def test_discarded_gradients_come_back_only_where_tables_need_them(built):
 
 
 EDITS = {
-    "figures/distance.py": ("distance",),
-    "figures/style.py": KINDS,
+    "figures/distance.py": figures("distance"),
+    "figures/style.py": DRAWN,
+    "figures/load.py": DRAWN,
     "training/runs.py": TABLES,
     "measures/classes.py": MEASURES,
-    "training/stages.py": KINDS,
-    "figures/matrix.py": ("class_matrix", "class_matrix_stages", "hierarchy_matrix"),
+    "training/stages.py": DRAWN,
+    "figures/matrix.py": figures("class_matrix", "class_matrix_stages", "hierarchy_matrix"),
     "data/hierarchy.py": ("hierarchy", *MEASURES),
     "gradients/seeds.py": GRADIENTS,
+    "gradients/layers/conv.py": GRADIENTS,
+    "measures/studies.py": (),
     "data/evaluation.py": ("evaluation", *GRADIENTS),
     "training/train.py": TRAINING,
     "data/sources.py": EVERYTHING,
     "files.py": EVERYTHING,
     "plan/config.py": (),
+    "plan/kinds.py": (),
     "plan/fingerprint.py": (),
 }
 
@@ -161,7 +166,7 @@ def test_an_edited_module_reruns_the_rooms_that_use_it(built, module):
     assert built.plan() == jobs(*EDITS[module])
 
 
-SCRIPTS = {"distance": ("distance",), "tables": TABLES, "training": TRAINING}
+SCRIPTS = {"figure": DRAWN, "tables": TABLES, "training": TRAINING}
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -224,7 +229,7 @@ def test_a_new_colour_redraws_that_figure_once(built):
     before = built.results()
     picture = built.folder / "results/tiny/figures/distance.png"
     blue = picture.read_bytes()
-    assert built.build().jobs == jobs("distance")
+    assert built.build().jobs == jobs(*figures("distance"))
     assert picture.read_bytes() != blue
     after = built.results()
     changed = {name for name in after if after[name] != before.get(name)}

@@ -103,7 +103,7 @@ def same_results(project: Project, undisturbed: Project) -> None:
 def test_killed_in_every_rule_the_same_command_completes(fresh, request):
     draw = random.Random(0)
     planned = set(re.findall(r"^(\w+) +\d+$", fresh.build("-n").output, re.MULTILINE))
-    # By script: class_matrix_stages runs that of class_matrix.
+    # By script: one draws every figure.
     rules = planned & {path.stem for path in (fresh.folder / "workflow/scripts").glob("*.py")}
     assert len(rules) > 10
     killed: list[set[str]] = []
@@ -230,7 +230,7 @@ def test_two_configurations_share_what_is_the_same(built):
     assert "evaluation" not in shared
     assert shared["training"] == 1
     built.configure({"figures": {"distance": {"width": 6.0}}})
-    assert built.plan() == {"distance": 1, "all": 1}
+    assert built.plan() == {"figure distance": 1, "all": 1}
     built.configure({})
     assert built.plan() == {}
 

@@ -117,8 +117,8 @@ def test_every_job_ran_in_slurm(run):
     # A segment's gradients and stiffness are one job, and so are tables and figure.
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "rule_training": 4,
-        "rule_measurement_gradients_stiffness": 4,
-        "rule_report_class_matrices_tables": 1,
+        "rule_measurement_gradients_measures": 4,
+        "rule_report_figure_tables": 1,
     }
     assert run.outcome.jobs["evaluation"] == 1  # light, and run on this side
 

@@ -1,7 +1,7 @@
 """Studies: figures across experiments, from the tables that are there."""
 
 from PIL import Image
-from project import Project
+from project import Project, figures
 
 from stiffness.files import read_table
 
@@ -15,7 +15,7 @@ def test_studies_are_drawn_from_the_tables_of_their_experiments(built: Project) 
     built.configure({"studies": STUDIES})
     before = built.results()
     outcome = built.build(*STUDIES)
-    jobs = dict.fromkeys((*STUDIES, "label_noise", "critical_lengths"), 1)
+    jobs = dict.fromkeys((*STUDIES, *figures(*STUDIES)), 1)
     assert outcome.jobs == jobs
     made = {f"results/studies/{name}.{end}" for name in STUDIES for end in ("pdf", "png", "csv")}
     assert set(built.results()) - set(before) == made

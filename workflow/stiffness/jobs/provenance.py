@@ -5,6 +5,7 @@ python -m stiffness.jobs.provenance results/digits_fc/figures/distance.png
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -230,7 +231,7 @@ def _is_result(file: str) -> bool:
 
 def _path_in_results(file: str) -> str:
     """A file's path within the folder of results."""
-    return Path(file).relative_to("results").as_posix()
+    return Path(os.path.normpath(file)).relative_to("results").as_posix()
 
 
 def write_summary(path: str | Path, summary: Mapping[str, Any]) -> None:

@@ -1,0 +1,32 @@
+"""The repository's own configuration, and wildcards as Snakemake gives them."""
+
+import copy
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from snakemake.iocontainers import Wildcards
+
+from stiffness.plan.config import read_settings
+
+CONFIG = Path(__file__).parents[3] / "config.yaml"
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch) -> dict[str, Any]:
+    """Read in an empty folder: nothing has been made."""
+    monkeypatch.chdir(tmp_path)
+    return copy.deepcopy(_settings())
+
+
+@cache
+def _settings() -> dict[str, Any]:
+    return read_settings(yaml.safe_load(CONFIG.read_text()))
+
+
+@pytest.fixture
+def wildcards() -> Callable[..., Wildcards]:
+    return lambda **values: Wildcards(fromdict=values)
