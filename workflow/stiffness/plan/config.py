@@ -26,6 +26,9 @@ from stiffness.plan.kinds import KINDS, ClaimsLooks, check_figure
 from stiffness.plan.section import Section, nearest
 
 RULES = Path(__file__).parents[2] / "rules"
+# Networks of images: what training/models.py registers, read as text since torch is slow to import.
+_MODELS = (Path(__file__).parents[1] / "training" / "models.py").read_text()
+NETWORKS = re.findall(r"^@network\ndef build_(\w+)", _MODELS, re.MULTILINE)
 LAST_HIDDEN = "last_hidden"
 MAX_JOBS = 20_000
 """Jobs of gradients of one experiment."""
@@ -187,7 +190,7 @@ def _optional(schema: dict[str, Any]) -> None:
 class Model(Section, json_schema_extra=_optional):
     """The network of an experiment."""
 
-    name: Literal["fc", "cnn", "resnet20v1", "transformer"]
+    name: Literal[(*NETWORKS, "transformer")]  # type: ignore[valid-type]
     """One of the paper's networks, or a pretrained transformer with a new head, for texts."""
     path: str = ""
     """Of a transformer: a folder below data_dir, or a name on the Hugging Face hub."""
@@ -512,7 +515,7 @@ def _check_inputs(key: str, experiment: Mapping[str, Any], text: bool) -> None:
     """Tokens and images take different networks and different options."""
     name, layers = experiment["model"]["name"], experiment["distance_layers"]
     if text != (name == "transformer"):
-        fit = "transformer" if text else "fc, cnn or resnet20v1"
+        fit = "transformer" if text else " or ".join([", ".join(NETWORKS[:-1]), NETWORKS[-1]])
         kind = "texts" if text else "images"
         raise StiffnessError(f"{key}.model.name: {name!r} does not take {kind}; take {fit}")
     if text and not experiment["model"]["path"]:
