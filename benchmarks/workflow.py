@@ -5,7 +5,8 @@
 
 Each builds from nothing in a temporary folder with one job at a time, so that shares of the wall
 time add up. A job's computation is what its own record says between the end of its imports and its
-last file; its process is what Snakemake's benchmark file says; all else is Snakemake's.
+last file; its process lasts from its start until then, as the same record says. All else is
+Snakemake's.
 """
 
 import argparse
@@ -92,7 +93,7 @@ def main() -> None:
     tables = [f"results/{name}/tables/exact/summary.parquet" for name in config.get("run", [])]
     figures = [f"results/{name}/figures/critical_length.pdf" for name in config.get("run", [])]
     wall, jobs = measure(config, tables + figures)
-    print(f"{'rule':20} {'jobs':>4} {'process s':>9} {'body s':>8} {'start s a job':>13}")
+    print(f"{'rule':20} {'jobs':>4} {'process s':>9} {'body s':>8} {'start s per job':>13}")
     for rule, times in sorted(jobs.items(), key=lambda item: -sum(one for one, _ in item[1])):
         process, body = (sum(column) for column in zip(*times, strict=True))
         start = (process - body) / len(times)
@@ -103,7 +104,7 @@ def main() -> None:
     print(f"\nwall {wall:.1f} s for {number} jobs: bodies {body / wall:.1%}, ", end="")
     print(f"starts and imports {(process - body) / wall:.1%}, Snakemake {1 - process / wall:.1%}")
     outside = (wall - body) / number
-    print(f"outside the bodies {outside:.2f} s a job")
+    print(f"outside the bodies {outside:.2f} s per job")
     if given.what == "grid":
         paper_share(jobs, wall, body)
     print(f"snakemake --dry-run paper: {dry_run():.2f} s")
