@@ -57,7 +57,9 @@ def draw(
         return rows
 
     chosen = choose_stages(of_run(history), stages)
-    axes = figure.subplots(len(METRICS), len(chosen), sharex=True, sharey="row", squeeze=False)
+    # The label and the legend would have the same place below one figure.
+    body = figure.subfigures()
+    axes = body.subplots(len(METRICS), len(chosen), sharex=True, sharey="row", squeeze=False)
     for line, metric in zip(axes, METRICS, strict=True):
         for axis, stage in zip(line, chosen, strict=True):
             at_stage = [
@@ -70,11 +72,12 @@ def draw(
     for axis, stage in zip(axes[0], chosen, strict=True):
         axis.set_title(style.stage_name(stage))
     # One name for all panels: a layer's is wider than a panel.
-    figure.supxlabel(style.distance_name(space), fontsize=8)
+    body.supxlabel(style.distance_name(space), fontsize=8)
     axes[0, 0].set_xlim(0, _MOST)
     for line in axes:
         low, high = line[0].get_ylim()
         line[0].set_ylim(max(min(low, -0.08), -1.08), min(max(high, 1.02), 1.08))
+    body.align_ylabels()
     legend(figure)
     figure.suptitle(title, fontsize=8)
     style.save(figure, outputs)
@@ -154,16 +157,10 @@ def panel(
         axis.plot(
             [monotone["max_distance"]], [0], ">", ms=3.5, color=_MONOTONE, mfc="white", zorder=4
         )
-    axis.text(
-        0.04,
-        0.06,
-        text,
-        transform=axis.transAxes,
-        ha="left",
-        va="bottom",
-        fontsize=7,
-        bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1},
-    )
+    # As a legend without handles it takes the place that hides the least.
+    nothing = Line2D([], [], ls="")
+    looks = {"handlelength": 0, "handletextpad": 0, "borderpad": 0.2, "edgecolor": "none"}
+    axis.legend([nothing], [text], frameon=True, **looks)
 
 
 def _span(fit: pd.Series, most: float) -> tuple[list[float], list[float]]:

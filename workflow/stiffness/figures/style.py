@@ -37,6 +37,7 @@ plt.rcParams.update(
         "axes.spines.top": False,
         "axes.spines.right": False,
         "lines.linewidth": 1.2,
+        "figure.dpi": 300,  # at which the layout is solved
         "savefig.dpi": 300,
         "pdf.fonttype": 42,  # text stays text
         "svg.hashsalt": "stiffness",
@@ -74,6 +75,9 @@ def colors(palette: str, number: int) -> list[Any]:
 def save(figure: Figure, outputs: Sequence[str | Path]) -> None:
     """Write the figure to every path, without a date in it, and close it."""
     try:
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # each file would solve the same layout again
         for path in outputs:
             with atomic_write(path) as temporary:
                 metadata = {"CreationDate": None} if Path(path).suffix == ".pdf" else None

@@ -14,12 +14,15 @@ place would differ. A value that depends on such an example has no interval.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from stiffness.measures.pairs import Bools, Floats, Ints, PairBlock, Sides
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 Floats32 = npt.NDArray[np.float32]
 
@@ -186,8 +189,10 @@ def _defined_weights(weights: Floats32, defined: Bools) -> Floats32:
 
 def _class_indicator(
     classes: Ints, num_classes: int, defined: Bools | None = None
-) -> sparse.csr_array:
+) -> "sparse.csr_array":
     """Indicator matrix [C, n] of (defined) class members; a product with it sums over them."""
+    from scipy import sparse  # figures that need a constant of this room do without
+
     ones = np.ones(len(classes), np.float32) if defined is None else defined.astype(np.float32)
     places = (classes, np.arange(len(classes)))
     return sparse.csr_array((ones, places), shape=(num_classes, len(classes)))

@@ -14,7 +14,6 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from stiffness.measures.bootstrap import Floats32, lone_examples, percentile_interval
 from stiffness.measures.pairs import Bools, Floats, Ints, Tile, mode_ranges
@@ -252,6 +251,8 @@ class ResampledPairs:
 
         In chunks of pairs that fit a cache: the weights of all pairs are never held.
         """
+        from scipy import sparse  # figures that need a constant of this room do without
+
         resamples, number = self.weights.shape[1], len(self.pairs.distances)
         size = max(1, _CHUNK // resamples)
         first, second = (np.empty((size, resamples), np.float32) for _ in range(2))

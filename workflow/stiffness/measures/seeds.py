@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from stiffness.measures.bootstrap import COVERAGE
 from stiffness.measures.pairs import Floats
@@ -61,7 +61,7 @@ def seed_means(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         _between=("value", "var"),
         _seeds=("value", "count"),
     ).reset_index()
-    quantile = stats.t.ppf((1 + COVERAGE) / 2, (result["_seeds"] - 1).clip(lower=1))
+    quantile = stdtrit((result["_seeds"] - 1).clip(lower=1), (1 + COVERAGE) / 2)
     between = (quantile**2 * result["_between"] / result["_seeds"]).fillna(0)
     result["low"] = result["value"] - np.sqrt(result["_low"] + between)
     result["high"] = result["value"] + np.sqrt(result["_high"] + between)
