@@ -74,7 +74,9 @@ def test_every_image_of_the_table_is_shown_once_in_its_row(drawn: Any, made: Any
     table = made["extremes"].query("step == 50 and seed == 0")
     assert len(axis.images) == len(table) + (table["second"] >= 0).sum()
     for label, (_, rows) in enumerate(table.groupby("class_name")):
-        tops = [image for image in axis.images if image.get_extent()[3] == label * 1.5]
+        tops = [
+            image for image in axis.images if image.get_extent()[3] == label * contact_sheet._ROW
+        ]
         numbers = [n for _, row in rows.iterrows() for n in (row["first"], row["second"]) if n >= 0]
         shown = sorted(image.get_array().sum() for image in tops)
         assert shown == sorted(int(made["images"][number].sum()) for number in numbers)

@@ -141,7 +141,7 @@ def test_a_panel_a_layer_at_the_last_stage(drawn: Any) -> None:
     figure = drawn(tables())
     panels = figure.axes[4:]
     assert [axis.get_title() for axis in panels] == ["Conv2d 0", "Conv2d 3", "Linear 10"]
-    assert "no crossing" in panels[2].texts[0].get_text()
+    assert "no crossing" in panels[2].get_legend().get_texts()[0].get_text()
     assert panels[0].get_xlim() == (0, pytest.approx(0.77))
     text = " ".join(text.get_text() for text in figure.findobj(plt.Text))
     assert "distance between what the layer reads, epoch 1" in text
@@ -153,7 +153,7 @@ def test_deep_networks_have_few_names_and_five_panels(drawn: Any) -> None:
     assert len(figure.axes[2].get_xticks()) == 20
     assert figure.axes[2].get_xticklabels()[1].get_text() == "3.query"
     assert len(figure.axes[4:]) == 5
-    assert figure.axes[-1].get_title() == "Linear encoder.layer.59.query"
+    assert figure.axes[-1].get_title() == "Linear 59.query"
 
 
 def test_layers_without_distances_leave_the_lower_panels_empty(drawn: Any) -> None:

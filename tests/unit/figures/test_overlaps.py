@@ -1,6 +1,8 @@
 """Every kind of figure on experiments of different shapes: no text hides another, none is cut."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from inspect import signature
 from itertools import combinations
@@ -95,8 +97,10 @@ def at_checkpoints(table: pd.DataFrame) -> pd.DataFrame:
     return table.merge(steps, how="cross")
 
 
-def tables(shape: Shape) -> dict[str, Any]:
+@cache
+def tables(name: str) -> Mapping[str, Any]:
     """What any ``draw`` asks for, but options and outputs."""
+    shape = SHAPES[name]
     names = sorted(shape.hierarchy.class_names)
     rate = shape.rates[len(shape.rates) // 2]
     runs = product(experiment=[shape.name], lr=shape.rates, seed=shape.seeds)
@@ -151,7 +155,9 @@ def tables(shape: Shape) -> dict[str, Any]:
             .drop(columns=["lr", "experiment", "status"])
             .merge(of_layers, how="cross")
             for name, table in (
-                ("summary", summary), ("distance", distance), ("critical_length", fits)
+                ("summary", summary),
+                ("distance", distance),
+                ("critical_length", fits),
             )
         },
         "rounding": measured(
@@ -175,7 +181,9 @@ def comparisons(shape: Shape) -> dict[str, pd.DataFrame]:
     """Learning rates at equal epoch and loss, and early stopping."""
     quantities = ["within", "between", "xi line", "xi monotone"]
     about = product(pair_mode=PAIR_MODES, metric=METRICS, quantity=quantities)
-    levels = pd.DataFrame({"by": [EPOCH] * 4 + [LOSS] * 4, "level": [1, 2, 5, 40, 1.9, 0.4, 0.1, 0.01]})
+    levels = pd.DataFrame(
+        {"by": [EPOCH] * 4 + [LOSS] * 4, "level": [1, 2, 5, 40, 1.9, 0.4, 0.1, 0.01]}
+    )
     levels = levels.merge(product(lr=shape.rates), how="cross").merge(about, how="cross")
     order = product(by=[EPOCH, LOSS]).merge(about, how="cross")
     rules = [VALIDATION_LOSS, "sign stiffness", "cosine stiffness", LAST_EPOCH]
@@ -205,14 +213,16 @@ def contact_rows(names: list[str]) -> pd.DataFrame:
     return table.merge(product(seed=[0], step=range(len(EPOCHS))), how="cross")
 
 
-def across(made: dict[str, Any]) -> dict[str, Any]:
+def across(made: Mapping[str, Any]) -> dict[str, Any]:
     """The same tables for three experiments."""
     names = [f"{made['runs']['experiment'].iloc[0]}{end}" for end in ("", "_sgd", "_batch128")]
     given = {"learning_rates": made["learning_rates"], "batch_size": 32}
-    for name in ("runs", "history", "summary", "critical_length"):
-        made[name] = pd.concat([made[name].assign(experiment=one) for one in names])
+    several = {
+        name: pd.concat([made[name].assign(experiment=one) for one in names])
+        for name in ("runs", "history", "summary", "critical_length")
+    }
     sgd = {"name": "sgd", "momentum": 0.9}
-    return made | {
+    return {**made, **several} | {
         "columns": [
             {"experiment": name, "lr": made["learning_rate"], "share": share}
             for name, share in zip(names, (0, 0.25, 0.9), strict=True)
@@ -221,8 +231,8 @@ def across(made: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def draw(kind: str, shape: Shape, outputs: list[Path]) -> None:
-    about, made = KINDS[kind], tables(shape)
+def draw(kind: str, shape: str, outputs: list[Path]) -> None:
+    about, made = KINDS[kind], dict(tables(shape))
     if about.across:
         made = across(made)
     if about.by_stage:
@@ -244,7 +254,7 @@ def figure(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(style, "save", lambda figure, outputs: kept.append(figure))
 
     def make(kind: str, shape: str) -> Figure:
-        draw(kind, SHAPES[shape], [])
+        draw(kind, shape, [])
         return kept[-1]
 
     yield make

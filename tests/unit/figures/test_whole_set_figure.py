@@ -77,7 +77,7 @@ def test_each_pair_of_classes_is_one_point_and_the_share_held_is_named(drawn: An
         x, y = np.asarray(bars.lines[0].get_data(), dtype=float)
         assert len(x) == 6
         assert sorted(np.round(y - x, 6)) == [0.05] * 5 + [0.5]
-        assert bars.get_label().endswith(": 83%")
+        assert bars.get_label().endswith(": 83 %")
 
 
 def test_cells_without_an_interval_count_neither_way() -> None:

@@ -36,9 +36,7 @@ def draw(
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.03)
     figure = plt.figure(figsize=(options["width"], options["height"]), layout=layout)
     title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}"
-    if status != style.OK:
-        style.refuse_dead(figure, title, status)
-        style.save(figure, outputs)
+    if style.refuse_dead(figure, title, status, outputs):
         return
     run = history[(history["lr"] == learning_rate) & (history["seed"] == seed)]
     chosen = choose_stages(run, stages)
@@ -71,12 +69,12 @@ def draw(
 
 
 def _class_ticks(axis: Axes, names: list[str], left: bool, bottom: bool) -> None:
+    # A tick costs time where it has no name, too.
+    named = len(names) <= _MOST_NAMED
+    down, across = (names if named and edge else [] for edge in (left, bottom))
     axis.spines[:].set_visible(False)
-    if len(names) > _MOST_NAMED:
-        axis.set_xticks([])
-        axis.set_yticks([])
-        return
-    ticks = range(len(names))
-    axis.set_xticks(ticks, names if bottom else [], rotation=90, fontsize=5)
-    axis.set_yticks(ticks, names if left else [], fontsize=5)
+    axis.set_xticks(range(len(across)), across, fontsize=5)
+    axis.set_yticks(range(len(down)), down, fontsize=5)
+    if max(map(len, names)) > 2:
+        axis.tick_params(axis="x", rotation=90)
     axis.tick_params(length=0, pad=1.5)

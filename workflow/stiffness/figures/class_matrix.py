@@ -3,6 +3,7 @@
 Figures 6 and S3 to S6 are one large matrix each, figure 7 is the matrix at four stages.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,21 +35,20 @@ def draw(
     seed, status = style.reference_run(runs, learning_rate)
     figure = plt.figure(figsize=(options["width"], options["height"]), layout="compressed")
     title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}"
-    if status != style.OK:
-        style.refuse_dead(figure, title, status)
-        style.save(figure, outputs)
+    if style.refuse_dead(figure, title, status, outputs):
         return
     chosen = reference_stages(runs, history, learning_rate, stages)
     classes = classes[classes["seed"] == seed]
     names = list(classes["class_a"].drop_duplicates())
     shown = [matrix.matrix_at(classes, stage, options, names) for stage in chosen]
     limit = matrix.color_limit(shown)
-    columns = min(2, len(chosen))
+    columns = math.ceil(len(chosen) ** 0.5)
     rows = -(-len(chosen) // columns)
     axes = figure.subplots(rows, columns, squeeze=False)
     # Names, titles and the colour bar take about a fifth of either side.
     inches = 0.8 * min(options["width"] / columns, options["height"] / rows)
     size = matrix.name_size(inches, len(names))
+    turn = 90 if max(map(len, names)) > 2 else 0
     for number, axis in enumerate(axes.flat):
         if number >= len(chosen):
             axis.set_visible(False)
@@ -64,7 +64,7 @@ def draw(
         if number + columns >= len(chosen):
             axis.set_xlabel(of_column)
             if size is not None:
-                axis.set_xticks(range(len(names)), names, fontsize=size, rotation=90)
+                axis.set_xticks(range(len(names)), names, fontsize=size, rotation=turn)
     steps = classes["step"].isin(np.array([stage.step for stage in chosen]))
     error = matrix.half_width(classes[steps], options)
     matrix.add_scale(figure, image, axes, shown, options, error, shrink=0.7, aspect=40)

@@ -31,7 +31,7 @@ _COLUMNS = (
 """Groups from the left: what, which end, how many, and the heading."""
 # In widths of an image: its neighbours in a pair touch almost, groups stand apart.
 _WITHIN, _BETWEEN, _GROUPS = 0.04, 0.22, 0.55
-_ROW = 1.5  # height of a row: an image and what stands below it
+_ROW = 1.55  # height of a row: an image and what stands below it
 
 
 def prepare(arrays: str, evaluation: str) -> dict[str, torch.Tensor]:
@@ -62,9 +62,7 @@ def draw(
     seed, status = style.reference_run(runs, learning_rate)
     figure = plt.figure(figsize=(options["width"], options["height"]))
     title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}"
-    if status != style.OK:
-        style.refuse_dead(figure, title, status)
-        style.save(figure, outputs)
+    if style.refuse_dead(figure, title, status, outputs):
         return
     (stage, *_) = reference_stages(runs, history, learning_rate, stages)
     rows = extremes[(extremes["seed"] == seed) & (extremes["step"] == stage.step)]
@@ -78,7 +76,7 @@ def draw(
     if framed:
         title += "\nframed: the network takes it for the class after the arrow"
     figure.suppressComposite = True  # as one picture they would be resampled at length
-    axis = figure.add_axes((0.01, 0.01, 0.98, 0.93))
+    axis = figure.add_axes((0.01, 0, 0.98, 0.92))
     places = _places()
     for number, name in enumerate(names):
         of_class = rows[rows["class_name"] == name]
@@ -121,7 +119,8 @@ def _row(
 ) -> None:
     mean = rows["class_mean"].iloc[0]
     brightest = int(images.max())  # of digits 16, not 255
-    axis.text(-0.2, top + 0.5, f"{name}\nmean {mean:.2f}", ha="right", va="center", fontsize=7)
+    label, size = f"{name}\nmean {mean:.2f}", _font_size([name], 7, 13)
+    axis.text(-0.2, top + 0.5, label, ha="right", va="center", fontsize=size)
     for group, extreme, starts, _ in places:
         found = rows[(rows["group"] == group) & (rows["extreme"] == extreme)]
         for _, row in found.iterrows():
@@ -142,10 +141,15 @@ def _row(
                 below: dict[str, Any] = {
                     "ha": "center",
                     "va": "top",
-                    "fontsize": 5.8,
+                    "fontsize": _font_size(lines, 5.8, 9),
                     "linespacing": 1.1,
                 }
                 axis.text(left + 0.5, top + 1.04, "\n".join(lines), **below)
+
+
+def _font_size(lines: Sequence[str], size: float, room: int) -> float:
+    """Points: ``size``, less where a line has more characters than there is room for."""
+    return size * min(1.0, room / max([1, *map(len, lines)]))
 
 
 def _image(axis: Axes, image: Pixels, brightest: int, left: float, top: float) -> None:

@@ -72,8 +72,7 @@ def draw(
             loss_axis(axes[1, column], alive["train_loss"])
     for axis in axes.flat:
         length_axis(axis)
-    for axis in axes[:, 0]:
-        axis.set_ylabel(rf"critical length $\xi$ ({style.distance_name(space)})")
+    figure.supylabel(rf"critical length $\xi$ ({style.distance_name(space)})", fontsize=8)
     handles: list[Artist] = [
         Line2D([], [], color=color, marker="o", ms=3, label=rate)
         for rate, color in zip(rates, shades, strict=True)

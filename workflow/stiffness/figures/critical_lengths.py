@@ -111,7 +111,7 @@ def draw(
     for axis in axes[:-1].flat:
         length_axis(axis)
     for axis, estimator in zip(axes[:, 0], ESTIMATORS, strict=False):
-        axis.set_ylabel(rf"$\xi$ of the {_NAMES[estimator]}" f"\n({style.distance_name(space)})")
+        axis.set_ylabel(rf"$\xi$ of the {_NAMES[estimator]}")
     axes[-1, 0].set_ylabel(f"within-class\n{style.METRIC_NAMES[options['metric']]}")
     if len(within):
         loss_axis(axes[0, 0], within["train_loss"])
@@ -122,10 +122,12 @@ def draw(
     figure.legend(handles=marks, ncols=3, loc="outside lower center")
     title = (
         f"{style.METRIC_NAMES[options['metric']]}, {style.MODE_NAMES[options['pair_mode']]} pairs, "
-        "95 % intervals"
+        f"{style.distance_name(space)}, 95 % intervals"
     )
-    dead = [style.dead_runs(part) for _, part in runs.groupby("experiment", sort=False)]
-    figure.suptitle("\n".join(filter(None, [title, *dead])), fontsize=8)
+    names = runs["experiment"].unique()
+    dead = {name: style.dead_runs(runs[runs["experiment"] == name]) for name in names}
+    lines = [f"{name}: {line}" for name, line in dead.items() if line]
+    figure.suptitle("\n".join([title, *lines]), fontsize=8)
     style.save(figure, outputs)
 
 
@@ -149,7 +151,7 @@ def _title(one: Mapping[str, Any]) -> str:
     name = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}[optimizer["name"]]
     if optimizer["name"] == "sgd" and optimizer["momentum"]:
         name += f", momentum {optimizer['momentum']:g}"
-    return f"{name}, batch {one['batch_size']}\n{one['experiment']}"
+    return f"{name}, batch {one['batch_size']}\n{style.wrap_name(one['experiment'], 28)}"
 
 
 def _stiffness(axis: Axes, run: pd.DataFrame, color: Any, behind: bool) -> None:
@@ -195,9 +197,8 @@ def _at_equal_loss(
                 place += 1
             ticks.append((begin + place - 1) / 2)
             place += 0.7
-        axis.set_xticks(
-            ticks, [_title(one).split("\n")[0].replace(", ", "\n") for one in experiments]
-        )
+        names = [_title(one).split("\n")[0].replace(", ", "\n") for one in experiments]
+        axis.set_xticks(ticks, names, fontsize=5, rotation=90 if len(names) > 3 else 0)
         axis.tick_params(axis="x", length=0)
         axis.set_ylim(*edges)
     panels[0].set_ylabel(r"$\xi$ of the line")

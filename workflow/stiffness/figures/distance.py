@@ -45,9 +45,7 @@ def draw(
         f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}, "
         f"{style.MODE_NAMES[options['pair_mode']]} pairs of one class, 95 % intervals"
     )
-    if status != style.OK:
-        style.refuse_dead(figure, title, status)
-        style.save(figure, outputs)
+    if style.refuse_dead(figure, title, status, outputs):
         return
 
     def of_run(table: pd.DataFrame) -> pd.DataFrame:
@@ -58,7 +56,7 @@ def draw(
 
     chosen = choose_stages(of_run(history), stages)
     # The label and the legend would have the same place below one figure.
-    body = figure.subfigures()
+    ((body,),) = figure.subfigures(squeeze=False)
     axes = body.subplots(len(METRICS), len(chosen), sharex=True, sharey="row", squeeze=False)
     for line, metric in zip(axes, METRICS, strict=True):
         for axis, stage in zip(line, chosen, strict=True):
@@ -159,8 +157,8 @@ def panel(
         )
     # As a legend without handles it takes the place that hides the least.
     nothing = Line2D([], [], ls="")
-    looks = {"handlelength": 0, "handletextpad": 0, "borderpad": 0.2, "edgecolor": "none"}
-    axis.legend([nothing], [text], frameon=True, **looks)
+    looks: dict[str, Any] = {"handlelength": 0, "handletextpad": 0, "borderpad": 0.2}
+    axis.legend([nothing], [text], frameon=True, edgecolor="none", **looks)
 
 
 def _span(fit: pd.Series, most: float) -> tuple[list[float], list[float]]:

@@ -41,10 +41,7 @@ def draw(
     )
     _epochs(left, merged[merged["rule"] != LAST_EPOCH], shades)
     _cost(right, merged, rates, shades)
-    handles = [
-        Line2D([], [], color=color, marker="o", ls="", ms=4, label=rate)
-        for rate, color in shades.items()
-    ]
+    handles = [Line2D([], [], color=color, lw=3, label=rate) for rate, color in shades.items()]
     handles += [
         Line2D([], [], color="0.3", marker=mark, ls="", ms=4, label=name)
         for name, mark in _MARKS.items()
@@ -54,7 +51,7 @@ def draw(
     )
     figure.legend(handles=handles, title="learning rate;\nstopped by", loc="outside right center")
     title = f"{runs['experiment'].iloc[0]}: training stopped before within-class stiffness of "
-    title += "train–train pairs falls, a mark a seed"
+    title += "train–train pairs falls, one mark per seed"
     figure.suptitle("\n".join(filter(None, [title, style.dead_runs(runs)])), fontsize=8)
     style.save(figure, outputs)
 

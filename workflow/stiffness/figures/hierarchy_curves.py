@@ -41,9 +41,7 @@ def draw(
     title = (
         f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}, {mode} pairs, 95 % intervals"
     )
-    if status != style.OK:
-        style.refuse_dead(figure, title, status)
-        style.save(figure, outputs)
+    if style.refuse_dead(figure, title, status, outputs):
         return
     rows = summary[
         (summary["lr"] == learning_rate)

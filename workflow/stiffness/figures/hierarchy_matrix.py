@@ -43,9 +43,7 @@ def draw(
     seed, status = style.reference_run(runs, learning_rate)
     figure = plt.figure(figsize=(options["width"], options["height"]), layout="compressed")
     title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}"
-    if status != style.OK:
-        style.refuse_dead(figure, title, status)
-        style.save(figure, outputs)
+    if style.refuse_dead(figure, title, status, outputs):
         return
     (stage,) = reference_stages(runs, history, learning_rate, stages)
     classes = classes[(classes["seed"] == seed) & (classes["step"] == stage.step)]

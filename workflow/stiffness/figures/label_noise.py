@@ -68,7 +68,8 @@ def draw(
     )
     for column, panels in zip(columns, axes.T, strict=True):
         share = f"{column['share']:.0%} wrong labels".replace("%", " %")
-        panels[0].set_title(f"{share}\n{column['experiment']}", fontsize=6.5)
+        name = style.wrap_name(column["experiment"], 100 // len(columns))
+        panels[0].set_title(f"{share}\n{name}", fontsize=6.5)
         own, past, rows = (
             rows_of_columns(table, [column]) for table in (runs, history, _chosen(summary, options))
         )

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from stiffness.figures import style
 from stiffness.figures.distance import legend as distance_legend
@@ -29,9 +29,11 @@ from stiffness.training.runs import select_line_fit
 from stiffness.training.stages import Stage, reference_stages
 
 _HIGHEST = 30.0
+_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
 _BEYOND, _NONE, _TOP = 38.0, 55.0, 75.0  # "above the axis", "no crossing", and the axis's end
 _PANELS = 5  # of stiffness against distance
 _NAMED = 24  # layers that have room for a name
+_LONGEST = 16  # characters of a name that is shown whole
 _MARKS = (("within", "within classes", "o", "-"), ("between", "between classes", "s", (0, (3, 2))))
 
 
@@ -60,9 +62,7 @@ def draw(
         f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}, "
         f"{style.MODE_NAMES[options['pair_mode']]} pairs, 95 % intervals"
     )
-    if status != style.OK:
-        style.refuse_dead(figure, title, status)
-        style.save(figure, outputs)
+    if style.refuse_dead(figure, title, status, outputs):
         return
     chosen = reference_stages(runs, history, learning_rate, stages)
     shades = style.colors(options["palette"], len(chosen))
@@ -129,7 +129,7 @@ def _blocks(
         _layer_axis(axis, layers, extra="whole\nnetwork")
     axes[0].set_ylabel("stiffness of the layer's\nown gradient")
     handles: list[Artist] = [
-        Line2D([], [], color=color, lw=2, label=style.stage_name(stage).replace("\n", " "))
+        Line2D([], [], color=color, lw=2, label=style.stage_name(stage))
         for stage, color in zip(stages, shades, strict=True)
     ]
     handles += [
@@ -161,8 +161,9 @@ def _lengths(
         axis.set_yscale("log")
         values = table.loc[table["crossing"] != NONE, "value"]
         axis.set_ylim(0.8 * min(0.5, float(values.min()) if len(values) else 0.5), _TOP)
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter(FuncFormatter(_up_to_highest))
+        bottom = axis.get_ylim()[0]
+        ticks = [tick for tick in _TICKS if tick > bottom]
+        axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.yaxis.set_minor_locator(NullLocator())
         axis.set_ylabel(f"{name}\n({style.METRIC_NAMES[metric]})")
         if table is rows:
@@ -185,10 +186,6 @@ def _lengths(
     ]
     handles.append(Patch(color="0.93", label="no two are\nso far apart"))
     figure.legend(handles=handles, loc="outside right center")
-
-
-def _up_to_highest(value: float, _: Any) -> str:
-    return f"{value:g}" if value <= _HIGHEST else ""
 
 
 def _marks(axis: Axes, rows: pd.DataFrame, shift: float, color: Any) -> None:
@@ -235,7 +232,8 @@ def _distances(
         distance_panel(axis, bins[bins["layer"] == layer], line, monotone, options["color"], most)
         axis.set_xlim(0, most)
         axis.xaxis.set_major_locator(MaxNLocator(3))
-        axis.set_title(_name(measured.iloc[place]).replace("\n", " "))
+        name = _name(measured.iloc[place])
+        axis.set_title(name if len(name) > _LONGEST else name.replace("\n", " "))
         axis.set_xlabel("distance")
     low, high = axes[0].get_ylim()
     axes[0].set_ylim(max(min(low, -0.08), -1.08), min(max(high, 0.3), 1.08))
@@ -251,7 +249,17 @@ def _shift(number: int, count: int) -> float:
 
 
 def _name(layer: pd.Series) -> str:
-    return f"{layer['kind']}\n{layer['layer']}"
+    return f"{layer['kind']}\n{_short(layer['layer'])}"
+
+
+def _short(name: str) -> str:
+    """Of a long path in the network: the last number and at most two names after it."""
+    parts = name.split(".")
+    if len(name) <= _LONGEST:
+        return name
+    numbers = [place for place, part in enumerate(parts) if part.isdigit()]
+    after = parts[numbers[-1] + 1 :] if numbers else parts
+    return ".".join([*(parts[place] for place in numbers[-1:]), *after[-2:]])
 
 
 def _layer_axis(axis: Axes, layers: pd.DataFrame, extra: str = "") -> None:
@@ -262,9 +270,9 @@ def _layer_axis(axis: Axes, layers: pd.DataFrame, extra: str = "") -> None:
         rotation = 0
     else:
         ticks = list(range(0, number, -(-number // _NAMED)))
-        names = [".".join(str(layers["layer"].iloc[tick]).split(".")[-2:]) for tick in ticks]
+        names = [_short(str(layers["layer"].iloc[tick])) for tick in ticks]
         rotation = 90
     if extra:
-        ticks, names = [*ticks, number], [*names, extra]
+        ticks, names = [*ticks, number], [*names, extra.replace("\n", " ") if rotation else extra]
     axis.set_xticks(ticks, names, rotation=rotation)
     axis.set_xlim(-0.5, number - 0.5 + bool(extra))

@@ -34,9 +34,7 @@ def draw(
     _, status = style.reference_run(runs, learning_rate)
     title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}"
     figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
-    if status != style.OK:
-        style.refuse_dead(figure, title, status)
-        style.save(figure, outputs)
+    if style.refuse_dead(figure, title, status, outputs):
         return
     alive = runs.loc[(runs["lr"] == learning_rate) & (runs["status"] == style.OK)]
     axes = figure.subplots(3, 2, sharex=True)

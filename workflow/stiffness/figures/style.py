@@ -107,23 +107,36 @@ def curve(axis: Axes, table: pd.DataFrame, x: str, color: Any, label: str, **lin
 
 
 def dead_runs(runs: pd.DataFrame) -> str:
-    """One line about the runs that are not drawn, or nothing."""
-    dead = runs[runs["status"] != OK]
-    if dead.empty:
-        return ""
-    named = [f"{row.lr} (seed {row.seed}): {row.status}" for row in dead.itertuples()]
-    return textwrap.fill("not drawn, learning rate " + "; ".join(named), 110)
+    """Say in a line which runs are not drawn; "" if all are."""
+    named = []
+    for (rate, status), dead in runs[runs["status"] != OK].groupby(["lr", "status"], sort=False):
+        seeds = ", ".join(map(str, dead["seed"]))
+        named.append(f"{rate} (seed{'s' * (len(dead) > 1)} {seeds}): {status}")
+    return textwrap.fill("not drawn, learning rate " + "; ".join(named), 110) if named else ""
 
 
-def refuse_dead(figure: Figure, what: str, status: str) -> None:
-    """Say in place of a picture that its run died."""
-    figure.text(
-        0.5,
-        0.5,
-        f"{what}\nThis run is not a finding: {status}.\nNothing is drawn.",
-        ha="center",
-        va="center",
-    )
+def wrap_name(name: str, width: int) -> str:
+    """Break a name after underscores into lines of at most ``width`` characters."""
+    return textwrap.fill(name.replace("_", "_ "), width).replace("_ ", "_")
+
+
+def refuse_dead(figure: Figure, what: str, status: str, outputs: Sequence[str | Path]) -> bool:
+    """Write a figure that says that its run died, if it did.
+
+    Args:
+        figure: nothing is drawn in it yet.
+        what: the experiment and the learning rate.
+        status: of the run.
+        outputs: paths of the figure.
+
+    Returns:
+        Whether the run died, so that there is nothing left to draw.
+    """
+    if status != OK:
+        text = f"{what}\nThis run is not a finding: {status}.\nNothing is drawn."
+        figure.text(0.5, 0.5, text, ha="center", va="center")
+        save(figure, outputs)
+    return status != OK
 
 
 def stage_name(stage: Stage) -> str:

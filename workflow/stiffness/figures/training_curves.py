@@ -34,9 +34,7 @@ def draw(
     title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}\n"
     title += f"mean of {len(alive)} seeds, " if len(alive) > 1 else ""
     title += "bands: 95 % intervals"
-    if status != style.OK:
-        style.refuse_dead(figure, title, status)
-        style.save(figure, outputs)
+    if style.refuse_dead(figure, title, status, outputs):
         return
     losses = history[(history["lr"] == learning_rate) & history["seed"].isin(alive["seed"])]
     stiffness = summary[

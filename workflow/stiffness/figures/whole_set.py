@@ -43,9 +43,7 @@ def draw(
         f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}, "
         f"{style.METRIC_NAMES[METRIC]} of training examples"
     )
-    if status != style.OK:
-        style.refuse_dead(figure, title, status)
-        style.save(figure, outputs)
+    if style.refuse_dead(figure, title, status, outputs):
         return
     chosen = reference_stages(runs, history, learning_rate, stages)
     summary = summary[(summary["lr"] == learning_rate) & (summary["seed"] == seed)]
@@ -55,6 +53,10 @@ def draw(
     everything = f"all {int(counts.iloc[0]):,} examples" if len(counts) else "all examples"
     left, right = figure.subplots(1, 2)
     _averages(left, chosen, _pairs(summary), of_all, options["colors"], everything)
+    names = [style.stage_name(stage) for stage in chosen]
+    widest = max(len(line) for name in names for line in name.split("\n"))
+    crowded = widest * len(names) > 9 * options["width"]
+    left.set_xticks(range(len(names)), names, rotation=90 if crowded else 0)
     _cells(right, chosen, of_subset, of_all, style.colors(options["palette"], len(chosen)))
     left.set_ylabel(style.METRIC_NAMES[METRIC])
     left.legend(loc="best", labelspacing=0.9)
@@ -129,7 +131,6 @@ def _averages(
             label=f"{of_class}, {everything}",
         )
     axis.axhline(0, color="0.6", lw=0.6, zorder=0)
-    axis.set_xticks(places, [style.stage_name(stage) for stage in stages])
     axis.set_xlim(-0.5, len(stages) - 0.5)
 
 
@@ -143,7 +144,7 @@ def _cells(
     for stage, color in zip(stages, colors, strict=True):
         cells = matched(subset[subset["step"] == stage.step], whole[whole["step"] == stage.step])
         share = coverage(cells)
-        name = style.stage_name(stage).replace("\n", " ")
+        name = style.stage_name(stage)
         axis.errorbar(
             cells["whole"],
             cells["value"],
@@ -152,6 +153,6 @@ def _cells(
             ms=2,
             lw=0.5,
             color=color,
-            label=f"{name}: {share:.0%}" if np.isfinite(share) else name,
+            label=f"{name}: {100 * share:.0f} %" if np.isfinite(share) else name,
         )
     axis.axline((0, 0), slope=1, color="0.3", lw=0.8, ls="--", zorder=0)
