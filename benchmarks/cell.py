@@ -16,15 +16,15 @@ from networks import Network, build
 from peak import resident, settle
 
 from stiffness.data.batch import length, take
-from stiffness.gradients.layered import Layered
-from stiffness.gradients.seeds import Seeds
+from stiffness.gradients.output_grads import OutputGrads
+from stiffness.gradients.plan import make_plan
 
 
 def work(network: Network) -> dict[str, float]:
     """Flops of one pair's product in the cheapest form of every layer, and flops a second."""
     count = length(network.inputs)
-    layered = Layered(network.model, network.inputs, Seeds(network.targets), count)
-    flops = 2 * sum(unit.pair_cost for unit in layered.units.values())
+    plan = make_plan(network.model, network.inputs, OutputGrads(network.targets), count, 2**32)
+    flops = 2 * sum(unit.pair_cost for unit in plan.units.values())
     size = 2000
     left, right = torch.randn(size, size), torch.randn(size, size)
     seconds = []

@@ -21,7 +21,6 @@ if __name__ == "__main__":
             device=choose_device(resources.device, resources.jobs_per_gpu),
             memory_budget=resources.memory_budget,
             precision=wildcards.precision,
-            label=f"{wildcards.experiment} lr={wildcards.lr} seed={wildcards.seed}",
             data_dir=resources.data_dir,
             tile=tile_block(tile, len(evaluation.targets), params.shards) if tile else None,
         )

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stiffness.data.evaluation import Evaluation
-from stiffness.gradients.by_layer import measure_layers
+from stiffness.gradients.layer_gradients import measure_layers
 from stiffness.jobs.gpus import choose_device
 from stiffness.jobs.job import job
 from stiffness.training.models import ModelSpec
@@ -12,7 +12,6 @@ from stiffness.training.stages import stage_steps
 if __name__ == "__main__":
     with job(snakemake):
         params, resources = snakemake.params, snakemake.resources
-        wildcards = snakemake.wildcards
         measure_layers(
             checkpoints=Path(snakemake.input.state).parent,
             evaluation=Evaluation.load(snakemake.input.evaluation),
@@ -20,10 +19,9 @@ if __name__ == "__main__":
             output=snakemake.output.layers,
             device=choose_device(resources.device, resources.jobs_per_gpu),
             memory_budget=resources.memory_budget,
-            precision=wildcards.precision,
+            precision=snakemake.wildcards.precision,
             steps=stage_steps(snakemake.input.histories, params.epochs, params.stages)
             if params.stages
             else None,
-            label=f"{wildcards.experiment} lr={wildcards.lr} seed={wildcards.seed}",
             data_dir=resources.data_dir,
         )

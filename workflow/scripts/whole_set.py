@@ -13,7 +13,6 @@ from stiffness.training.stages import stage_steps
 if __name__ == "__main__":
     with job(snakemake):
         params, resources = snakemake.params, snakemake.resources
-        wildcards = snakemake.wildcards
         table = measure_whole_set(
             checkpoints=Path(snakemake.input.state).parent,
             arrays=Arrays.load(snakemake.input.arrays),
@@ -23,7 +22,6 @@ if __name__ == "__main__":
             steps=stage_steps(snakemake.input.histories, params.epochs, params.stages)
             if params.stages
             else None,
-            label=f"{wildcards.experiment} lr={wildcards.lr} seed={wildcards.seed}",
             data_dir=resources.data_dir,
         )
         write_table(snakemake.output.table, table)

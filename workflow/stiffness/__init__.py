@@ -1,7 +1,7 @@
 """Stiffness of neural networks: the alignment of per-example loss gradients.
 
 The library follows the workflow's rooms, in this order and never backwards:
-``data`` -> ``training`` -> ``gradients`` -> ``stiffness`` -> ``figures`` -> ``report``.
+``data`` -> ``training`` -> ``gradients`` -> ``measures`` -> ``figures`` -> ``report``.
 
 The names below are what a notebook needs; they are loaded on first use, so that a plot does
 not pay for importing torch.

@@ -71,7 +71,9 @@ def test_preprocessing_against_numpy(digits):
 
 def test_an_image_does_not_depend_on_its_neighbours(digits):
     whole = digits.normalization(digits.train_inputs)
-    assert torch.equal(digits.normalization(digits.train_inputs[7:9]), whole[7:9])
+    found = digits.normalization(digits.train_inputs[7:9])
+    # The sum of 64 squares may be taken in another order.
+    torch.testing.assert_close(found, whole[7:9], rtol=64 * torch.finfo(torch.float32).eps, atol=0)
 
 
 def test_a_constant_image_of_the_mean_colour_stays_zero():

@@ -11,10 +11,10 @@ from stiffness.data.batch import Inputs, call, length, take
 from stiffness.errors import StiffnessError
 from stiffness.gradients import fallback
 from stiffness.gradients.engine import gram_blocks
-from stiffness.gradients.kept import Rows
 from stiffness.gradients.memory import parse_bytes
 from stiffness.gradients.models import refuse_training_mode
-from stiffness.gradients.seeds import Seeds
+from stiffness.gradients.multiply import Rows
+from stiffness.gradients.output_grads import OutputGrads
 
 # Models without a fast path and budgets without room are meant here.
 pytestmark = pytest.mark.filterwarnings("ignore::stiffness.errors.StiffnessWarning")
@@ -23,54 +23,54 @@ AMPLE = 2**30
 
 
 def double_gram(
-    model: nn.Module, inputs: Inputs, seeds: torch.Tensor, budget: int = AMPLE
+    model: nn.Module, inputs: Inputs, output_grads: torch.Tensor, budget: int = AMPLE
 ) -> torch.Tensor:
-    return gram_blocks(model, inputs, Seeds.given(seeds), False, budget)[""]
+    return gram_blocks(model, inputs, OutputGrads.given(output_grads), False, budget)[""]
 
 
-def looped_gradients(model: nn.Module, inputs: Inputs, seeds: torch.Tensor) -> torch.Tensor:
+def looped_gradients(model: nn.Module, inputs: Inputs, output_grads: torch.Tensor) -> torch.Tensor:
     """One backward pass an example: [N, P]."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     rows = []
-    for row, seed in enumerate(seeds):
+    for row, output_grad in enumerate(output_grads):
         output = call(model, take(inputs, slice(row, row + 1)))[0]
         gradients = torch.autograd.grad(
-            output, parameters, seed, allow_unused=True, materialize_grads=True
+            output, parameters, output_grad, allow_unused=True, materialize_grads=True
         )
         rows.append(torch.cat([g.flatten() for g in gradients]))
     return torch.stack(rows)
 
 
 def assert_gram(
-    model: nn.Module, inputs: Inputs, seeds: torch.Tensor, gram: torch.Tensor, rtol: float
+    model: nn.Module, inputs: Inputs, output_grads: torch.Tensor, gram: torch.Tensor, rtol: float
 ) -> None:
-    rows = looped_gradients(model, inputs, seeds)
+    rows = looped_gradients(model, inputs, output_grads)
     expected = rows @ rows.T
     assert float((gram - expected).norm() / expected.norm()) < rtol
 
 
 def test_a_float64_model_agrees_with_a_loop_to_ten_digits(case: Any) -> None:
     case = case.double()
-    seeds = torch.randn(call(case.model, case.inputs).shape, dtype=torch.float64)
-    gram = double_gram(case.model, case.inputs, seeds)
+    output_grads = torch.randn(call(case.model, case.inputs).shape, dtype=torch.float64)
+    gram = double_gram(case.model, case.inputs, output_grads)
     assert gram.dtype == torch.float64
-    assert_gram(case.model, case.inputs, seeds, gram, 1e-10)
+    assert_gram(case.model, case.inputs, output_grads, gram, 1e-10)
 
 
 def test_a_pruned_linear_is_not_taken_for_a_whole_one() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4)).double()
     prune.random_unstructured(model[0], "weight", 0.5)
-    inputs, seeds = torch.randn(10, 6).double(), torch.randn(10, 4).double()
-    assert_gram(model, inputs, seeds, double_gram(model, inputs, seeds), 1e-10)
+    inputs, output_grads = torch.randn(10, 6).double(), torch.randn(10, 4).double()
+    assert_gram(model, inputs, output_grads, double_gram(model, inputs, output_grads), 1e-10)
 
 
 @pytest.mark.parametrize("count", [127, 128, 129, 300])
 def test_ragged_chunks_of_the_factored_route(count: int) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).double()
-    inputs, seeds = torch.randn(count, 4).double(), torch.randn(count, 2).double()
-    assert_gram(model, inputs, seeds, double_gram(model, inputs, seeds), 1e-12)
+    inputs, output_grads = torch.randn(count, 4).double(), torch.randn(count, 2).double()
+    assert_gram(model, inputs, output_grads, double_gram(model, inputs, output_grads), 1e-12)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 13])
@@ -78,10 +78,10 @@ def test_ragged_chunks_of_the_factored_route(count: int) -> None:
 def test_small_budgets_give_the_same_answer(count: int, rows: int) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 2)).double()
-    inputs, seeds = torch.randn(count, 1, 4, 4).double(), torch.randn(count, 2).double()
+    inputs, output_grads = torch.randn(count, 1, 4, 4).double(), torch.randn(count, 2).double()
     row_bytes = 8 * sum(p.numel() for p in model[0].parameters())
-    gram = double_gram(model, inputs, seeds, rows * row_bytes)
-    assert_gram(model, inputs, seeds, gram, 1e-12)
+    gram = double_gram(model, inputs, output_grads, rows * row_bytes)
+    assert_gram(model, inputs, output_grads, gram, 1e-12)
 
 
 def test_linear_layers_need_no_gradient_matrix(
@@ -93,20 +93,20 @@ def test_linear_layers_need_no_gradient_matrix(
     monkeypatch.setattr(fallback.Fallback, "visit", refused)
     monkeypatch.setattr(Rows, "add_product", refused)
     case = make_case("fc")
-    gram_blocks(case.model, case.inputs, Seeds.given(torch.randn(12, 5)), False, AMPLE)
+    gram_blocks(case.model, case.inputs, OutputGrads.given(torch.randn(12, 5)), False, AMPLE)
 
 
 def test_blocks_are_named_after_the_modules_that_own_the_parameters(
     make_case: Callable[[str], Any],
 ) -> None:
     case = make_case("raw_parameter").double()
-    seeds = torch.randn(12, 4).double()
-    blocks = gram_blocks(case.model, case.inputs, Seeds.given(seeds), True, AMPLE)
+    output_grads = torch.randn(12, 4).double()
+    blocks = gram_blocks(case.model, case.inputs, OutputGrads.given(output_grads), True, AMPLE)
     assert blocks.keys() == {"", "last"}
-    assert_gram(case.model, case.inputs, seeds, sum(blocks.values()), 1e-10)
+    assert_gram(case.model, case.inputs, output_grads, sum(blocks.values()), 1e-10)
     case.model.matrix.requires_grad_(False)
     case.model.scale.requires_grad_(False)
-    assert_gram(case.model, case.inputs, seeds, blocks["last"], 1e-10)
+    assert_gram(case.model, case.inputs, output_grads, blocks["last"], 1e-10)
 
 
 def hook_count(model: nn.Module) -> int:
@@ -123,8 +123,8 @@ def test_the_model_is_left_as_it_was(case: Any) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     flags = [parameter.requires_grad for parameter in model.parameters()]
     modes = [module.training for module in model.modules()]
-    seeds = torch.randn(call(model, case.inputs).shape)
-    gram_blocks(model, case.inputs, Seeds.given(seeds), False, AMPLE)
+    output_grads = torch.randn(call(model, case.inputs).shape)
+    gram_blocks(model, case.inputs, OutputGrads.given(output_grads), False, AMPLE)
     assert hook_count(model) == 0
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert [parameter.requires_grad for parameter in model.parameters()] == flags
@@ -140,7 +140,7 @@ def test_no_hook_is_left_behind_by_a_model_that_fails() -> None:
 
     model = Failing(nn.Linear(3, 2))
     with suppress(ZeroDivisionError):
-        gram_blocks(model, torch.randn(4, 3), Seeds.given(torch.randn(4, 2)), False, AMPLE)
+        gram_blocks(model, torch.randn(4, 3), OutputGrads.given(torch.randn(4, 2)), False, AMPLE)
     assert hook_count(model) == 0
 
 
@@ -209,7 +209,7 @@ def test_batch_norm_without_running_statistics_is_refused_in_evaluation_mode_too
 def test_no_trainable_parameter_is_refused() -> None:
     model = nn.Linear(3, 2).requires_grad_(False)
     with pytest.raises(StiffnessError, match="no parameter requires a gradient"):
-        gram_blocks(model, torch.randn(4, 3), Seeds.given(torch.randn(4, 2)), False, AMPLE)
+        gram_blocks(model, torch.randn(4, 3), OutputGrads.given(torch.randn(4, 2)), False, AMPLE)
 
 
 def test_length_and_rows_of_tensors_and_dicts() -> None:

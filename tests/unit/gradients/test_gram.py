@@ -199,7 +199,9 @@ def saturated(case: Any, factor: float) -> Any:
 
 
 @pytest.mark.parametrize(("factor", "smallest"), [(6, 1e-11), (30, 1e-60), (50, 1e-110)])
-def test_exact_seeds_survive_saturation(trained: Any, factor: float, smallest: float) -> None:
+def test_exact_output_grads_survive_saturation(
+    trained: Any, factor: float, smallest: float
+) -> None:
     case = saturated(trained, factor)
     cosines, log_norms = gradient_cosines(case.model, case.inputs, case.targets)
     directions, expected = reference_gradients(case.model, case.inputs, case.targets)

@@ -112,11 +112,11 @@ def test_a_budget_that_the_device_has_no_room_for_is_halved_until_it_has(
     def limited(name: str) -> None:
         original = getattr(gram, name)
 
-        def compute(*arguments: Any) -> Any:
+        def compute(*arguments: Any, **keywords: Any) -> Any:
             tried.append(arguments[-1])
             if arguments[-1] > 2**30:
                 raise error
-            return original(*arguments)
+            return original(*arguments, **keywords)
 
         monkeypatch.setattr(gram, name, compute)
 

@@ -200,7 +200,7 @@ def test_an_output_of_tokens_that_is_no_vector_a_token(subset):
             self.layer(input_ids[:, :, None, None].float())
             return input_ids
 
-    with pytest.raises(StiffnessError, match="does not have a vector a token"):
+    with pytest.raises(StiffnessError, match="does not have one vector per token"):
         representations(Matrices().eval(), subset.inputs, ["layer"])
 
 

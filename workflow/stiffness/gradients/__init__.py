@@ -1,11 +1,17 @@
 """The gradients room: checkpoints to gradient cosines and log-norms.
 
-seeds     the loss gradient with respect to the outputs, exact where float32 is not
-gram      the public functions
-engine    which units share a pass, within the memory budget; sums over units
-layered   which layers have a fast path, proved on single examples; capture runs their passes
-layers/   one file a family of layers: what is kept of an example's gradient
-kept      the forms of what is kept, and their products
-fallback  everything else, by vmap or one example at a time
-reference the obviously correct loop that all of this must equal
+gram              the public functions
+engine            Gram matrices within a memory budget, from four parts:
+  cover           which parameters have a fast path, proved on single examples
+  plan            the form of each unit and the grouping of passes, once per architecture
+  passes          inputs and output gradients of layers, from shared passes
+  multiply        the forms of gradients, and their products
+families/         one file per family of layers: the gradients of one call of a layer
+fallback          parameters without a fast path, by vmap or one example at a time
+output_grads      the loss gradient with respect to the outputs, exact where float32 is not
+memory            what a budget is, and what a pass takes
+reference         the obviously correct loop that all of this must equal
+
+measure, layer_gradients, whole_set, rounding and representations write the files of a segment's
+checkpoints.
 """

@@ -1,8 +1,8 @@
-"""Per-example gradients of parameters that no family covers: slower, and exact for any module.
+"""Per-example gradients of parameters without a fast path: slower, and exact for any module.
 
-``torch.func`` vmap over examples, or one backward pass an example: where an operator cannot be
-vmapped, or where it costs more. (A recurrent layer's weight gradient is one product over all steps;
-vmapped it is formed step by step.)
+They come from ``torch.func.vmap`` over examples, or from one backward pass per example where an
+operator cannot be vmapped or vmap costs more. (A recurrent layer's weight gradient is one product
+over all steps; vmap forms it step by step.)
 """
 
 import warnings
@@ -14,28 +14,39 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stiffness.data.batch import Inputs, call, take
 from stiffness.errors import StiffnessWarning
-from stiffness.gradients.kept import Kept, Rows
 from stiffness.gradients.memory import peak_bytes, traffic
-from stiffness.gradients.seeds import Seeds
+from stiffness.gradients.multiply import Gradients, Rows
+from stiffness.gradients.output_grads import OutputGrads
 
 _NAMED = 4  # parameters that the warning lists
 _OPERATOR = 2**15  # bytes that could be moved in the time that calling an operator takes
 
 
 class Fallback:
-    """The parameters ``units`` of a model, grouped.
+    """The gradients of parameters ``units`` of a model, by the module that owns them.
+
+    Args:
+        peaks: where measured peaks are remembered.
+        vmapped: whether to use vmap; None to compare the costs of both ways.
 
     Attributes:
-        sizes: kept bytes an example, by unit.
+        sizes: bytes per example of the gradients, by unit.
 
     Warns:
         StiffnessWarning: which parameters these are and what they cost.
     """
 
     def __init__(
-        self, model: nn.Module, units: Mapping[str, list[str]], inputs: Inputs, seeds: Seeds
+        self,
+        model: nn.Module,
+        inputs: Inputs,
+        output_grads: OutputGrads,
+        units: Mapping[str, list[str]],
+        peaks: dict[tuple[str, ...], int],
+        vmapped: bool | None = None,
     ) -> None:
-        self.model, self.units, self.inputs, self.seeds = model, units, inputs, seeds
+        self.model, self.inputs, self.output_grads = model, inputs, output_grads
+        self.units, self.peaks = units, peaks
         named = dict(model.named_parameters())
         self.parameters = {name: named[name].detach() for names in units.values() for name in names}
         self.frozen = {name: p.detach() for name, p in named.items() if name not in self.parameters}
@@ -44,22 +55,23 @@ class Fallback:
             unit: sum(named[name].numel() * named[name].element_size() for name in names)
             for unit, names in units.items()
         }
-        self._working: dict[tuple[str, ...], int] = {}
-        self.vmapped = self._prefers_vmap()
+        self.vmapped = self._prefers_vmap() if vmapped is None else vmapped
         self._warn()
 
     def working(self, units: list[str]) -> int:
-        """Bytes an example that a pass over ``units`` takes at its peak."""
+        """Bytes per example that a pass over ``units`` takes at its peak."""
         key = tuple(units)
-        if key not in self._working:
-            self._working[key] = peak_bytes(lambda: self.visit(units, slice(0, 1), lambda *_: None))
-        return self._working[key]
+        if key not in self.peaks:
+            self.peaks[key] = peak_bytes(lambda: self.visit(units, slice(0, 1), lambda *_: None))
+        return self.peaks[key]
 
-    def visit(self, units: list[str], rows: slice, receive: Callable[[str, Kept], None]) -> None:
-        """Give ``receive`` the gradients of the examples in ``rows``, a unit at a time."""
-        if not self.seeds.known(rows):
+    def visit(
+        self, units: list[str], rows: slice, receive: Callable[[str, Gradients], None]
+    ) -> None:
+        """Give ``receive`` the gradients of the examples in ``rows``, one unit at a time."""
+        if not self.output_grads.known(rows):
             with torch.no_grad():
-                self.seeds.of(rows, call(self.model, take(self.inputs, rows)))
+                self.output_grads.of(rows, call(self.model, take(self.inputs, rows)))
         wanted = {name for unit in units for name in self.units[unit]}
         found = self._vmap(wanted, rows) if self.vmapped else self._loop(wanted, rows)
         for unit in units:
@@ -72,11 +84,11 @@ class Fallback:
         listed += f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         everything = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         numbers = sum(p.numel() for p in self.parameters.values())
-        how = "torch.func.vmap" if self.vmapped else "one backward pass an example"
+        how = "torch.func.vmap" if self.vmapped else "one backward pass per example"
         warnings.warn(
             f"{type(self.model).__name__}: no fast path for {listed} ({numbers:,} of "
             f"{everything:,} trainable parameters): their gradients come from {how}, exact but "
-            f"slower, and take {sum(self.sizes.values()) / 2**20:.3g} MiB an example",
+            f"slower, and take {sum(self.sizes.values()) / 2**20:.3g} MiB per example",
             StiffnessWarning,
             stacklevel=2,
         )
@@ -85,9 +97,6 @@ class Fallback:
         """Compare what both ways cost on one example, for the smallest unit."""
         smallest = min(self.units, key=lambda unit: self.sizes[unit])
         wanted, one = set(self.units[smallest]), slice(0, 1)
-        if not self.seeds.known(one):
-            with torch.no_grad():
-                self.seeds.of(one, call(self.model, take(self.inputs, one)))
         try:
             vmapped, _ = traffic(lambda: self._vmap(wanted, one))
         except Exception:  # torch raises many kinds for operators without a batching rule
@@ -99,20 +108,20 @@ class Fallback:
         rest = {name: p for name, p in self.parameters.items() if name not in wanted} | self.frozen
 
         def weighted(
-            params: dict[str, torch.Tensor], example: Inputs, seed: torch.Tensor
+            params: dict[str, torch.Tensor], example: Inputs, output_grad: torch.Tensor
         ) -> torch.Tensor:
             one: Inputs = (
                 {name: value[None] for name, value in example.items()}
                 if isinstance(example, Mapping)
                 else example[None]
             )
-            return (call(self.model, one, {**params, **rest})[0] * seed).sum()
+            return (call(self.model, one, {**params, **rest})[0] * output_grad).sum()
 
         chosen = {name: p for name, p in self.parameters.items() if name in wanted}
         gradient = torch.func.vmap(torch.func.grad(weighted), in_dims=(None, 0, 0))
         # The fused attention kernels have no batching rule.
         with sdpa_kernel(SDPBackend.MATH):
-            return gradient(chosen, take(self.inputs, rows), self.seeds.of(rows))
+            return gradient(chosen, take(self.inputs, rows), self.output_grads.of(rows))
 
     def _loop(self, wanted: set[str], rows: slice) -> dict[str, torch.Tensor]:
         rest = {name: p for name, p in self.parameters.items() if name not in wanted} | self.frozen
@@ -132,7 +141,7 @@ class Fallback:
                 gradients = torch.autograd.grad(
                     outputs,
                     list(chosen.values()),
-                    self.seeds.of(one),
+                    self.output_grads.of(one),
                     materialize_grads=True,
                     allow_unused=True,
                 )

@@ -8,10 +8,11 @@ from torch import nn
 from stiffness.data.batch import Inputs, call, concatenate_inputs, length, place, take
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
-from stiffness.gradients.engine import Shares, gram_blocks, gram_rectangle, mirror, squared_norms
-from stiffness.gradients.memory import parse_bytes, peak_bytes, within_memory
+from stiffness.gradients.engine import gram_blocks, gram_rectangle, mirror, squared_norms
+from stiffness.gradients.memory import packed, parse_bytes, peak_bytes, within_memory
 from stiffness.gradients.models import refuse_training_mode
-from stiffness.gradients.seeds import Loss, Seeds
+from stiffness.gradients.output_grads import Loss, OutputGrads
+from stiffness.gradients.plan import Plans, Shares
 
 Matrices = torch.Tensor | dict[str, torch.Tensor]
 _SLAB = 256  # rows of a matrix scaled at once
@@ -26,26 +27,29 @@ def gradient_cosines(
     per_layer: bool = False,
     memory_budget: str | int = "4GiB",
     precision: str = "exact",
+    plans: Plans | None = None,
 ) -> tuple[Matrices, Matrices]:
-    """Cosines of all pairs of per-example loss gradients, and the logarithms of their norms.
+    """Cosines (eq. 5) of all pairs of per-example loss gradients, and the logs of their norms.
 
     The loss gradient with respect to the outputs is computed in float64 and scaled to unit norm
     for every example before it is propagated back, so that neither confident examples nor tiny
-    gradients are lost to rounding; see ``stiffness.gradients.seeds``.
+    gradients are lost to rounding; see ``stiffness.gradients.output_grads``.
 
     Args:
         model: in evaluation mode where it matters (batch normalisation, dropout). Gradients are
             those of all parameters that require one, flattened.
-        inputs: Tensor [N, ...] or dict of Tensors [N, ...], anywhere; computed on the model's
-            device.
+        inputs: Tensor [N, ...] or dict of Tensors [N, ...] on any device; they are moved to the
+            model's.
         targets: Tensor [N, ...].
         loss: "cross_entropy", or a function of (outputs, targets) that returns [N]. The loss of an
             example is its own, not divided by a batch size.
-        per_layer: one entry a parameter-owning module, by its name.
+        per_layer: whether to return one entry per parameter-owning module, by its name.
         memory_budget: bound on the memory that this takes beside the model, the data and the
-            result, from 256MiB up; with less of it more is recomputed, and the answer is the same.
-        precision: "exact", or "plain" for ordinary float32 arithmetic throughout, to see what
-            rounding does.
+            result, from 256MiB up, as a number of bytes or a text such as "4GiB". With a smaller
+            budget more is recomputed, and the answer is the same.
+        precision: "exact", or "plain" for ordinary float32 arithmetic throughout, which shows the
+            effect of rounding.
+        plans: the same ``Plans`` for all checkpoints of one network saves time.
 
     Returns:
         Cosines float32 [N, N] and natural log-norms float64 [N], on the CPU (with ``per_layer``
@@ -57,9 +61,22 @@ def gradient_cosines(
 
     Warns:
         StiffnessWarning: parameters without a fast path, or a budget too small for one example.
+
+    Examples:
+        The gradients of opposite examples of two classes agree, and a copy has a cosine of 1:
+
+        >>> import torch
+        >>> from stiffness import gradient_cosines
+        >>> model = torch.nn.Linear(2, 2, bias=False)
+        >>> inputs = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> cosines, log_norms = gradient_cosines(model, inputs, torch.tensor([0, 1, 0, 1]))
+        >>> cosines.round(decimals=2).abs().tolist()[0]
+        [1.0, 1.0, 1.0, 0.0]
+        >>> log_norms.shape
+        torch.Size([4])
     """
-    grams, seed_log_norms = _seeded_grams(
-        model, inputs, targets, loss, per_layer, memory_budget, precision
+    grams, output_log_norms = _unit_grams(
+        model, inputs, targets, loss, per_layer, memory_budget, precision, plans
     )
     cosines, log_norms = {}, {}
     for name in list(grams):
@@ -72,7 +89,7 @@ def gradient_cosines(
         cosine.diagonal()[defined] = 1
         cosine[~defined] = cosine[:, ~defined] = torch.nan
         cosines[name] = cosine.clamp_(-1, 1).float().cpu()
-        log_norms[name] = (norms.double().log() + seed_log_norms).cpu()
+        log_norms[name] = (norms.double().log() + output_log_norms).cpu()
     return (cosines, log_norms) if per_layer else (cosines[""], log_norms[""])
 
 
@@ -85,26 +102,42 @@ def cosine_tile(
     loss: Loss = "cross_entropy",
     memory_budget: str | int = "4GiB",
     precision: str = "exact",
+    plans: Plans | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Cosines of the loss gradients of n examples with those of m others: what an off-diagonal
-    block of ``gradient_cosines`` of all n + m holds, to the rounding of float32, without the
-    (n + m)^2 matrix. Such blocks can be computed apart, so that N is bounded by no one machine.
+    """Cosines of the loss gradients of n examples with those of m others.
+
+    To the rounding of float32 this is an off-diagonal block of the matrix that ``gradient_cosines``
+    gives for all n + m examples, without the (n + m)^2 matrix. Blocks can be computed apart, so
+    that the number of examples is not bounded by one machine.
 
     Args:
-        first_inputs, first_targets: Tensor [n, ...] or dict of Tensors [n, ...], and Tensor
-            [n, ...]; the rows.
-        second_inputs, second_targets: the same of m examples; the columns.
+        first_inputs: Tensor [n, ...] or dict of Tensors [n, ...]: the rows.
+        first_targets: Tensor [n, ...].
+        second_inputs: Tensor [m, ...] or dict of Tensors [m, ...]: the columns.
+        second_targets: Tensor [m, ...].
+        memory_budget: bound on the memory that this takes beside the model, the data, a copy of
+            them that joins both, and the result.
 
-    Other arguments, errors and warnings as ``gradient_cosines``; ``memory_budget`` bounds what is
-    taken beside the model, the data and a copy of them that joins both, and the [n, m] result.
+    Other arguments, errors and warnings are those of ``gradient_cosines``.
 
     Returns:
         Cosines float32 [n, m] and natural log-norms float64 [n] and [m], on the CPU. An example
         whose gradient is 0 has log-norm -inf and NaN cosines.
+
+    Examples:
+        >>> import torch
+        >>> from stiffness import cosine_tile
+        >>> model, inputs = torch.nn.Linear(3, 2), torch.eye(3)
+        >>> targets = torch.tensor([0, 1, 0])
+        >>> cosines, first, second = cosine_tile(
+        ...     model, inputs[:1], targets[:1], inputs[1:], targets[1:]
+        ... )
+        >>> cosines.shape, first.shape, second.shape
+        (torch.Size([1, 2]), torch.Size([1]), torch.Size([2]))
     """
     border = _checked_length(first_inputs, first_targets)
     _checked_length(second_inputs, second_targets)
-    placed, seeds = _seeded(
+    placed, output_grads = _checked(
         model,
         concatenate_inputs(first_inputs, second_inputs),
         torch.cat([first_targets, second_targets]),
@@ -114,13 +147,13 @@ def cosine_tile(
     with full_float32():
         (products, squares), _ = within_memory(
             parse_bytes(memory_budget),
-            lambda room: gram_rectangle(model, placed, seeds, border, room),
+            lambda room: gram_rectangle(model, placed, output_grads, border, room, plans=plans),
         )
     norms = squares.to(products.dtype).sqrt()
     cosines = products.div_(norms[:border, None]).div_(norms[border:])
     defined = norms > 0
     cosines[~defined[:border]] = cosines[:, ~defined[border:]] = torch.nan
-    log_norms = (norms.double().log() + seeds.log_norms).cpu()
+    log_norms = (norms.double().log() + output_grads.log_norms).cpu()
     return cosines.clamp_(-1, 1).float().cpu(), log_norms[:border], log_norms[border:]
 
 
@@ -133,18 +166,30 @@ def gradient_gram(
     memory_budget: str | int = "4GiB",
     precision: str = "exact",
 ) -> Matrices:
-    """Inner products K_ij = g_i . g_j of per-example loss gradients.
+    """Inner products K_ij = g_i . g_j of per-example loss gradients (eq. 1).
 
-    Arguments and errors as ``gradient_cosines``. Entries below float32's range become 0, which
-    cosines with log-norms avoid.
+    Arguments, errors and warnings are those of ``gradient_cosines``. Entries below the range of
+    float32 become 0, which cosines with log-norms avoid.
 
     Returns:
         float32 [N, N] on the CPU; with ``per_layer`` a dict of them, whose sum is K.
+
+    Examples:
+        Two classes have equal probabilities, so the loss gradient of the logits is (-1/2, 1/2):
+
+        >>> import torch
+        >>> from stiffness import gradient_gram
+        >>> model = torch.nn.Linear(2, 2, bias=False)
+        >>> _ = torch.nn.init.zeros_(model.weight)
+        >>> inputs = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+        >>> gradient_gram(model, inputs, torch.tensor([0, 0])).round(decimals=4)
+        tensor([[0.5000, 0.5000],
+                [0.5000, 1.0000]])
     """
-    grams, seed_log_norms = _seeded_grams(
+    grams, output_log_norms = _unit_grams(
         model, inputs, targets, loss, per_layer, memory_budget, precision
     )
-    scale = seed_log_norms.exp()
+    scale = output_log_norms.exp()
     scaled = {}
     for name in list(grams):
         gram = grams.pop(name)
@@ -171,14 +216,23 @@ def class_mean_cosine(
     parameters take turns.
 
     Args:
-        targets: class indices [N]; they say both the loss's target and the example's class.
-        num_classes: of the matrix; by default one more than the largest target.
+        targets: class indices [N], which are both the target of the loss and the example's class.
+        num_classes: size of the matrix; by default one more than the largest target.
 
-    Other arguments and errors as ``gradient_cosines``.
+    Other arguments, errors and warnings are those of ``gradient_cosines``.
 
     Returns:
         float64 [classes, classes] on the CPU. An example is no pair with itself; examples whose
         gradient is 0 are left out; an entry without a pair is NaN.
+
+    Examples:
+        >>> import torch
+        >>> from stiffness import class_mean_cosine
+        >>> model = torch.nn.Linear(2, 2, bias=False)
+        >>> inputs = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-3.0, 4.0]])
+        >>> class_mean_cosine(model, inputs, torch.tensor([0, 0, 1, 1])).round(decimals=2)
+        tensor([[1.0000, 0.8000],
+                [0.8000, 0.6000]], dtype=torch.float64)
     """
     return whole_set_cosines(model, inputs, targets, loss, num_classes, memory_budget)[0]
 
@@ -190,57 +244,47 @@ def whole_set_cosines(
     loss: Loss = "cross_entropy",
     num_classes: int | None = None,
     memory_budget: str | int = "4GiB",
+    plans: Plans | None = None,
 ) -> tuple[torch.Tensor, int]:
-    """``class_mean_cosine``, and how many examples it left out for want of a gradient."""
+    """``class_mean_cosine``, and the number of examples that it left out as their gradient is 0."""
     if targets.ndim != 1 or targets.is_floating_point():
         raise StiffnessError(f"targets: class indices [N] are needed, got {list(targets.shape)}")
-    placed, seeds = _seeded(model, inputs, targets, loss, "exact")
+    placed, output_grads = _checked(model, inputs, targets, loss, "exact")
     budget = parse_bytes(memory_budget)
     with full_float32():
         squares, budget = within_memory(
-            budget, lambda room: squared_norms(model, placed, seeds, room)
+            budget, lambda room: squared_norms(model, placed, output_grads, room, plans=plans)
         )
-    labels = seeds.targets
+    labels = output_grads.targets
     classes = int(labels.max()) + 1 if num_classes is None else num_classes
     defined = squares > 0
     scale = torch.where(defined, squares, torch.ones_like(squares)).rsqrt()
     members = [((labels == label) & defined).nonzero().flatten() for label in range(classes)]
 
+    # Bytes of the float64 sum of one class.
+    sizes = {name: 8 * p.numel() for name, p in model.named_parameters() if p.requires_grad}
+
     def sum_products(room: int) -> torch.Tensor:
         products = torch.zeros(classes, classes, dtype=torch.float64, device=scale.device)
-        for parameters in _packed_parameters(model, classes, room // 2):
-            sums = _weighted_sums(model, placed, seeds, scale, members, parameters, room)
+        for names in packed(sizes, classes, room // 2):
+            parameters = [model.get_parameter(name) for name in names]
+            sums = _weighted_sums(model, placed, output_grads, scale, members, parameters, room)
             products += sums @ sums.T
         return products
 
     products, _ = within_memory(budget, sum_products)
-    sizes = torch.tensor([len(rows) for rows in members]).to(products)
-    pairs = torch.outer(sizes, sizes)
-    products.diagonal().sub_(sizes)
-    pairs.diagonal().sub_(sizes)
+    counts = torch.tensor([len(rows) for rows in members]).to(products)
+    pairs = torch.outer(counts, counts)
+    products.diagonal().sub_(counts)
+    pairs.diagonal().sub_(counts)
     matrix = (products / torch.where(pairs > 0, pairs, torch.nan)).cpu()
     return matrix, int((~defined).sum())
-
-
-def _packed_parameters(model: nn.Module, classes: int, room: int) -> list[list[nn.Parameter]]:
-    """Trainable parameters whose float64 sums for all classes fit in ``room`` bytes together."""
-    groups: list[list[nn.Parameter]] = []
-    filled = 0
-    for parameter in (p for p in model.parameters() if p.requires_grad):
-        size = 8 * classes * parameter.numel()
-        if groups and filled + size <= room:
-            groups[-1].append(parameter)
-            filled += size
-        else:
-            groups.append([parameter])
-            filled = size
-    return groups
 
 
 def _weighted_sums(
     model: nn.Module,
     inputs: Inputs,
-    seeds: Seeds,
+    output_grads: OutputGrads,
     scale: torch.Tensor,
     members: list[torch.Tensor],
     parameters: list[nn.Parameter],
@@ -251,7 +295,7 @@ def _weighted_sums(
     sums = torch.zeros(len(members), edges[-1], dtype=torch.float64, device=scale.device)
 
     def add(label: int, rows: torch.Tensor) -> None:
-        weights = seeds.of(rows)
+        weights = output_grads.of(rows)
         weights = weights * scale[rows].to(weights).view(-1, *[1] * (weights.ndim - 1))
         with full_float32(), torch.enable_grad():
             outputs = call(model, take(inputs, rows))
@@ -273,7 +317,7 @@ def _weighted_sums(
     return sums
 
 
-def _seeded_grams(
+def _unit_grams(
     model: nn.Module,
     inputs: Inputs,
     targets: torch.Tensor,
@@ -281,20 +325,21 @@ def _seeded_grams(
     per_layer: bool,
     memory_budget: str | int,
     precision: str,
+    plans: Plans | None = None,
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Gram matrices for unit-norm seeds, and the seeds' log-norms (0 in plain precision)."""
-    placed, seeds = _seeded(model, inputs, targets, loss, precision)
+    """Gram matrices for unit-norm output gradients, and the log-norms (0 in plain precision)."""
+    placed, output_grads = _checked(model, inputs, targets, loss, precision)
     with full_float32():
         grams, _ = within_memory(
             parse_bytes(memory_budget),
-            lambda room: gram_blocks(model, placed, seeds, per_layer, room),
+            lambda room: gram_blocks(model, placed, output_grads, per_layer, room, plans=plans),
         )
-    return grams, seeds.log_norms
+    return grams, output_grads.log_norms
 
 
-def _seeded(
+def _checked(
     model: nn.Module, inputs: Inputs, targets: torch.Tensor, loss: Loss, precision: str
-) -> tuple[Inputs, Seeds]:
+) -> tuple[Inputs, OutputGrads]:
     """Checked inputs and targets on the model's device."""
     if precision not in ("exact", "plain"):
         raise StiffnessError(f"precision: unknown {precision!r}; known: exact, plain")
@@ -304,7 +349,7 @@ def _seeded(
         raise StiffnessError("model: it has no parameters")
     placed, targets = place(inputs, parameter.device), targets.to(parameter.device)
     _checked_length(placed, targets)
-    return placed, Seeds(targets, loss, precision)
+    return placed, OutputGrads(targets, loss, precision)
 
 
 def _checked_length(inputs: Inputs, targets: torch.Tensor) -> int:

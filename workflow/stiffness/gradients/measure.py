@@ -1,11 +1,11 @@
-"""Gradient cosines and log-norms of every checkpoint of a training segment, one file a checkpoint.
+"""Gradient cosines and log-norms of every checkpoint of a segment, one file per checkpoint.
 
 The files keep what survives rounding: cosines of all pairs (float32) and the natural logarithm of
 every gradient's norm (float64). With labels and distances, every number of the paper follows.
 """
 
+import logging
 import resource
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,17 @@ from torch import nn
 from stiffness.data.batch import Inputs, place, take
 from stiffness.data.evaluation import Evaluation
 from stiffness.data.shards import Block
-from stiffness.errors import StiffnessError
-from stiffness.files import atomic_directory, read_tensors, write_json, write_tensors
+from stiffness.files import atomic_directory, write_json, write_tensors
 from stiffness.gradients.gram import cosine_tile, gradient_cosines
 from stiffness.gradients.models import predicted_classes
-from stiffness.training.models import ModelSpec, build_model, load_weights
+from stiffness.gradients.plan import Plans
+from stiffness.training.checkpoints import checkpoints_of
+from stiffness.training.models import ModelSpec, build_model
 
 COSINES = "cosines"
 DIGESTS = "digests.json"
 PERFORMANCE = "performance.json"
+logger = logging.getLogger(__name__)
 
 Examples = tuple[Inputs, torch.Tensor]
 
@@ -37,7 +39,6 @@ def measure_segment(
     device: torch.device,
     memory_budget: str,
     precision: str,
-    label: str = "",
     data_dir: str | Path = ".",
     tile: Block | None = None,
 ) -> None:
@@ -45,8 +46,8 @@ def measure_segment(
 
     Each file holds ``cosines`` [N, N], ``log_norms`` [N], ``predictions`` [N] (classes, int64) and,
     in its metadata, step, epoch, precision and device. Beside their folder, digests.json has the
-    SHA-256 of each of a file's tensors and performance.json its seconds and peak memory in MiB,
-    which are no results.
+    SHA-256 of each tensor of a file, and performance.json the seconds and the peak memory in MiB of
+    each checkpoint, which are no results.
 
     Args:
         tile: measure this block of the matrix alone. Its files hold ``cosines`` [n, m], on the
@@ -73,28 +74,22 @@ def measure_segment(
     performance: dict[str, dict[str, Any]] = {}
     with atomic_directory(output) as folder:
         (folder / COSINES).mkdir()
-        for path in sorted(Path(checkpoints).glob("step=*.safetensors")):
-            weights, metadata = read_tensors(path)
-            load_weights(model, weights, str(path), str(model_spec))
+        plans = Plans()
+        for checkpoint in checkpoints_of(checkpoints, model, model_spec):
+            name = checkpoint.path.name
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
             began = time.perf_counter()
-            try:
-                tensors = _measured(model, sides, memory_budget, precision)
-            except StiffnessError as error:
-                raise StiffnessError(f"{path}: {error}") from None
+            with checkpoint.named_in_errors():
+                tensors = _measured(model, sides, memory_budget, precision, plans)
             seconds = time.perf_counter() - began
-            about = {
-                "step": metadata["step"],
-                "epoch": metadata["epoch"],
-                "precision": precision,
-                "device": _device_name(device),
-            }
+            about: dict[str, Any] = {"precision": precision, "device": _device_name(device)}
             about |= where if tile else {}
             if len(sides) == 1:
                 tensors["predictions"] = predicted_classes(model, sides[0][0])
-            digests[path.name] = write_tensors(folder / COSINES / path.name, tensors, about)
-            performance[path.name] = {
+            metadata = checkpoint.metadata | about
+            digests[name] = write_tensors(folder / COSINES / name, tensors, metadata)
+            performance[name] = {
                 "examples": sum(len(targets) for _, targets in sides),
                 "device": _device_name(device),
                 "seconds": round(seconds, 3),
@@ -104,27 +99,25 @@ def measure_segment(
         write_json(folder / PERFORMANCE, performance)
     spent = sum(one["seconds"] for one in performance.values())
     size = " x ".join(str(side.stop - side.start) for side in (rows, columns))
-    print(
-        f"{label}: {len(digests)} times {size} gradient cosines in "
-        f"{spent:.1f} s, peak {_peak_memory(device) / 2**20:.0f} MiB on {_device_name(device)}",
-        file=sys.stderr,
-        flush=True,
+    logger.info(
+        f"{len(digests)} times {size} gradient cosines in {spent:.1f} s, "
+        f"peak {_peak_memory(device) / 2**20:.0f} MiB on {_device_name(device)}"
     )
 
 
 def _measured(
-    model: nn.Module, sides: list[Examples], memory_budget: str, precision: str
+    model: nn.Module, sides: list[Examples], memory_budget: str, precision: str, plans: Plans
 ) -> dict[str, torch.Tensor]:
-    """Of one side with itself, or of two with one another."""
+    """Cosines of one side with itself, or of two sides with one another."""
     if len(sides) == 1:
         cosines, log_norms = gradient_cosines(
-            model, *sides[0], memory_budget=memory_budget, precision=precision
+            model, *sides[0], memory_budget=memory_budget, precision=precision, plans=plans
         )
         assert isinstance(cosines, torch.Tensor)
         assert isinstance(log_norms, torch.Tensor)
         return {"cosines": cosines, "log_norms": log_norms}
     tile, *_ = cosine_tile(
-        model, *sides[0], *sides[1], memory_budget=memory_budget, precision=precision
+        model, *sides[0], *sides[1], memory_budget=memory_budget, precision=precision, plans=plans
     )
     return {"cosines": tile}
 

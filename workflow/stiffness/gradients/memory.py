@@ -3,7 +3,7 @@
 import re
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -57,6 +57,24 @@ def within_memory(budget: int, compute: Callable[[int], Result]) -> tuple[Result
             StiffnessWarning,
             stacklevel=2,
         )
+
+
+def packed(sizes: Mapping[str, int], count: int, room: int) -> list[list[str]]:
+    """Names in their order, in groups of at most ``room`` bytes for ``count`` examples.
+
+    Args:
+        sizes: bytes per example by name; a name that is too large stands alone.
+    """
+    groups: list[list[str]] = []
+    filled = 0
+    for name, size in sizes.items():
+        if groups and filled + size * count <= room:
+            groups[-1].append(name)
+            filled += size * count
+        else:
+            groups.append([name])
+            filled = size * count
+    return groups
 
 
 def peak_bytes(function: Callable[[], object]) -> int:

@@ -1,4 +1,4 @@
-"""The obviously correct way, one example at a time in float64: what every faster route must equal.
+"""The obviously correct way, one example at a time in float64, which every faster way must equal.
 
 Cost: N backward passes and N P numbers of memory. For tests and benchmarks.
 """
@@ -37,11 +37,11 @@ def reference_gradients(
         z = logits.detach()
         others = torch.cat([z[:target], z[target + 1 :]]) - z[target]
         log_own = -torch.log1p(others.exp().sum())
-        seed = (z - z[target] + log_own).exp()
-        seed[target] = torch.expm1(log_own)
-        largest = seed.abs().max()  # the square of 1e-200 is 0
-        scale = (seed / largest).norm()
-        unit = seed / largest / scale
+        output_grad = (z - z[target] + log_own).exp()
+        output_grad[target] = torch.expm1(log_own)
+        largest = output_grad.abs().max()  # the square of 1e-200 is 0
+        scale = (output_grad / largest).norm()
+        unit = output_grad / largest / scale
         gradients = torch.autograd.grad(logits, parameters, unit, allow_unused=True)
         flat = torch.cat(
             [

@@ -1,5 +1,7 @@
-"""What layers of a network make of its inputs, for distances between examples (first version of
-the paper: distance in a layer's activations instead of the input)."""
+"""Activations of layers, for distances between examples.
+
+The first version of the paper measures distance in a layer's activations instead of the input.
+"""
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +15,10 @@ from stiffness.data.batch import MASK, Inputs, call, length, place, take, trim_p
 from stiffness.data.evaluation import Evaluation
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
-from stiffness.files import atomic_directory, read_tensors, write_json, write_tensors
+from stiffness.files import atomic_directory, write_json, write_tensors
 from stiffness.gradients.models import refuse_training_mode
-from stiffness.training.models import ModelSpec, build_model, load_weights
+from stiffness.training.checkpoints import checkpoints_of
+from stiffness.training.models import ModelSpec, build_model
 
 _CHUNK = 100
 LAST_HIDDEN = "last_hidden"
@@ -26,10 +29,10 @@ LAST_HIDDEN = "last_hidden"
 def representations(
     model: nn.Module, inputs: Inputs, layers: Sequence[str]
 ) -> dict[str, torch.Tensor]:
-    """float32 [N, D] a layer: its output, flattened.
+    """float32 [N, D] per layer: its output, flattened.
 
     Tokens' outputs [N, T, D] are averaged over the tokens that are not padding, so that padding
-    changes nothing. Of a layer that is called several times, the last call counts.
+    changes nothing. Where a layer is called several times, the last call counts.
 
     Args:
         model: in evaluation mode.
@@ -37,7 +40,7 @@ def representations(
 
     Raises:
         StiffnessError: no such layer, one that is never called (a list of layers), one whose output
-            is not a tensor with a row an example, or a network in training mode.
+            is not a tensor with one row per example, or a network in training mode.
     """
     refuse_training_mode(model)
     modules = {name: module for name, module in model.named_modules() if name}
@@ -55,7 +58,7 @@ def representations(
 
 
 @torch.inference_mode()
-def read_widths(model: nn.Module, inputs: Inputs, layers: Sequence[str]) -> dict[str, int]:
+def input_widths(model: nn.Module, inputs: Inputs, layers: Sequence[str]) -> dict[str, int]:
     """How many numbers each layer reads of an example, in the order in which layers are called.
 
     Tokens count once, as they are averaged. 0 for a layer that reads no such numbers (an embedding
@@ -89,11 +92,13 @@ def read_widths(model: nn.Module, inputs: Inputs, layers: Sequence[str]) -> dict
 
 
 @torch.inference_mode()
-def reads(model: nn.Module, inputs: Inputs, layers: Sequence[str]) -> dict[str, torch.Tensor]:
-    """float32 [N, D] a layer: what it reads, as ``representations`` has what it returns.
+def layer_inputs(
+    model: nn.Module, inputs: Inputs, layers: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    """float32 [N, D] per layer: its input, in the form in which ``representations`` has its output.
 
     Args:
-        layers: those with a width, by ``read_widths``.
+        layers: those with a width, by ``input_widths``.
     """
     refuse_training_mode(model)
     return _watched(model, inputs, layers, lambda args, keywords, _: _read(args, keywords))
@@ -148,15 +153,15 @@ def _flat(output: Any, batch: Inputs, layer: str) -> torch.Tensor:
         output = output[0] if output else None
     if not isinstance(output, torch.Tensor) or output.ndim < 2 or len(output) != length(batch):
         raise StiffnessError(
-            f"distance_layers: layer {layer!r} gives no tensor with a row an example; name a layer "
-            "within it, or around it"
+            f"distance_layers: layer {layer!r} gives no tensor with one row per example; name a "
+            "layer within it, or around it"
         )
     if isinstance(batch, Mapping) and MASK in batch and output.ndim > 2:
         mask = batch[MASK].to(output.dtype)[:, :, None]
         if output.ndim != 3 or mask.shape[1] != output.shape[1]:
             raise StiffnessError(
                 f"distance_layers: the output of layer {layer!r}, {list(output.shape)}, does not "
-                "have a vector a token; name another"
+                "have one vector per token; name another"
             )
         output = (output * mask).sum(1) / mask.sum(1)
     return output.flatten(1).to("cpu", torch.float32, copy=True)
@@ -171,7 +176,7 @@ def represent_segment(
     device: torch.device,
     data_dir: str | Path = ".",
 ) -> None:
-    """Write ``output``/step=*.safetensors, a tensor [N, D] a layer, for every checkpoint.
+    """Write ``output``/step=*.safetensors, one tensor [N, D] per layer, for every checkpoint.
 
     Raises:
         StiffnessError: a checkpoint is unreadable or belongs to another model, or no such layer.
@@ -181,13 +186,8 @@ def represent_segment(
     inputs = place(evaluation.inputs, device)
     steps = []
     with atomic_directory(output) as folder:
-        for path in sorted(Path(checkpoints).glob("step=*.safetensors")):
-            weights, metadata = read_tensors(path)
-            load_weights(model, weights, str(path), str(model_spec))
-            write_tensors(
-                folder / path.name,
-                representations(model, inputs, layers),
-                {"step": metadata["step"]},
-            )
-            steps.append(metadata["step"])
+        for checkpoint in checkpoints_of(checkpoints, model, model_spec):
+            vectors = representations(model, inputs, layers)
+            write_tensors(folder / checkpoint.path.name, vectors, {"step": checkpoint.step})
+            steps.append(checkpoint.step)
         write_json(folder / "steps.json", steps)

@@ -13,9 +13,9 @@ from scipy import stats
 from stiffness.data.batch import call, length, place, take
 from stiffness.data.evaluation import Evaluation
 from stiffness.device import full_float32
-from stiffness.files import read_tensors
-from stiffness.gradients.seeds import exact_seeds, plain_seeds
-from stiffness.training.models import ModelSpec, build_model, load_weights
+from stiffness.gradients.output_grads import exact_output_grads, plain_output_grads
+from stiffness.training.checkpoints import checkpoints_of
+from stiffness.training.models import ModelSpec, build_model
 
 WRONG = 0.01
 """Relative error from which a gradient counts as wrong."""
@@ -30,10 +30,10 @@ def relative_errors(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tenso
         outputs: float32 logits [N, C]; g is computed from them in float64, g32 in float32.
         targets: class indices [N].
     """
-    unit, log_norms = exact_seeds(outputs, targets)
+    unit, log_norms = exact_output_grads(outputs, targets)
     # Below e^-600 the float32 gradient is 0 anyway, and the factor must stay finite.
     scale = log_norms.clamp_min(-600).neg().exp()
-    return (plain_seeds(outputs, targets).double() * scale[:, None] - unit).norm(dim=1)
+    return (plain_output_grads(outputs, targets).double() * scale[:, None] - unit).norm(dim=1)
 
 
 @torch.no_grad()
@@ -44,8 +44,11 @@ def measure_rounding(
     device: torch.device,
     data_dir: str | Path = ".",
 ) -> pd.DataFrame:
-    """Of every checkpoint in the folder and each split of the subset, the share of examples whose
-    float32 gradient is ``wrong`` (by more than 1 %) or ``zero``, with 95 % Wilson intervals.
+    """The share of examples whose float32 gradient is ``wrong`` (by more than 1 %) or ``zero``.
+
+    Returns:
+        One row per checkpoint in the folder, split of the subset and quantity, with 95 % Wilson
+        intervals.
 
     Raises:
         StiffnessError: a checkpoint is unreadable or belongs to another model.
@@ -56,18 +59,16 @@ def measure_rounding(
     train = evaluation.num_train
     splits = {"train": slice(0, train), "validation": slice(train, None)}
     rows = []
-    for path in sorted(Path(checkpoints).glob("step=*.safetensors")):
-        weights, metadata = read_tensors(path)
-        load_weights(model, weights, str(path), str(model_spec))
+    for checkpoint in checkpoints_of(checkpoints, model, model_spec):
         parts = [slice(begin, begin + _CHUNK) for begin in range(0, length(inputs), _CHUNK)]
         with full_float32():
             outputs = torch.cat([call(model, take(inputs, part)) for part in parts])
         errors = relative_errors(outputs, targets)
-        lost = (plain_seeds(outputs, targets) == 0).all(1)
+        lost = (plain_output_grads(outputs, targets) == 0).all(1)
         for split, part in splits.items():
             for quantity, hit in (("wrong", errors > WRONG), ("zero", lost)):
                 count, number = int(hit[part].sum()), len(hit[part])
                 ends = stats.binomtest(count, number).proportion_ci(method="wilson")
-                about = [metadata["step"], metadata["epoch"], split, quantity]
+                about = [checkpoint.step, checkpoint.epoch, split, quantity]
                 rows.append([*about, count / number, ends.low, ends.high, number])
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -1,6 +1,6 @@
 """Cosine class stiffness over all pairs of the whole training set, in time linear in its size."""
 
-import sys
+import logging
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -11,16 +11,17 @@ import torch
 
 from stiffness.data.arrays import Arrays
 from stiffness.data.batch import Inputs, length
-from stiffness.errors import StiffnessError
-from stiffness.files import read_tensors
 from stiffness.gradients.gram import whole_set_cosines
-from stiffness.training.models import ModelSpec, build_model, load_weights
+from stiffness.gradients.plan import Plans
+from stiffness.training.checkpoints import checkpoints_of
+from stiffness.training.models import ModelSpec, build_model
 
 COLUMNS = ["step", "epoch", "class_a", "class_b", "value", "n_examples", "n_excluded"]
+logger = logging.getLogger(__name__)
 
 
 class _Prepared:
-    """Training inputs, preprocessed when they are taken: 60,000 images stay bytes."""
+    """Training inputs that are preprocessed when they are taken: 60,000 images stay bytes."""
 
     def __init__(self, arrays: Arrays, device: torch.device) -> None:
         self.arrays, self.device = arrays, device
@@ -47,7 +48,6 @@ def measure_whole_set(
     device: torch.device,
     memory_budget: str,
     steps: Collection[int] | None = None,
-    label: str = "",
     data_dir: str | Path = ".",
 ) -> pd.DataFrame:
     """The class stiffness matrix of every checkpoint in the folder ``checkpoints``.
@@ -56,8 +56,8 @@ def measure_whole_set(
         steps: of the checkpoints to measure; None for all of them.
 
     Returns:
-        A row a pair of classes: step, epoch, class_a, class_b, value, the number of examples
-        n_examples and of those left out for want of a gradient, n_excluded.
+        One row per pair of classes: step, epoch, class_a, class_b, value, the number of examples
+        n_examples, and n_excluded, the number of examples left out as their gradient is 0.
 
     Raises:
         StiffnessError: a checkpoint is unreadable, belongs to another model or has diverged.
@@ -67,27 +67,22 @@ def measure_whole_set(
     images = isinstance(arrays.train_inputs, torch.Tensor)
     inputs: Inputs = _Prepared(arrays, device) if images else arrays.train_inputs  # type: ignore[assignment]
     rows: list[dict[str, Any]] = []
-    for path in sorted(Path(checkpoints).glob("step=*.safetensors")):
-        if steps is not None and int(path.stem.removeprefix("step=")) not in steps:
-            continue
-        weights, metadata = read_tensors(path)
-        load_weights(model, weights, str(path), str(model_spec))
+    plans = Plans()
+    for checkpoint in checkpoints_of(checkpoints, model, model_spec, steps):
         began = time.perf_counter()
-        try:
+        with checkpoint.named_in_errors():
             matrix, excluded = whole_set_cosines(
                 model,
                 inputs,
                 arrays.train_targets,
                 num_classes=len(names),
                 memory_budget=memory_budget,
+                plans=plans,
             )
-        except StiffnessError as error:
-            raise StiffnessError(f"{path}: {error}") from None
         count = len(arrays.train_targets)
         rows += [
-            {
-                "step": metadata["step"],
-                "epoch": metadata["epoch"],
+            checkpoint.metadata
+            | {
                 "class_a": a,
                 "class_b": b,
                 "value": float(matrix[i, j]),
@@ -97,10 +92,8 @@ def measure_whole_set(
             for i, a in enumerate(names)
             for j, b in enumerate(names)
         ]
-        print(
-            f"{label} step {metadata['step']}: class stiffness over all pairs of {count} examples "
-            f"in {time.perf_counter() - began:.1f} s",
-            file=sys.stderr,
-            flush=True,
+        logger.info(
+            f"step {checkpoint.step}: class stiffness over all pairs of {count} examples "
+            f"in {time.perf_counter() - began:.1f} s"
         )
     return pd.DataFrame(rows, columns=COLUMNS)

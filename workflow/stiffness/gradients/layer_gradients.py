@@ -6,7 +6,7 @@ distance 1 - cos(a_i, a_j) is therefore the natural one beside the cosine of its
 first layer it is the paper's input distance.
 """
 
-import sys
+import logging
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -17,15 +17,16 @@ from torch import nn
 
 from stiffness.data.batch import Inputs, length, place
 from stiffness.data.evaluation import Evaluation, cosine_distances
-from stiffness.errors import StiffnessError
-from stiffness.files import atomic_directory, read_tensors, write_json, write_tensors
-from stiffness.gradients.engine import packed
+from stiffness.files import atomic_directory, write_json, write_tensors
 from stiffness.gradients.gram import gradient_cosines
-from stiffness.gradients.memory import parse_bytes
-from stiffness.gradients.representations import read_widths, reads
-from stiffness.training.models import ModelSpec, build_model, load_weights
+from stiffness.gradients.memory import packed, parse_bytes
+from stiffness.gradients.plan import Plans
+from stiffness.gradients.representations import input_widths, layer_inputs
+from stiffness.training.checkpoints import checkpoints_of
+from stiffness.training.models import ModelSpec, build_model
 
 COSINES, LOG_NORMS, DISTANCES = "cosines", "log_norms", "distances"
+logger = logging.getLogger(__name__)
 
 
 def measure_layers(
@@ -37,14 +38,13 @@ def measure_layers(
     memory_budget: str,
     precision: str,
     steps: Collection[int] | None = None,
-    label: str = "",
     data_dir: str | Path = ".",
 ) -> None:
     """Write ``output``/step=*.safetensors for checkpoints in the folder ``checkpoints``.
 
     Each file holds for every layer that owns trained parameters ``cosines/<layer>`` [N, N] and
     ``log_norms/<layer>`` [N] of its block of the gradient, and ``distances/<layer>`` [N, N] between
-    what the layer reads, where that is a vector an example. Metadata: step, epoch, precision,
+    what the layer reads, where that is a vector per example. Metadata: step, epoch, precision,
     device, and ``layers``, in the order in which they are called: name, kind (its type), and limit,
     the largest distance there can be (1 where nothing it reads is negative, else 2; 0 where it has
     no distances).
@@ -60,13 +60,10 @@ def measure_layers(
     inputs, targets = place(evaluation.inputs, device), evaluation.targets.to(device)
     measured = []
     with atomic_directory(output) as folder:
-        for path in sorted(Path(checkpoints).glob("step=*.safetensors")):
-            if steps is not None and int(path.stem.removeprefix("step=")) not in steps:
-                continue
-            weights, metadata = read_tensors(path)
-            load_weights(model, weights, str(path), str(model_spec))
+        plans = Plans()
+        for checkpoint in checkpoints_of(checkpoints, model, model_spec, steps):
             began = time.perf_counter()
-            try:
+            with checkpoint.named_in_errors():
                 cosines, log_norms = gradient_cosines(
                     model,
                     inputs,
@@ -74,35 +71,23 @@ def measure_layers(
                     per_layer=True,
                     memory_budget=memory_budget,
                     precision=precision,
+                    plans=plans,
                 )
                 assert isinstance(cosines, dict)
                 assert isinstance(log_norms, dict)
                 distances, layers = _distances(model, inputs, list(cosines), memory_budget)
-            except StiffnessError as error:
-                raise StiffnessError(f"{path}: {error}") from None
-            about = {
-                "step": metadata["step"],
-                "epoch": metadata["epoch"],
-                "precision": precision,
-                "device": str(device.type),
-                "layers": layers,
-            }
+            about = {"precision": precision, "device": str(device.type), "layers": layers}
+            found = {COSINES: cosines, LOG_NORMS: log_norms, DISTANCES: distances}
             tensors = {
                 f"{prefix}/{name}": value
-                for prefix, values in (
-                    (COSINES, cosines),
-                    (LOG_NORMS, log_norms),
-                    (DISTANCES, distances),
-                )
+                for prefix, values in found.items()
                 for name, value in values.items()
             }
-            write_tensors(folder / path.name, tensors, about)
-            measured.append(metadata["step"])
-            print(
-                f"{label} step {metadata['step']}: gradient cosines of {len(layers)} layers in "
-                f"{time.perf_counter() - began:.1f} s",
-                file=sys.stderr,
-                flush=True,
+            write_tensors(folder / checkpoint.path.name, tensors, checkpoint.metadata | about)
+            measured.append(checkpoint.step)
+            logger.info(
+                f"step {checkpoint.step}: gradient cosines of {len(layers)} layers in "
+                f"{time.perf_counter() - began:.1f} s"
             )
         write_json(folder / "steps.json", measured)
 
@@ -110,14 +95,14 @@ def measure_layers(
 def _distances(
     model: nn.Module, inputs: Inputs, layers: list[str], memory_budget: str
 ) -> tuple[Mapping[str, torch.Tensor], list[dict[str, Any]]]:
-    """Distances by layer, and what the file says of all layers, in the order of their calls."""
-    widths = read_widths(model, inputs, layers)
+    """Distances by layer, and the file's entry for each layer, in the order of their calls."""
+    widths = input_widths(model, inputs, layers)
     sizes = {layer: 4 * width for layer, width in widths.items() if width}
     distances: dict[str, torch.Tensor] = {}
     limits: dict[str, float] = {}
-    # As many layers a pass as half of the budget holds.
+    # As many layers per pass as half of the budget holds.
     for group in packed(sizes, length(inputs), parse_bytes(memory_budget) // 2):
-        vectors = reads(model, inputs, group)
+        vectors = layer_inputs(model, inputs, group)
         for layer in group:
             read = vectors.pop(layer)
             distances[layer] = cosine_distances(read)

@@ -6,10 +6,12 @@ dw = sum over positions of d x; db = sum over positions of d.
 import torch
 from torch import nn
 
-from stiffness.gradients.kept import Form, Kept, Rows
+from stiffness.gradients.families.registry import family
+from stiffness.gradients.multiply import Form, Gradients, Rows
 
 
-def keep_layer_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Kept:
+@family(nn.LayerNorm)
+def layer_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Gradients:
     """x: zero mean and unit variance over the last axes."""
     del form
     assert isinstance(layer, nn.LayerNorm)
@@ -18,7 +20,8 @@ def keep_layer_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Fo
     return _last_axes(layer, x, d, len(shape))
 
 
-def keep_rms_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Kept:
+@family(nn.RMSNorm)
+def rms_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Gradients:
     """x: unit mean square over the last axes."""
     del form
     assert isinstance(layer, nn.RMSNorm)
@@ -27,14 +30,16 @@ def keep_rms_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form
     return _last_axes(layer, x, d, len(shape))
 
 
-def keep_group_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Kept:
+@family(nn.GroupNorm)
+def group_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Gradients:
     """x: zero mean and unit variance over groups of channels."""
     del form
     assert isinstance(layer, nn.GroupNorm)
     return _channels(layer, nn.functional.group_norm(a, layer.num_groups, eps=layer.eps), d)
 
 
-def keep_batch_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Kept:
+@family(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+def batch_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Gradients:
     """x: with the running mean and variance; in training mode examples would depend on others."""
     del form
     assert isinstance(layer, nn.modules.batchnorm._BatchNorm)
@@ -42,7 +47,7 @@ def keep_batch_norm(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Fo
     return _channels(layer, x, d)
 
 
-def _last_axes(layer: nn.Module, x: torch.Tensor, d: torch.Tensor, axes: int) -> Kept:
+def _last_axes(layer: nn.Module, x: torch.Tensor, d: torch.Tensor, axes: int) -> Gradients:
     """[n, ..., normalized shape] -> [n, P]."""
 
     def summed(values: torch.Tensor) -> torch.Tensor:
@@ -52,7 +57,7 @@ def _last_axes(layer: nn.Module, x: torch.Tensor, d: torch.Tensor, axes: int) ->
     return Rows(torch.cat([summed(d * x), summed(d)], 1) if bias else summed(d * x))
 
 
-def _channels(layer: nn.Module, x: torch.Tensor, d: torch.Tensor) -> Kept:
+def _channels(layer: nn.Module, x: torch.Tensor, d: torch.Tensor) -> Gradients:
     """[n, c, ...] -> [n, 2 c]."""
     n, c = d.shape[:2]
     weight, bias = (d * x).reshape(n, c, -1).sum(2), d.reshape(n, c, -1).sum(2)

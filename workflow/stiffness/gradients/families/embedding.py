@@ -3,11 +3,13 @@
 import torch
 from torch import nn
 
-from stiffness.gradients.kept import Form, Kept, Tokens
+from stiffness.gradients.families.registry import family
+from stiffness.gradients.multiply import Form, Gradients, Tokens
 
 
-def keep(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Kept:
-    """dE[a_t] += d_t, but for the padding token, whose row gets no gradient."""
+@family(nn.Embedding)
+def embedding(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Gradients:
+    """dE[a_t] += d_t; the row of the padding token gets no gradient."""
     del form  # forming the whole table for every example is never better
     assert isinstance(layer, nn.Embedding)
     index = a.reshape(len(a), -1).long()

@@ -11,9 +11,9 @@ from stiffness.data.evaluation import Evaluation, cosine_distances, draw_evaluat
 from stiffness.data.text import load_text
 from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors, write_tensors
-from stiffness.gradients.by_layer import measure_layers
+from stiffness.gradients.layer_gradients import measure_layers
 from stiffness.gradients.reference import reference_gradients
-from stiffness.gradients.representations import read_widths, reads
+from stiffness.gradients.representations import input_widths, layer_inputs
 from stiffness.training.models import ModelSpec, build_model
 
 SPEC = ModelSpec("cnn", padding="same")
@@ -154,12 +154,12 @@ class Late(nn.Module):
 
 def test_layers_stand_in_the_order_of_their_calls():
     model, inputs = Late(), torch.randn(5, 3)
-    assert read_widths(model, inputs, ["last", "idle", "first"]) == {
+    assert input_widths(model, inputs, ["last", "idle", "first"]) == {
         "first": 3,
         "last": 4,
         "idle": 0,
     }
-    found = reads(model, inputs, ["first", "last"])
+    found = layer_inputs(model, inputs, ["first", "last"])
     expected = model.last(model.first(inputs))  # of several calls the last counts
     torch.testing.assert_close(found["last"], expected.detach())
 
@@ -177,7 +177,7 @@ def test_embeddings_read_no_vectors(tiny_language: Path):
     subset = draw_evaluation(texts, 9, 6, seed=0)
     model = build_model(ModelSpec("transformer", path="bert"), (), 3, 0, tiny_language)
     names = [name for name, module in model.named_modules() if list(module.parameters(False))]
-    widths = read_widths(model, subset.inputs, names)
+    widths = input_widths(model, subset.inputs, names)
     assert list(widths)[-1] == "classifier"
     embeddings = {name for name in names if name.endswith("_embeddings")}
     assert {name for name, width in widths.items() if not width} == embeddings

@@ -1,7 +1,7 @@
 """nn.Conv1d, Conv2d, Conv3d: a linear layer on patches, with any stride, padding and dilation.
 
-With groups the weight is a stack of independent linear layers, one a group of channels. Letters: n
-examples, g groups, t output positions, k kernel positions, c and q channels of a group. Rows are
+With groups the weight is a stack of independent linear layers, one per group of channels. Letters:
+n examples, g groups, t output positions, k kernel positions, c and q channels of a group. Rows are
 in the weight's own order: [g q, c, k].
 """
 
@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn import grad as nn_grad
 
-from stiffness.gradients.kept import Factors, Form, Kept, LateRows, Rows
+from stiffness.gradients.families.registry import family
+from stiffness.gradients.multiply import Factors, Form, Gradients, LateRows, Rows
 
 _WEIGHT_GRADIENT = {
     1: nn_grad.conv1d_weight,
@@ -22,7 +23,8 @@ _WEIGHT_GRADIENT = {
 }
 
 
-def keep(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Kept:
+@family(nn.Conv1d, nn.Conv2d, nn.Conv3d)
+def convolution(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Gradients:
     """dW = sum over output positions t of d_t (x) patch_t; db = sum over t of d_t."""
     assert isinstance(layer, nn.modules.conv._ConvNd)
     a = padded(layer, a)
@@ -51,8 +53,9 @@ def _weight_gradients(
 ) -> torch.Tensor:
     """The weight's gradient of every example, from a [n, g c, ...] and d [n, g, q, ...].
 
-    Many positions: examples as further groups of one convolution, whose kernels beat products
-    with copied patches. Few positions of many channels: one product an example.
+    Where positions are many, examples are further groups of one convolution, whose kernels beat
+    products with copied patches. Where they are few and channels many, there is one product per
+    example.
     """
     n, g, q = d.shape[:3]
     positions, c = d.shape[3:], layer.weight.shape[1]
@@ -72,7 +75,7 @@ def _weight_gradients(
 
 
 def padded(layer: nn.modules.conv._ConvNd, a: torch.Tensor) -> torch.Tensor:
-    """The input with its padding, of whatever mode."""
+    """The input with its padding, in the layer's padding mode."""
     padding = list(layer._reversed_padding_repeated_twice)
     if not any(padding):
         return a
@@ -81,7 +84,7 @@ def padded(layer: nn.modules.conv._ConvNd, a: torch.Tensor) -> torch.Tensor:
 
 
 def patches(layer: nn.modules.conv._ConvNd, a: torch.Tensor, positions: torch.Size) -> torch.Tensor:
-    """What lies under the kernel at each output position, of a padded input: [n, g, t, c k]."""
+    """The values of a padded input under the kernel at each output position: [n, g, t, c k]."""
     windows = [
         tuple(
             slice(k * dilation, k * dilation + (count - 1) * stride + 1, stride)

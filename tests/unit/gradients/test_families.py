@@ -8,10 +8,11 @@ from torch import nn
 
 from stiffness.data.batch import Inputs, call, take
 from stiffness.errors import StiffnessWarning
-from stiffness.gradients import engine
+from stiffness.gradients import plan
 from stiffness.gradients.engine import gram_blocks, squared_norms
-from stiffness.gradients.layered import Layered
-from stiffness.gradients.seeds import Seeds
+from stiffness.gradients.output_grads import OutputGrads
+from stiffness.gradients.passes import FastPasses
+from stiffness.gradients.plan import make_plan
 
 # Said once where it is tested; everywhere else models without a fast path are meant.
 pytestmark = pytest.mark.filterwarnings("ignore::stiffness.errors.StiffnessWarning")
@@ -20,16 +21,16 @@ N = 11
 AMPLE = 2**30
 
 
-def reference(model: nn.Module, inputs: Inputs, seeds: torch.Tensor) -> torch.Tensor:
+def reference(model: nn.Module, inputs: Inputs, output_grads: torch.Tensor) -> torch.Tensor:
     """The Gram matrix from one backward pass an example."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     rows = []
-    for row in range(len(seeds)):
+    for row in range(len(output_grads)):
         one = slice(row, row + 1)
         gradients = torch.autograd.grad(
             call(model, take(inputs, one)),
             parameters,
-            seeds[one],
+            output_grads[one],
             allow_unused=True,
             materialize_grads=True,
         )
@@ -231,8 +232,8 @@ def prepared(make: Callable[[], Made]) -> tuple[nn.Module, Inputs, torch.Tensor]
     if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
         inputs = inputs.double()
     with torch.no_grad():
-        seeds = torch.randn_like(call(model, inputs))
-    return model, inputs, seeds
+        output_grads = torch.randn_like(call(model, inputs))
+    return model, inputs, output_grads
 
 
 def assert_close(gram: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-10) -> None:
@@ -242,52 +243,54 @@ def assert_close(gram: torch.Tensor, expected: torch.Tensor, tolerance: float = 
 
 @pytest.mark.parametrize("name", COVERED)
 def test_a_covered_layer_is_exact_and_has_a_fast_path(name):
-    model, inputs, seeds = prepared(COVERED[name])
-    layered = Layered(model, inputs, Seeds.given(seeds), partners=N)
-    covered = {p for unit in layered.units.values() for p in unit.parameters}
+    model, inputs, output_grads = prepared(COVERED[name])
+    found = make_plan(model, inputs, OutputGrads.given(output_grads), N, AMPLE)
+    covered = {p for unit in found.units.values() for p in unit.parameters}
     assert covered == {p for p, _ in model.named_parameters()}
-    gram = gram_blocks(model, inputs, Seeds.given(seeds), False, AMPLE)[""]
-    assert_close(gram, reference(model, inputs, seeds))
+    gram = gram_blocks(model, inputs, OutputGrads.given(output_grads), False, AMPLE)[""]
+    assert_close(gram, reference(model, inputs, output_grads))
 
 
 @pytest.mark.parametrize("name", COVERED)
 @pytest.mark.parametrize("form", ["rows", "late rows", "factors"])
 def test_all_forms_agree(name, form, monkeypatch):
-    model, inputs, seeds = prepared(COVERED[name])
+    model, inputs, output_grads = prepared(COVERED[name])
 
-    choose = Layered._choose
+    choose = plan.choose_form
 
-    def chosen(self, unit, calls):
-        choose(self, unit, calls)
+    def chosen(unit, *arguments):
+        choose(unit, *arguments)
         unit.form = form
 
-    monkeypatch.setattr(Layered, "_choose", chosen)
-    gram = gram_blocks(model, inputs, Seeds.given(seeds), False, AMPLE)[""]
-    assert_close(gram, reference(model, inputs, seeds))
+    monkeypatch.setattr(plan, "choose_form", chosen)
+    gram = gram_blocks(model, inputs, OutputGrads.given(output_grads), False, AMPLE)[""]
+    assert_close(gram, reference(model, inputs, output_grads))
 
 
 @pytest.mark.parametrize("name", UNCOVERED)
 def test_what_no_family_covers_is_exact_and_said(name):
-    model, inputs, seeds = prepared(UNCOVERED[name])
+    model, inputs, output_grads = prepared(UNCOVERED[name])
     with pytest.warns(StiffnessWarning, match="no fast path for"):
-        gram = gram_blocks(model, inputs, Seeds.given(seeds), False, AMPLE)[""]
-    assert_close(gram, reference(model, inputs, seeds))
+        gram = gram_blocks(model, inputs, OutputGrads.given(output_grads), False, AMPLE)[""]
+    assert_close(gram, reference(model, inputs, output_grads))
 
 
 @pytest.mark.parametrize("name", [*COVERED, *UNCOVERED])
 def test_a_tiny_budget_changes_nothing_but_time(name, monkeypatch):
-    monkeypatch.setattr(engine, "_CHUNK", 3)
-    model, inputs, seeds = prepared({**COVERED, **UNCOVERED}[name])
-    expected = reference(model, inputs, seeds)
+    monkeypatch.setattr(plan, "_CHUNK", 3)
+    model, inputs, output_grads = prepared({**COVERED, **UNCOVERED}[name])
+    expected = reference(model, inputs, output_grads)
     for budget in (1, 20_000):
-        assert_close(gram_blocks(model, inputs, Seeds.given(seeds), False, budget)[""], expected)
+        assert_close(
+            gram_blocks(model, inputs, OutputGrads.given(output_grads), False, budget)[""], expected
+        )
 
 
 @pytest.mark.parametrize("name", [*COVERED, *UNCOVERED])
 def test_blocks_sum_to_the_whole(name):
-    model, inputs, seeds = prepared({**COVERED, **UNCOVERED}[name])
-    blocks = gram_blocks(model, inputs, Seeds.given(seeds), True, AMPLE)
-    assert_close(sum(blocks.values()), reference(model, inputs, seeds))
+    model, inputs, output_grads = prepared({**COVERED, **UNCOVERED}[name])
+    blocks = gram_blocks(model, inputs, OutputGrads.given(output_grads), True, AMPLE)
+    assert_close(sum(blocks.values()), reference(model, inputs, output_grads))
     owners = {name.rpartition(".")[0] for name, _ in model.named_parameters()}
     assert blocks.keys() <= owners
 
@@ -295,10 +298,13 @@ def test_blocks_sum_to_the_whole(name):
 @pytest.mark.parametrize("name", [*COVERED, *UNCOVERED])
 @pytest.mark.parametrize("budget", [1, AMPLE])
 def test_norms_are_the_diagonal(name, budget):
-    model, inputs, seeds = prepared({**COVERED, **UNCOVERED}[name])
-    expected = reference(model, inputs, seeds).diagonal()
+    model, inputs, output_grads = prepared({**COVERED, **UNCOVERED}[name])
+    expected = reference(model, inputs, output_grads).diagonal()
     torch.testing.assert_close(
-        squared_norms(model, inputs, Seeds.given(seeds), budget), expected, rtol=1e-10, atol=0
+        squared_norms(model, inputs, OutputGrads.given(output_grads), budget),
+        expected,
+        rtol=1e-10,
+        atol=0,
     )
 
 
@@ -323,10 +329,12 @@ class Wall(nn.Module):
 
 
 def test_a_pass_goes_back_no_farther_than_it_must():
-    """Units that do not fit together take passes of their own; upper ones are cheap."""
+    """Units that do not fit together take passes of their own; those near the outputs are cheap."""
     model = nn.Sequential(nn.Linear(4, 4), Wall(), nn.Linear(4, 2)).double()
-    inputs, seeds = torch.randn(N, 4).double(), torch.randn(N, 2).double()
-    source = Layered(model, inputs, Seeds.given(seeds), partners=N)
+    inputs, output_grads = torch.randn(N, 4).double(), torch.randn(N, 2).double()
+    given = OutputGrads.given(output_grads)
+    (source,) = make_plan(model, inputs, given, N, AMPLE).sources(model, inputs, given)
+    assert isinstance(source, FastPasses)
     Counted.backwards = 0
     source.visit(["2"], slice(0, N), lambda *_: None)
     assert Counted.backwards == 0

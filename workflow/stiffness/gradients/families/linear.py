@@ -1,7 +1,6 @@
 """nn.Linear: out = a W^T + b, for vectors [n, p] or tokens [n, ..., p].
 
-transformers' Conv1D (GPT-2) is the same with its weight transposed; rows are in W's order all the
-same.
+The Conv1D of ``transformers`` (GPT-2) holds the transpose of W. Its rows are in the order of W too.
 """
 
 from collections.abc import Iterator
@@ -10,10 +9,13 @@ from functools import partial
 import torch
 from torch import nn
 
-from stiffness.gradients.kept import Factors, Form, Kept, LateRows, Rows
+from stiffness.gradients.families.registry import family
+from stiffness.gradients.multiply import Factors, Form, Gradients, LateRows, Rows
 
 
-def keep(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Kept:
+@family(nn.Linear)
+@family("transformers.pytorch_utils.Conv1D", transposed=True)
+def linear(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Gradients:
     """dW = sum over t of d_t (x) a_t [q, p]; db = sum over t of d_t."""
     a, d = a.reshape(len(a), -1, a.shape[-1]), d.reshape(len(d), -1, d.shape[-1])
     bias = layer.bias is not None

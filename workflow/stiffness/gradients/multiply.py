@@ -1,7 +1,7 @@
-"""What is kept of some examples' gradients, and the blocks of the Gram matrix that follow from it.
+"""The forms in which per-example gradients are held, and the products of each form.
 
 Letters: n, m examples; t, s tokens (positions, pixels); p, q the two sides of a weight. A product
-needs about ``room`` numbers beside what is kept and what it is added to: larger ones are cut.
+needs about ``room`` numbers beside its factors and its result: larger products are cut.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,11 +15,11 @@ _SLAB = 2**22  # numbers in the largest intermediate of a product of factors; mo
 _FEW = 8  # up to so many examples that share a row of a table are met pair by pair
 
 Form = Literal["factors", "late rows", "rows"]
-K = TypeVar("K", bound="Kept")
+G = TypeVar("G", bound="Gradients")
 
 
 @dataclass(frozen=True)
-class Kept:
+class Gradients:
     """Some examples' gradients of one unit: the first axis of every tensor is the example."""
 
     def add_product(self, other: Any, out: torch.Tensor, room: int) -> None:
@@ -32,44 +32,40 @@ class Kept:
         size = max(32, -(-count // _SLABS))
         for begin in range(0, count, size):
             rows, rest = slice(begin, min(begin + size, count)), slice(begin, count)
-            self.part(rows).add_product(self.part(rest), out[rows, rest], room)
+            self[rows].add_product(self[rest], out[rows, rest], room)
 
     def squared_norms(self, room: int) -> torch.Tensor:
         """float64 [n]: g_i . g_i."""
         raise NotImplementedError
 
-    def plus(self, other: Any) -> "Kept":
-        """The same examples and parameters, seen by another call of the layer."""
+    def __add__(self, other: Any) -> "Gradients":
+        """The sum with the gradients of the same examples from another call of the layer."""
         raise NotImplementedError
 
     def tensors(self) -> dict[str, torch.Tensor]:
         entries = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return {name: value for name, value in entries.items() if isinstance(value, torch.Tensor)}
 
-    def bytes(self) -> int:
-        return sum(value.numel() * value.element_size() for value in self.tensors().values())
+    @property
+    def nbytes(self) -> int:
+        return sum(value.nbytes for value in self.tensors().values())
 
-    def part(self: K, rows: slice) -> K:
+    def __getitem__(self: G, rows: slice) -> G:
         return replace(self, **{name: value[rows] for name, value in self.tensors().items()})
 
-    def empty(self: K, count: int) -> K:
-        """The same with room for ``count`` examples."""
-        return replace(
-            self,
-            **{
-                name: value.new_empty(count, *value.shape[1:])
-                for name, value in self.tensors().items()
-            },
-        )
-
-    def write(self: K, rows: slice, values: K) -> None:
+    def __setitem__(self: G, rows: slice, values: G) -> None:
         for name, value in values.tensors().items():
             getattr(self, name)[rows] = value
 
+    def empty(self: G, count: int) -> G:
+        """Uninitialised gradients of ``count`` examples in the same form."""
+        shapes = {name: (count, *value.shape[1:]) for name, value in self.tensors().items()}
+        return replace(self, **{n: getattr(self, n).new_empty(s) for n, s in shapes.items()})
+
 
 @dataclass(frozen=True)
-class Rows(Kept):
-    """Every example's gradient [n, P]. A product costs n m P."""
+class Rows(Gradients):
+    """Every example's gradient, ``rows`` [n, P]. A product costs n m P multiplications."""
 
     rows: torch.Tensor
 
@@ -81,16 +77,17 @@ class Rows(Kept):
         parts = self.rows.split(width, 1)
         return sum((part.double() ** 2).sum(1) for part in parts)
 
-    def plus(self, other: "Rows") -> "Rows":
+    def __add__(self, other: "Rows") -> "Rows":
         return Rows(self.rows + other.rows)
 
 
 @dataclass(frozen=True)
-class LateRows(Kept):
-    """A layer's inputs a and output gradients d, from which rows are formed when they are needed.
+class LateRows(Gradients):
+    """A layer's inputs a and output gradients d, from which rows are formed for each product.
 
-    They cost the operations of ``Rows``, and less memory where tokens are few and the weight is
-    large: the Gram matrix is a sum over parameters, so some columns of the rows at a time will do.
+    A product costs as many operations as one of ``Rows``, and less memory where tokens are few and
+    the weight is large: the Gram matrix is a sum over parameters, so the rows are formed some
+    columns at a time.
 
     ``columns(a, d, width)`` gives the rows [n, P] in pieces [n, w], w about ``width``.
     """
@@ -115,7 +112,7 @@ class LateRows(Kept):
     def _pieces(self, width: int) -> Iterator[torch.Tensor]:
         return self.columns(self.a, self.d, width)
 
-    def plus(self, other: "LateRows") -> Rows:
+    def __add__(self, other: "LateRows") -> Rows:
         return Rows(self._formed() + other._formed())
 
     def _formed(self) -> torch.Tensor:
@@ -123,11 +120,11 @@ class LateRows(Kept):
 
 
 @dataclass(frozen=True)
-class Factors(Kept):
+class Factors(Gradients):
     """g = sum over t of d_t (x) [a_t, 1]: inputs a [n, t, p] and output gradients d [n, t, q].
 
     g_i . g_j = sum over t, s of (a_it . a_js + bias) (d_it . d_js). A product costs
-    n m t s (p + q), and no gradient is formed.
+    n m t s (p + q) multiplications, and no gradient is formed.
     """
 
     a: torch.Tensor
@@ -135,7 +132,7 @@ class Factors(Kept):
     bias: bool
 
     def add_product(self, other: "Factors", out: torch.Tensor, room: int) -> None:
-        """A slab of pairs at a time."""
+        """Products of one slab of pairs at a time."""
         (n, t, p), (m, s, _) = self.a.shape, other.a.shape
         q, pairs = self.d.shape[2], max(1, min(room // 2, _SLAB) // (t * s))
         columns = min(m, pairs)
@@ -155,7 +152,7 @@ class Factors(Kept):
                     )
 
     def squared_norms(self, room: int) -> torch.Tensor:
-        """From n matrices [t, t]."""
+        """The sums of n matrices [t, t]."""
         t = self.a.shape[1]
         norms = []
         size = max(1, room // (4 * t * t))
@@ -167,17 +164,17 @@ class Factors(Kept):
             norms.append(products.sum((1, 2), dtype=torch.float64))
         return torch.cat(norms)
 
-    def plus(self, other: "Factors") -> "Factors":
+    def __add__(self, other: "Factors") -> "Factors":
         """Another call's tokens are further tokens; the cross terms follow."""
         return Factors(torch.cat([self.a, other.a], 1), torch.cat([self.d, other.d], 1), self.bias)
 
 
 @dataclass(frozen=True)
-class Tokens(Kept):
+class Tokens(Gradients):
     """An embedding's gradient: d [n, t, q] added to row ``index`` [n, t] of the table (-1: none).
 
-    g_i . g_j = sum over t, s with the same index of d_it . d_js. An example has a row once, and
-    entries are sorted by row, so only equal ones meet.
+    g_i . g_j = sum over t, s with the same index of d_it . d_js. An index occurs once in an
+    example, and tokens are sorted by it, so that only equal ones meet.
     """
 
     index: torch.Tensor
@@ -185,7 +182,7 @@ class Tokens(Kept):
 
     @classmethod
     def of(cls, index: torch.Tensor, d: torch.Tensor) -> "Tokens":
-        """Of tokens that an example may repeat: theirs are summed where the first one is."""
+        """Gradients of tokens that an example may repeat: equal ones are summed in one place."""
         n, t = index.shape
         if t == 1:
             return cls(index, d)
@@ -202,7 +199,8 @@ class Tokens(Kept):
         return cls(sorted_index.masked_fill(~first, -1), summed)
 
     def add_product(self, other: "Tokens", out: torch.Tensor, room: int) -> None:
-        """Rows of the table that few examples share by lists of pairs, the others one by one."""
+        """Sum over rows of the table: by lists of pairs where few examples share a row, else one
+        product per row."""
         mine, theirs = self._by_row(), other._by_row()
         both = torch.isin(mine.rows, theirs.rows, assume_unique=True)
         there = torch.isin(theirs.rows, mine.rows, assume_unique=True)
@@ -244,15 +242,16 @@ class Tokens(Kept):
             ]
         )
 
-    def plus(self, other: "Tokens") -> "Tokens":
+    def __add__(self, other: "Tokens") -> "Tokens":
         index = torch.cat([self.index, other.index], 1)
         return Tokens.of(index, torch.cat([self.d, other.d], 1))
 
 
 @dataclass(frozen=True)
 class _Sorted:
-    """Tokens sorted by row: the rows [r] in use, where each begins among ``entries``, how many
-    there are of it, and the example and position [e, 2] of every token."""
+    """Tokens sorted by row of the table: the ``rows`` [r] in use, where each begins among
+    ``entries``, the ``count`` of its tokens, and the example and position of each in ``entries``
+    [e, 2]."""
 
     rows: torch.Tensor
     begin: torch.Tensor
@@ -263,7 +262,7 @@ class _Sorted:
 def _pairs(
     begin: torch.Tensor, count: torch.Tensor, other_begin: torch.Tensor, other_count: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """All pairs (i, j) with i and j in the ranges that belong together."""
+    """All pairs (i, j) of i in the k-th range and j in the k-th other range, for every k."""
     number = count * other_count
     first = number.cumsum(0) - number
     place = torch.arange(int(number.sum()), device=begin.device) - first.repeat_interleave(number)

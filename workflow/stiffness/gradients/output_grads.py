@@ -1,8 +1,9 @@
-"""The loss gradient with respect to a network's outputs: the seed of each example's backward pass.
+"""The loss gradient with respect to a network's outputs, which each backward pass starts from.
 
 A confident example has 1 - p_y near 1e-8 or far below, so p_y - 1 in float32 is rounding noise and
 the gradient's direction with it. Sign and cosine do not change under a positive factor per
-example: seeds are computed in float64, scaled to unit norm, and their norms kept as logarithms.
+example: output gradients are computed in float64, scaled to unit norm, and their norms are kept as
+logarithms.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Loss = str | LossFunction
 
 
-def exact_seeds(
+def exact_output_grads(
     outputs: torch.Tensor, targets: torch.Tensor, loss: Loss = "cross_entropy"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Unit-norm loss gradients with respect to the outputs, and the logarithm of their norms.
@@ -28,12 +29,12 @@ def exact_seeds(
         loss: "cross_entropy", or a function of (outputs, targets) that returns [N].
 
     Returns:
-        float64 seeds shaped as ``outputs`` and float64 log-norms [N]; where the loss does not
-        depend on the outputs the seed is 0 and its log-norm -inf.
+        float64 output gradients shaped as ``outputs`` and float64 log-norms [N]; where the loss
+        does not depend on the outputs the gradient is 0 and its log-norm -inf.
     """
     if loss == "cross_entropy":
-        return _cross_entropy_seeds(outputs.detach().double(), targets)
-    gradient = _autograd_seeds(outputs.detach().double(), targets, loss)
+        return _cross_entropy_grads(outputs.detach().double(), targets)
+    gradient = _autograd_grads(outputs.detach().double(), targets, loss)
     if not torch.isfinite(gradient).all():
         raise StiffnessError("loss: its gradient with respect to the outputs is not finite")
     flat = gradient.flatten(1)
@@ -41,19 +42,19 @@ def exact_seeds(
     largest = flat.abs().amax(1, keepdim=True)
     safe = torch.where(largest > 0, largest, torch.ones_like(largest))
     norms = (flat / safe).norm(dim=1, keepdim=True)
-    seeds = torch.where(largest > 0, flat / safe / norms.clamp_min(1), torch.zeros_like(flat))
+    unit = torch.where(largest > 0, flat / safe / norms.clamp_min(1), torch.zeros_like(flat))
     log_norms = torch.where(largest > 0, largest.log() + norms.log(), -torch.inf).squeeze(1)
-    return seeds.reshape(gradient.shape), log_norms
+    return unit.reshape(gradient.shape), log_norms
 
 
-def plain_seeds(
+def plain_output_grads(
     outputs: torch.Tensor, targets: torch.Tensor, loss: Loss = "cross_entropy"
 ) -> torch.Tensor:
     """Loss gradients with respect to the outputs as ordinary autograd computes them, unscaled."""
-    return _autograd_seeds(outputs.detach(), targets, loss)
+    return _autograd_grads(outputs.detach(), targets, loss)
 
 
-def _cross_entropy_seeds(
+def _cross_entropy_grads(
     logits: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The gradient is p_k for k != y and -(1 - p_y) = -sum of the other p_k for k = y.
@@ -82,7 +83,7 @@ def _cross_entropy_seeds(
     return gradient / norms, log_norms.squeeze(1)
 
 
-def _autograd_seeds(outputs: torch.Tensor, targets: torch.Tensor, loss: Loss) -> torch.Tensor:
+def _autograd_grads(outputs: torch.Tensor, targets: torch.Tensor, loss: Loss) -> torch.Tensor:
     if isinstance(loss, str):
         if loss != "cross_entropy":
             raise StiffnessError(f"loss: unknown {loss!r}; give cross_entropy or a function")
@@ -92,7 +93,7 @@ def _autograd_seeds(outputs: torch.Tensor, targets: torch.Tensor, loss: Loss) ->
         losses = loss(leaf, targets)
         if losses.shape != outputs.shape[:1]:
             raise StiffnessError(
-                f"loss: must return one value an example, [{len(outputs)}], "
+                f"loss: must return one value per example, [{len(outputs)}], "
                 f"got {list(losses.shape)}"
             )
         if not losses.requires_grad:
@@ -101,8 +102,8 @@ def _autograd_seeds(outputs: torch.Tensor, targets: torch.Tensor, loss: Loss) ->
     return gradient
 
 
-class Seeds:
-    """The seeds of all examples, each computed when a pass first has that example's outputs.
+class OutputGrads:
+    """The output gradients of all examples, computed when a pass first has an example's outputs.
 
     Attributes:
         log_norms: float64 [N]; 0 in plain precision.
@@ -117,11 +118,11 @@ class Seeds:
         self._known = torch.zeros(len(targets), dtype=torch.bool)
 
     @classmethod
-    def given(cls, values: torch.Tensor) -> "Seeds":
-        """Any [N, ...] in place of a loss's gradient."""
-        seeds = cls(values)
-        seeds._values, seeds._known = values, torch.ones(len(values), dtype=torch.bool)
-        return seeds
+    def given(cls, values: torch.Tensor) -> "OutputGrads":
+        """Output gradients that are ``values`` [N, ...] and come from no loss."""
+        given = cls(values)
+        given._values, given._known = values, torch.ones(len(values), dtype=torch.bool)
+        return given
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -130,7 +131,7 @@ class Seeds:
         return bool(self._known[rows].all())
 
     def of(self, rows: slice | torch.Tensor, outputs: torch.Tensor | None = None) -> torch.Tensor:
-        """The seeds of the examples in ``rows``, in the dtype of their outputs.
+        """The output gradients of the examples in ``rows``, in the dtype of their outputs.
 
         Raises:
             StiffnessError: outputs that are not finite, or do not fit the loss or the targets.
@@ -145,9 +146,11 @@ class Seeds:
         if not torch.isfinite(outputs).all():
             raise StiffnessError("model: its outputs are not finite; the run has diverged")
         if self.precision == "exact":
-            values, self.log_norms[rows] = exact_seeds(outputs, self.targets[rows], self.loss)
+            values, self.log_norms[rows] = exact_output_grads(
+                outputs, self.targets[rows], self.loss
+            )
         else:
-            values = plain_seeds(outputs, self.targets[rows], self.loss)
+            values = plain_output_grads(outputs, self.targets[rows], self.loss)
         if self._values is None:
             self._values = outputs.new_zeros(len(self), *outputs.shape[1:])
         self._values[rows] = values.to(outputs.dtype)

@@ -1,0 +1,242 @@
+"""Which parameters have a fast path: proved on single examples against autograd, never guessed.
+
+A layer's type is not enough: the gradient that its family makes of an example among others must
+equal the gradient that autograd finds for that example alone.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from stiffness.data.batch import Inputs, call, length, take
+from stiffness.gradients.families import family_of
+from stiffness.gradients.memory import packed
+from stiffness.gradients.multiply import Rows, Tokens
+from stiffness.gradients.output_grads import OutputGrads
+from stiffness.gradients.passes import Call, Unit, capture, gradients_of
+
+_PROBE = 2  # examples of the pass that is compared with autograd
+_TOLERANCE = 1e-3  # of the largest entry: a wrong family is wrong by much more
+
+Calls = Mapping[str, list[tuple[torch.Tensor, torch.Tensor]]]
+
+
+def probe(model: nn.Module, inputs: Inputs, output_grads: OutputGrads) -> int:
+    """Compute the output gradients of the first examples, which refuses outputs that will not do.
+
+    Returns:
+        Their number.
+    """
+    count = min(_PROBE, length(inputs))
+    with torch.no_grad():
+        output_grads.of(slice(0, count), call(model, take(inputs, slice(0, count))))
+    return count
+
+
+def covered_units(
+    model: nn.Module, inputs: Inputs, output_grads: OutputGrads, room: int
+) -> Iterator[tuple[str, Unit, list[Call]]]:
+    """Units with a fast path, each under the name of its first layer and with its calls on the
+    first example.
+
+    Args:
+        room: bytes for the inputs and output gradients of layers that are checked together.
+    """
+    layers = dict(model.named_modules())
+    units = _candidates(model)
+    with _sizes_of_calls(units, layers) as sizes:
+        count = probe(model, inputs, output_grads)
+    few = take(inputs, slice(0, count))
+    for names in packed({name: sizes.get(name, 0) for name in units}, 1, room):
+        group = {name: units[name] for name in names}
+        calls = _captured(model, layers, group, few, count)
+        group = {name: unit for name, unit in group.items() if _usable(unit, calls, count)}
+        for row in range(count if group else 0):
+            group = _agreeing(model, layers, group, few, row, calls)
+        for name, unit in group.items():
+            yield name, unit, _calls_on(slice(0, 1), unit, layers, calls)
+
+
+def _candidates(model: nn.Module) -> dict[str, Unit]:
+    """Layers of a known type whose parameters are all trained and shared, if at all, as a whole."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    units: dict[tuple[str, ...], Unit] = {}
+    owners: dict[str, set[str]] = {}
+    for layer, module in model.named_modules():
+        own = {key: p for key, p in module._parameters.items() if p is not None}
+        for p in own.values():
+            owners.setdefault(names[id(p)], set()).add(layer)
+        # A pruned or reparametrised layer owns other parameters than it multiplies by.
+        plain = own.keys() in ({"weight"}, {"weight", "bias"}) and len(
+            list(module.named_parameters())
+        ) == len(own)
+        if family_of(module) and plain and all(p.requires_grad for p in own.values()):
+            key = tuple(names[id(own[part])] for part in ("weight", "bias") if part in own)
+            units.setdefault(key, Unit([], list(key))).layers.append(layer)
+    return {
+        unit.layers[0]: unit
+        for unit in units.values()
+        if all(owners[name] == set(unit.layers) for name in unit.parameters)
+        and len({type(model.get_submodule(layer)) for layer in unit.layers}) == 1
+    }
+
+
+@contextmanager
+def _sizes_of_calls(
+    units: Mapping[str, Unit], layers: Mapping[str, nn.Module]
+) -> Iterator[dict[str, int]]:
+    """Bytes of the inputs and outputs of each unit's layers in the calls inside this context."""
+    sizes: dict[str, int] = {}
+
+    def measure(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, args: Any, keywords: Any, output: Any) -> None:
+            tensors = [*args[:1], *list(keywords.values())[: not args], output]
+            sizes[name] = sizes.get(name, 0) + sum(t.nbytes for t in tensors)
+
+        return hook
+
+    with ExitStack() as hooks:
+        for name, unit in units.items():
+            for layer in unit.layers:
+                handle = layers[layer].register_forward_hook(measure(name), with_kwargs=True)
+                hooks.callback(handle.remove)
+        yield sizes
+
+
+def _captured(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    units: Mapping[str, Unit],
+    inputs: Inputs,
+    count: int,
+) -> Calls:
+    """The calls of ``units`` in a pass with random output gradients; none where it fails.
+
+    Units whose layers see one example whatever the number of examples are marked as broadcast.
+    """
+    watched = {layer: layers[layer] for unit in units.values() for layer in unit.layers}
+
+    def run(broadcast: Collection[str]) -> tuple[torch.Tensor, Calls]:
+        calls: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        outputs = capture(
+            model,
+            watched,
+            inputs,
+            lambda outputs: _random(outputs)[:count],
+            lambda name, a, d: calls.setdefault(name, []).append((a, d)),
+            broadcast,
+        )
+        return outputs, calls
+
+    try:
+        outputs, calls = run(())
+    except (RuntimeError, TypeError, AttributeError):  # layers used in unexpected ways
+        return {}
+    # The table of positions, for example: looked up once for all examples.
+    single = {
+        name
+        for name, made in calls.items()
+        if count > 1 and all(a.ndim > 1 and len(a) == len(d) == 1 for a, d in made)
+    }
+    if single:
+        try:
+            again, repeated = run(single)
+        except (RuntimeError, TypeError, AttributeError):
+            return calls
+        if again.shape == outputs.shape and torch.equal(again, outputs):
+            for unit in units.values():
+                unit.broadcast = single & set(unit.layers)
+            return repeated
+    return calls
+
+
+def _usable(unit: Unit, calls: Calls, count: int) -> bool:
+    """Whether it is called, is reached by the gradient and has examples along the first axis."""
+    made = [one for layer in unit.layers for one in calls.get(layer, [])]
+    return bool(made) and all(a.ndim > 0 and len(a) == count and len(d) == count for a, d in made)
+
+
+def _agreeing(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    units: dict[str, Unit],
+    inputs: Inputs,
+    row: int,
+    calls: Calls,
+) -> dict[str, Unit]:
+    """Units whose gradient of one example, from ``calls``, is what autograd finds for it alone.
+
+    Output gradients are random: an example's own may be 0, which would prove nothing. A
+    parameter's gradient is compared and freed as soon as it is there.
+    """
+    unit_of = {p: name for name, unit in units.items() for p in unit.parameters}
+    one = slice(row, row + 1)
+    found: dict[str, dict[str, torch.Tensor]] = {name: {} for name in units}
+    right: set[str] = set()
+
+    def hook_of(parameter: str) -> Callable[[torch.Tensor], None]:
+        def hook(leaf: torch.Tensor) -> None:
+            name = unit_of[parameter]
+            assert leaf.grad is not None
+            found[name][parameter] = leaf.grad
+            leaf.grad = None
+            if len(found[name]) == len(units[name].parameters):
+                gradients = [found[name][p] for p in units[name].parameters]
+                found[name].clear()
+                if _agrees(units[name], _calls_on(one, units[name], layers, calls), gradients):
+                    right.add(name)
+
+        return hook
+
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    for name in unit_of:
+        leaf = parameters[name].detach().requires_grad_()
+        leaf.register_post_accumulate_grad_hook(hook_of(name))
+        parameters[name] = leaf
+    with torch.enable_grad():
+        outputs = call(model, take(inputs, one), parameters)
+        if outputs.requires_grad:
+            outputs.backward(_random(outputs)[one])
+    return {name: unit for name, unit in units.items() if name in right}
+
+
+def _agrees(unit: Unit, calls: list[Call], truth: list[torch.Tensor]) -> bool:
+    try:
+        gradients = gradients_of(calls, "rows")
+        scale = max(_largest(t) for t in truth)
+        if isinstance(gradients, Tokens):
+            rows = gradients.index[0] >= 0
+            index, (table,) = gradients.index[0][rows], truth
+            wrong = [table[index] - gradients.d[0][rows], table.index_fill_(0, index, 0)]
+        else:
+            assert isinstance(gradients, Rows)
+            family = family_of(calls[0][0])
+            if family and family.transposed:
+                truth = [t.T if t.ndim == 2 else t for t in truth]
+            ours = gradients.rows[0].split([t.numel() for t in truth])
+            wrong = [mine.sub_(t.flatten()) for mine, t in zip(ours, truth, strict=True)]
+    except (RuntimeError, IndexError, TypeError, ValueError):  # shapes no family expects
+        return False
+    unit.proved |= scale > 0
+    return all(_largest(part) <= _TOLERANCE * scale for part in wrong if part.numel())
+
+
+def _calls_on(rows: slice, unit: Unit, layers: Mapping[str, nn.Module], calls: Calls) -> list[Call]:
+    return [
+        (layers[layer], a[rows], d[rows]) for layer in unit.layers for a, d in calls.get(layer, [])
+    ]
+
+
+def _largest(values: torch.Tensor) -> float:
+    """The largest absolute value, without a copy: some tensors are as large as a vocabulary."""
+    least, most = torch.aminmax(values)
+    return max(-float(least), float(most))
+
+
+def _random(outputs: torch.Tensor) -> torch.Tensor:
+    """The same [_PROBE, ...] for all passes over outputs [n, ...]."""
+    shape = (_PROBE, *outputs.shape[1:])
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(outputs)

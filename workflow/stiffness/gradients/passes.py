@@ -1,0 +1,211 @@
+"""Shared forward and backward passes, and the per-example gradients of covered layers.
+
+Parameters are detached for a pass, so that no weight gradient is computed. Where nothing before a
+chosen layer requires a gradient, a zero that does is added to its output, which is what makes
+autograd go back as far as the earliest of them and no farther.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from stiffness.data.batch import Inputs, call, length, take
+from stiffness.errors import StiffnessError
+from stiffness.gradients.families import family_of
+from stiffness.gradients.memory import peak_bytes
+from stiffness.gradients.multiply import Form, Gradients
+from stiffness.gradients.output_grads import OutputGrads
+
+# (name of the layer, its input, the gradient of its output)
+Receive = Callable[[str, torch.Tensor, torch.Tensor], None]
+# (the layer, its input, the gradient of its output)
+Call = tuple[nn.Module, torch.Tensor, torch.Tensor]
+
+
+@dataclass
+class Unit:
+    """Layers that own the same parameters: usually one.
+
+    Attributes:
+        layers: names of the layers.
+        parameters: names of their parameters, weight first.
+        broadcast: those of the layers that see one example whatever the number of examples.
+        proved: whether the proof of its fast path saw a gradient that is not 0.
+        calls: number of calls of all the layers together in a pass.
+        form: the form of the gradients.
+        pair_cost: multiplications per pair of examples; 0 for embeddings, whose rows hardly meet.
+        size: bytes per example of the gradients in that form.
+    """
+
+    layers: list[str]
+    parameters: list[str]
+    broadcast: Collection[str] = ()
+    proved: bool = False
+    calls: int = 1
+    form: Form = "rows"
+    pair_cost: int = 0
+    size: int = 0
+
+
+class Source(Protocol):
+    """Where the per-example gradients of some units come from.
+
+    Attributes:
+        sizes: bytes per example of the gradients, by unit.
+    """
+
+    sizes: dict[str, int]
+
+    def working(self, units: list[str]) -> int:
+        """Bytes per example that a pass over ``units`` takes at its peak."""
+
+    def visit(
+        self, units: list[str], rows: slice, receive: Callable[[str, Gradients], None]
+    ) -> None:
+        """Give ``receive`` the gradients of the examples in ``rows``, one unit at a time."""
+
+
+@dataclass
+class _Progress:
+    """The calls of a unit so far in a pass."""
+
+    parts: list[Gradients] = field(default_factory=list)
+    calls: int = 0
+
+
+class FastPasses:
+    """The gradients of units that have a fast path, from shared passes.
+
+    Args:
+        peaks: where measured peaks are remembered.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: Inputs,
+        output_grads: OutputGrads,
+        units: Mapping[str, Unit],
+        peaks: dict[tuple[str, ...], int],
+    ) -> None:
+        self.model, self.inputs, self.output_grads = model, inputs, output_grads
+        self.layers = dict(model.named_modules())
+        self.units, self.peaks = units, peaks
+        self.sizes = {name: unit.size for name, unit in units.items()}
+
+    def working(self, units: list[str]) -> int:
+        """Bytes per example that a pass over all units takes at its peak."""
+        del units  # the passes differ little: activations are most of it
+        everything = tuple(self.units)
+        if everything not in self.peaks:
+            self.peaks[everything] = peak_bytes(
+                lambda: self.visit(list(everything), slice(0, 1), lambda *_: None)
+            )
+        return self.peaks[everything]
+
+    def visit(
+        self, units: list[str], rows: slice, receive: Callable[[str, Gradients], None]
+    ) -> None:
+        """Give ``receive`` the gradients of the examples in ``rows``, one unit at a time."""
+        owner = {layer: unit for unit in units for layer in self.units[unit].layers}
+        progress = {unit: _Progress() for unit in units}
+
+        def convert(layer: str, a: torch.Tensor, d: torch.Tensor) -> None:
+            name = owner[layer]
+            unit, so_far = self.units[name], progress[name]
+            so_far.parts.append(gradients_of([(self.layers[layer], a, d)], unit.form))
+            so_far.calls += 1
+            if so_far.calls == unit.calls:
+                gradients = reduce(add, so_far.parts)
+                so_far.parts.clear()
+                receive(name, gradients)
+
+        capture(
+            self.model,
+            {layer: self.layers[layer] for layer in owner},
+            take(self.inputs, rows),
+            lambda outputs: self.output_grads.of(rows, outputs),
+            convert,
+            {layer for name in units for layer in self.units[name].broadcast},
+        )
+        for name, so_far in progress.items():
+            if so_far.calls != self.units[name].calls:
+                raise StiffnessError(
+                    f"model: {name} is called {self.units[name].calls} times for some examples "
+                    f"and {so_far.calls} times for others, which the gradients cannot follow"
+                )
+
+
+def gradients_of(calls: Sequence[Call], form: Form) -> Gradients:
+    """The gradients of parameters that were used in these calls, by the layers' families."""
+    families = [family_of(layer) for layer, _, _ in calls]
+    parts = [one.gradients(*made, form) for one, made in zip(families, calls, strict=True) if one]
+    return reduce(add, parts)
+
+
+def capture(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    inputs: Inputs,
+    output_grad_of: Callable[[torch.Tensor], torch.Tensor],
+    receive: Receive,
+    broadcast: Collection[str] = (),
+) -> torch.Tensor:
+    """Propagate ``output_grad_of(outputs)`` [n, ...] back from the outputs of ``model``.
+
+    ``receive`` is given the calls of ``layers`` whose outputs reach the model's, one by one, the
+    last call first. Tensors that it does not keep are freed at once.
+
+    Args:
+        broadcast: layers that see one example whatever the number of examples, and whose outputs
+            are then broadcast: they are repeated for each example, so that each has its own
+            gradient.
+
+    Returns:
+        The outputs.
+    """
+    count = length(inputs)
+    anchors: list[torch.Tensor] = []
+
+    def hook_of(name: str) -> Callable[..., Any]:
+        def hook(
+            _: nn.Module,
+            args: tuple[torch.Tensor, ...],
+            keywords: dict[str, torch.Tensor],
+            output: torch.Tensor,
+        ) -> torch.Tensor:
+            given = (args[0] if args else next(iter(keywords.values()))).detach()
+            if not torch.is_grad_enabled():
+                return output
+            if name in broadcast:
+                given = given.expand(count, *given.shape[1:])
+                output = output.expand(count, *output.shape[1:])
+            if not output.requires_grad:
+                anchors.append(output.new_zeros((), requires_grad=True))
+                output = output + anchors[-1]
+            held = [given]
+            output.register_hook(lambda gradient: receive(name, held.pop(), gradient))
+            return output
+
+        return hook
+
+    detached = {name: p.detach() for name, p in model.named_parameters()}
+    handles = [
+        layer.register_forward_hook(hook_of(name), with_kwargs=True)
+        for name, layer in layers.items()
+    ]
+    try:
+        with torch.enable_grad():
+            outputs = call(model, inputs, detached)
+            output_grad = output_grad_of(outputs.detach())
+            if outputs.requires_grad:
+                torch.autograd.grad(outputs, anchors, output_grad, allow_unused=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs.detach()

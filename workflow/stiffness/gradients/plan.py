@@ -1,0 +1,188 @@
+"""How the gradients of a network are computed: the form of each unit and the grouping of passes.
+
+For a layer with t positions per example (pixels, tokens; 1 for a vector), p inputs and q outputs,
+and N examples, the gradients are multiplied in one of two ways, whichever costs fewer operations:
+
+* factors, the layer's inputs and output gradients: N^2 t^2 (p + q + 32), and no gradient is ever
+  formed. (A pair of positions also meets in elementwise work, worth about 32 multiplications.)
+* rows, every example's gradient: N^2 p q + 2 N t p q.
+
+Rows are formed at once, p q numbers per example, or the t (p + q) numbers of which they are made
+are held and rows are formed some columns at a time while they are multiplied, whichever is smaller.
+
+Of the memory budget, 40 % are for gradients that are held, 12 % for the tensors of a pass, which
+are measured on one example, and up to 10 % for products; the rest is for what no tensor shows, the
+scratch space of kernels and the allocator's holes.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from stiffness.data.batch import Inputs, take
+from stiffness.errors import StiffnessError, StiffnessWarning
+from stiffness.gradients.cover import covered_units, probe
+from stiffness.gradients.fallback import Fallback
+from stiffness.gradients.memory import packed
+from stiffness.gradients.multiply import Factors, Rows
+from stiffness.gradients.output_grads import OutputGrads
+from stiffness.gradients.passes import Call, FastPasses, Source, Unit, gradients_of
+
+_CHUNK = 32  # examples per pass; larger ones no longer gain speed,
+_SMALL = 2**25  # unless all of a pass is smaller than these bytes
+_PRODUCT = 2**22  # numbers that a product needs at most; more gain nothing
+# The cost of the elementwise work of a pair of tokens, in multiplications of a product.
+_ELEMENTWISE = 32
+
+
+@dataclass
+class Plan:
+    """How the gradients of one network are computed.
+
+    Attributes:
+        units: with a fast path, by the name of their first layer.
+        rest: names of the parameters without one, by the module that owns them.
+        vmapped: whether the gradients of the rest come from vmap; None where this is not known.
+        peaks: bytes per example of passes, by their units, as far as they have been measured.
+    """
+
+    units: dict[str, Unit]
+    rest: dict[str, list[str]]
+    vmapped: bool | None
+    peaks: dict[tuple[str, ...], int]
+
+    def sources(self, model: nn.Module, inputs: Inputs, output_grads: OutputGrads) -> list[Source]:
+        """The passes of this plan over ``inputs``.
+
+        Warns:
+            StiffnessWarning: parameters without a fast path.
+        """
+        sources: list[Source] = []
+        if self.units:
+            sources.append(FastPasses(model, inputs, output_grads, self.units, self.peaks))
+        if self.rest:
+            slow = Fallback(model, inputs, output_grads, self.rest, self.peaks, self.vmapped)
+            self.vmapped = slow.vmapped
+            sources.append(slow)
+        return sources
+
+
+def make_plan(
+    model: nn.Module, inputs: Inputs, output_grads: OutputGrads, partners: int, budget: int
+) -> Plan:
+    """Find the parameters with a fast path, and choose a form for each.
+
+    Args:
+        partners: how many examples each is multiplied with: N for a Gram matrix, 1 for norms.
+        budget: bytes, of which the proof of the fast path takes about a quarter.
+
+    Raises:
+        StiffnessError: no parameter requires a gradient.
+    """
+    trainable = [name for name, p in model.named_parameters() if p.requires_grad]
+    if not trainable:
+        raise StiffnessError("model: no parameter requires a gradient")
+    units: dict[str, Unit] = {}
+    for name, unit, calls in covered_units(model, inputs, output_grads, budget // 8):
+        choose_form(unit, calls, model.get_parameter(unit.parameters[0]), partners)
+        units[name] = unit
+    covered = {name for unit in units.values() for name in unit.parameters}
+    rest: dict[str, list[str]] = {}
+    for name in trainable:
+        if name not in covered:
+            rest.setdefault(name.rpartition(".")[0], []).append(name)
+    return Plan(units, rest, None, {})
+
+
+def choose_form(unit: Unit, calls: list[Call], weight: torch.Tensor, partners: int) -> None:
+    """Factors or rows by the number of operations, and rows at once or later by their size."""
+    unit.calls = len(calls)
+    unit.form = "factors"
+    factors = gradients_of(calls, "factors")
+    if isinstance(factors, Factors):
+        (_, t, p), q = factors.a.shape, factors.d.shape[2]
+        unit.pair_cost = t * t * (p + q)
+        of_factors = partners * t * t * (p + q + _ELEMENTWISE)
+        if of_factors > partners * p * q + 2 * t * p * q:
+            unit.form, unit.pair_cost = "rows", p * q
+    elif isinstance(factors, Rows):
+        unit.form, unit.pair_cost = "rows", factors.rows.shape[1]
+    if unit.form == "rows":
+        late = sum(a.numel() + d.numel() for _, a, d in calls)
+        if unit.calls == 1 and weight.ndim > 1 and late < weight.numel():
+            unit.form = "late rows"
+    unit.size = gradients_of(calls, unit.form).nbytes
+
+
+class Plans:
+    """The plans of one network, made once and reused for all checkpoints of a series.
+
+    A plan is made anew where shapes, types, the number of examples or the budget differ, or where a
+    gradient that was 0 proved nothing about a fast path.
+    """
+
+    def __init__(self) -> None:
+        self._plans: dict[Any, Plan] = {}
+
+    def plan(
+        self,
+        model: nn.Module,
+        inputs: Inputs,
+        output_grads: OutputGrads,
+        partners: int,
+        budget: int,
+    ) -> Plan:
+        """A plan for ``model``; the arguments are those of ``make_plan``."""
+        one = take(inputs, slice(0, 1))
+        examples = {"": one} if isinstance(one, torch.Tensor) else one
+        tensors = [*examples.items(), *model.named_parameters()]
+        about = [(name, t.shape, t.dtype, t.device, t.requires_grad) for name, t in tensors]
+        key = (partners, budget, *about)
+        if key in self._plans:
+            probe(model, inputs, output_grads)
+            return self._plans[key]
+        plan = make_plan(model, inputs, output_grads, partners, budget)
+        if all(unit.proved for unit in plan.units.values()):
+            self._plans[key] = plan
+        return plan
+
+
+class Shares:
+    """How a budget is spent: bytes for ``gradients`` that are held, numbers for a ``product``."""
+
+    def __init__(self, budget: int, element_size: int) -> None:
+        self.budget = budget
+        self.gradients = 40 * budget // 100
+        self.product = max(1, min(_PRODUCT, budget // 10 // element_size))
+
+    def chunk(self, working: int) -> int:
+        """Examples per pass.
+
+        Args:
+            working: bytes per example that a pass takes.
+        """
+        room = 12 * self.budget // 100
+        if working > self.budget // 2:
+            warnings.warn(
+                f"memory_budget: {self.budget / 2**20:.4g} MiB are too few; a pass over one "
+                f"example alone takes {working / 2**20:.4g} MiB. Going on one at a time",
+                StiffnessWarning,
+                stacklevel=2,
+            )
+        working = max(1, working)
+        return max(1, min(room // working, max(_CHUNK, _SMALL // working)))
+
+
+def group_units(source: Source, count: int, shares: Shares, square: bool) -> list[list[str]]:
+    """Units that share passes, in the order of the network.
+
+    Where all examples of a square fit in one pass nothing is held, and all units share it.
+    """
+    everything = list(source.sizes)
+    one_pass = square and isinstance(source, FastPasses)
+    if one_pass and count <= shares.chunk(source.working(everything)):
+        return [everything]
+    return packed(source.sizes, count, shares.gradients)
