@@ -56,7 +56,8 @@ def test_a_package_of_its_own_logic_is_named(named):
 @pytest.mark.parametrize(
     "module",
     sorted(
-        path.relative_to(LIBRARY).as_posix() for path in (LIBRARY / "gradients/families").glob("*.py")
+        path.relative_to(LIBRARY).as_posix()
+        for path in (LIBRARY / "gradients/families").glob("*.py")
     ),
 )
 def test_a_family_of_layers_reruns_the_gradients(named, module):
