@@ -28,9 +28,14 @@ RATES = "experiments.digits_fc.learning_rates"
 REFERENCE = "experiments.digits_fc.reference_learning_rate"
 
 
-@pytest.fixture
-def config():
+@pytest.fixture(scope="module")
+def shipped():
     return yaml.safe_load(SHIPPED.read_text())
+
+
+@pytest.fixture
+def config(shipped):
+    return copy.deepcopy(shipped)
 
 
 def put(config, key: str, value) -> None:
