@@ -1,6 +1,7 @@
 """Every claim on an invented experiment for which it holds, and on one for which it does not."""
 
 import doctest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -292,8 +293,10 @@ def test_claims_on_hierarchies_and_texts_need_them(tmp_path):
 
 
 def test_a_study_of_the_question_counts_beside_the_papers_experiments(as_claimed):
+    unmeasured = [replace(claim, measure=lambda evidence: []) for claim in CLAIMS]
+
     def counting(paper, studies):
-        judged = judge([as_claimed], paper, studies=studies)
+        judged = judge([as_claimed], paper, unmeasured, studies)
         return {one.claim.name for one in judged if one.counts}
 
     assert counting(["other"], {"rounding": ["some"], "layers": ["other"]}) == {"C3'"}
