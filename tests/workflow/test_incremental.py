@@ -119,6 +119,7 @@ def test_other_groups_of_classes_leave_gradients_alone(built):
     assert built.plan() == jobs("hierarchy", *MEASURES)
 
 
+@pytest.mark.slow
 def test_discarded_gradients_come_back_only_where_tables_need_them(built):
     gone = {"keep_gradients": False}
     built.configure(gone)
