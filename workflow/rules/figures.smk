@@ -13,7 +13,7 @@ rule figure:
             category="Experiment {experiment}",
             # One label: with several the report's page turns one into a switch where two figures
             # happen to differ in it, and finds neither.
-            labels={"figure": lambda wildcards: targets.figure_label(SETTINGS, wildcards.kind)},
+            labels=lambda wildcards: {"figure": targets.figure_label(SETTINGS, wildcards.kind)},
         ),
     log:
         paths.log("figures", "{experiment}/{kind}"),
@@ -43,10 +43,8 @@ use rule figure as stage_figure with:
             paths.fill(paths.STAGE_FIGURE, suffix="png"),
             caption="../report/figure.rst",
             category="Experiment {experiment}",
-            labels={
-                "figure": lambda wildcards: targets.figure_label(
-                    SETTINGS, wildcards.kind, wildcards.stage
-                )
+            labels=lambda wildcards: {
+                "figure": targets.figure_label(SETTINGS, wildcards.kind, wildcards.stage)
             },
         ),
     log:
