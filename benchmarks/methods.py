@@ -1,35 +1,32 @@
-"""Ways to the Gram matrix: (model, inputs, targets, memory budget) -> [N, N] or, where there is
-none, None."""
+"""Ways to the Gram matrix, each as a function that is prepared before it is timed.
 
-import gc
+A peer gives the gradients of one chunk of examples; ``PeerGram`` joins the chunks and multiplies.
+"""
+
+import time
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from stiffness import class_mean_cosine, gradient_gram
-from stiffness.data.batch import Inputs, call, length, take
+from stiffness.data.batch import Inputs, length, take
 
-_CHUNK = 64  # examples a pass, of images
-_TOKEN_CHUNK = 8  # of texts
+CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # examples per pass that peers try
 
-
-def ours(model, inputs, targets, budget):
-    return gradient_gram(model, inputs, targets, memory_budget=budget)
+Gradients = Callable[[Inputs, torch.Tensor], list[torch.Tensor]]
 
 
-def linear_time(model, inputs, targets, budget):
-    return class_mean_cosine(model, inputs, targets, memory_budget=budget)
+def forward(model: nn.Module, inputs: Inputs, parameters=None) -> torch.Tensor:
+    args, keywords = ((), dict(inputs)) if isinstance(inputs, dict) else ((inputs,), {})
+    if parameters is None:
+        outputs = model(*args, **keywords)
+    else:
+        outputs = torch.func.functional_call(model, parameters, args, keywords)
+    return outputs if isinstance(outputs, torch.Tensor) else outputs.logits
 
 
-def one_pass(model, inputs, targets, budget):
-    """One forward and backward pass over all examples, a batch at a time: part of the floor."""
-    parameters = list(model.parameters())
-    for rows in chunks(inputs):
-        loss = nn.functional.cross_entropy(call(model, take(inputs, rows)), targets[rows])
-        torch.autograd.grad(loss, parameters, allow_unused=True)
-
-
-def vmap(model, inputs, targets, budget):
+def vmap(model: nn.Module) -> Gradients:
     parameters = {name: p.detach() for name, p in model.named_parameters()}
 
     def loss(params, example, target):
@@ -38,39 +35,36 @@ def vmap(model, inputs, targets, budget):
             if isinstance(example, dict)
             else example[None]
         )
-        return nn.functional.cross_entropy(call(model, one, params), target[None])
+        return nn.functional.cross_entropy(forward(model, one, params), target[None])
 
     gradient = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
 
-    def of(rows):
+    def gradients(inputs: Inputs, targets: torch.Tensor) -> list[torch.Tensor]:
+        # The fused attention kernels have no batching rule.
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-            return list(gradient(parameters, take(inputs, rows), targets[rows]).values())
+            return list(gradient(parameters, inputs, targets).values())
 
-    return product(of, inputs, parameters.values())
+    return gradients
 
 
-def opacus(model, inputs, targets, budget):
+def opacus(model: nn.Module) -> Gradients:
     from opacus import GradSampleModule
 
     wrapped = GradSampleModule(model.train(), loss_reduction="sum")
+    parameters = list(wrapped.parameters())
 
-    def of(rows):
-        wrapped.zero_grad()
-        outputs = call(wrapped, take(inputs, rows))
-        nn.functional.cross_entropy(outputs, targets[rows], reduction="sum").backward()
-        found = [p.grad_sample for p in wrapped.parameters()]
-        for p in wrapped.parameters():
+    def gradients(inputs: Inputs, targets: torch.Tensor) -> list[torch.Tensor]:
+        outputs = forward(wrapped, inputs)
+        nn.functional.cross_entropy(outputs, targets, reduction="sum").backward()
+        found = [p.grad_sample for p in parameters]
+        for p in parameters:
             p.grad_sample = p.grad = None
         return found
 
-    try:
-        return product(of, inputs, list(wrapped.parameters()))
-    finally:
-        wrapped.to_standard_module()
-        model.eval()
+    return gradients
 
 
-def backpack(model, inputs, targets, budget):
+def backpack(model: nn.Module) -> Gradients:
     from backpack import backpack, extend
     from backpack.extensions import BatchGrad
 
@@ -79,46 +73,91 @@ def backpack(model, inputs, targets, budget):
     )
     extended = extend(model, use_converter=not flat)
     loss = extend(nn.CrossEntropyLoss(reduction="sum"))
+    parameters = list(extended.parameters())
 
-    def of(rows):
-        value = loss(call(extended, take(inputs, rows)), targets[rows])
+    def gradients(inputs: Inputs, targets: torch.Tensor) -> list[torch.Tensor]:
+        value = loss(forward(extended, inputs), targets)
         with backpack(BatchGrad()):
             value.backward()
-        found = [p.grad_batch for p in extended.parameters()]
-        for p in extended.parameters():
+        found = [p.grad_batch for p in parameters]
+        for p in parameters:
             p.grad = None
             del p.grad_batch
         return found
 
-    return product(of, inputs, list(extended.parameters()))
+    return gradients
 
 
-def product(of, inputs, parameters):
-    """G G^T from every example's gradient, a chunk of examples at a time."""
-    count = length(inputs)
-    rows_of_all = torch.empty(count, sum(p.numel() for p in parameters))
-    for rows in chunks(inputs):
-        begin = 0
-        for gradient in of(rows):
-            flat = gradient.detach().flatten(1)
-            rows_of_all[rows, begin : begin + flat.shape[1]] = flat
-            begin += flat.shape[1]
-        gc.collect()  # of graphs that refer to themselves
-    return rows_of_all @ rows_of_all.T
-
-
-def chunks(inputs: Inputs) -> list[slice]:
-    size = _TOKEN_CHUNK if isinstance(inputs, dict) else _CHUNK
-    count = length(inputs)
-    return [slice(begin, min(begin + size, count)) for begin in range(0, count, size)]
-
-
-METHODS = {
-    "ours": ours,
-    "class_mean_cosine": linear_time,
-    "pass": one_pass,
+PEERS: dict[str, Callable[[nn.Module], Gradients]] = {
     "vmap": vmap,
     "opacus": opacus,
     "backpack": backpack,
 }
-PEERS = ("vmap", "opacus", "backpack")
+
+
+class PeerGram:
+    """G G^T of a peer's gradients, in chunks of examples.
+
+    Where all examples are one chunk, the products of parameters are summed and no G is formed.
+    Otherwise the gradients are written to a buffer that is allocated here. numpy's product of a
+    matrix with its own transpose computes one triangle (BLAS syrk).
+    """
+
+    def __init__(
+        self, gradients: Gradients, inputs: Inputs, targets: torch.Tensor, size: int, chunk: int
+    ) -> None:
+        """``size`` is the number of parameters."""
+        self.gradients, self.inputs, self.targets, self.chunk = gradients, inputs, targets, chunk
+        count = length(inputs)
+        self.buffer = torch.empty(count, size) if chunk < count else None
+
+    def __call__(self) -> torch.Tensor:
+        if self.buffer is None:
+            gradients = self.gradients(self.inputs, self.targets)
+            flat = [g.detach().flatten(1).numpy() for g in gradients]
+            return torch.from_numpy(sum(g @ g.T for g in flat))
+        for begin in range(0, len(self.buffer), self.chunk):
+            rows = slice(begin, begin + self.chunk)
+            gradients = self.gradients(take(self.inputs, rows), self.targets[rows])
+            parts = [g.detach().flatten(1) for g in gradients]
+            torch.cat(parts, 1, out=self.buffer[rows])
+        whole = self.buffer.numpy()
+        return torch.from_numpy(whole @ whole.T)
+
+
+def best_chunk(gradients: Gradients, inputs: Inputs, targets: torch.Tensor) -> int:
+    """The number of examples per pass at which one example takes the least time.
+
+    Larger chunks are tried as long as one is not much slower than the best so far.
+    """
+    count = length(inputs)
+    seconds: dict[int, float] = {}
+    for chunk in sorted({min(chunk, count) for chunk in CHUNKS}):
+        rows = slice(0, chunk)
+        some, their_targets = take(inputs, rows), targets[rows]
+        tries = []
+        for _ in range(2):
+            began = time.perf_counter()
+            gradients(some, their_targets)
+            tries.append(time.perf_counter() - began)
+        seconds[chunk] = min(tries) / chunk
+        if seconds[chunk] > 1.3 * min(seconds.values()):
+            break
+    return min(seconds, key=lambda chunk: seconds[chunk])
+
+
+def one_pass(model: nn.Module, inputs: Inputs, targets: torch.Tensor) -> None:
+    """One forward and backward pass over all examples, a batch at a time: part of the floor."""
+    parameters = list(model.parameters())
+    size = 8 if isinstance(inputs, dict) else 64
+    for begin in range(0, length(inputs), size):
+        rows = slice(begin, begin + size)
+        loss = nn.functional.cross_entropy(forward(model, take(inputs, rows)), targets[rows])
+        torch.autograd.grad(loss, parameters, allow_unused=True)
+
+
+OWN: dict[str, Callable[[nn.Module, Inputs, torch.Tensor, str], torch.Tensor | None]] = {
+    "ours": lambda *given: gradient_gram(*given[:3], memory_budget=given[3]),
+    "class_mean_cosine": lambda *given: class_mean_cosine(*given[:3], memory_budget=given[3]),
+    "pass": lambda *given: one_pass(*given[:3]),
+}

@@ -54,8 +54,12 @@ def bert(layers: int, width: int, heads: int, count: int) -> Network:
         hidden_dropout_prob=0.0,  # opacus works in training mode only
         attention_probs_dropout_prob=0.0,
     )
+    # By default positions are looked up once for the whole batch, which opacus takes for the
+    # gradient of one example.
     inputs = {
         "input_ids": torch.randint(VOCABULARY, (count, TOKENS)),
+        "position_ids": torch.arange(TOKENS).repeat(count, 1),
+        "token_type_ids": torch.zeros(count, TOKENS, dtype=torch.long),
     }
     model = BertForSequenceClassification(config).eval()
     return Network(model, inputs, torch.randint(CLASSES, (count,)))
