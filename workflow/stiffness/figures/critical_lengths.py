@@ -148,7 +148,9 @@ def _measured(
 
 def _title(one: Mapping[str, Any]) -> str:
     optimizer = one["optimizer"]
-    name = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}[optimizer["name"]]
+    name = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}.get(
+        optimizer["name"], optimizer["name"]
+    )
     if optimizer["name"] == "sgd" and optimizer["momentum"]:
         name += f", momentum {optimizer['momentum']:g}"
     return f"{name}, batch {one['batch_size']}\n{style.wrap_name(one['experiment'], 28)}"
