@@ -69,6 +69,8 @@ def read(measured: Path, step: int):
 def test_every_block_is_what_autograd_finds_in_float64(measured, evaluation, step):
     tensors, _ = read(measured, step)
     model = network(step)
+    # Probabilities are off by as much as the largest output is, which float32 rounds.
+    rounding = 2**-23 * max(float(model(evaluation.inputs).abs().max()), 10)
     if step == SATURATED:
         losses = nn.functional.cross_entropy(
             model(evaluation.inputs), evaluation.targets, reduction="none"
@@ -84,7 +86,7 @@ def test_every_block_is_what_autograd_finds_in_float64(measured, evaluation, ste
         begin += size
         unit = nn.functional.normalize(block, dim=1)
         torch.testing.assert_close(
-            tensors[f"cosines/{name}"].double(), unit @ unit.T, rtol=0, atol=1e-5
+            tensors[f"cosines/{name}"].double(), unit @ unit.T, rtol=0, atol=rounding
         )
         expected = block.norm(dim=1).log() + log_norms
         torch.testing.assert_close(tensors[f"log_norms/{name}"], expected, rtol=0, atol=1e-4)
