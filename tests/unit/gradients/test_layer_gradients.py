@@ -70,7 +70,7 @@ def test_every_block_is_what_autograd_finds_in_float64(measured, evaluation, ste
     tensors, _ = read(measured, step)
     model = network(step)
     # Probabilities are off by as much as the largest output is, which float32 rounds.
-    rounding = 2**-23 * max(float(model(evaluation.inputs).abs().max()), 10)
+    rounding = 2**-23 * max(model(evaluation.inputs).abs().max().item(), 10)
     if step == SATURATED:
         losses = nn.functional.cross_entropy(
             model(evaluation.inputs), evaluation.targets, reduction="none"
