@@ -117,10 +117,12 @@ class ShortOutput(ColorizingTextHandler):
         return f"[{self.done} of {self.total}{f', about {about} left' if minutes else ''}]"
 
     def _end(self) -> str:
-        folders = {file.parent for file in self.made if file.suffix == ".png"}
+        verdicts = {file for file in self.made if file.stem == "claims"}
+        folders = {file.parent for file in self.made - verdicts if file.suffix == ".png"}
+        outer = [folder for folder in sorted(folders) if folders.isdisjoint(folder.parents)]
         lines = [f"{self.done} of {self.total} jobs done"]
-        lines += [f"Pictures: {folder}" for folder in sorted(folders)]
-        lines += [f"Verdicts: {file}" for file in self.made if file.name == "claims.md"]
+        lines += [f"Pictures: {folder}" for folder in outer]
+        lines += [f"Verdicts: {file}" for file in verdicts if file.suffix == ".md"]
         return "\n".join(
             [*lines, *["Report: snakemake --report results/report.zip"] * any(folders)]
         )
