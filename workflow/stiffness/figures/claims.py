@@ -38,7 +38,7 @@ def draw(
             decided).
         outputs: paths of the picture.
     """
-    counting = table[table["counts"] & table["experiment_verdict"].isin(_MARKS)]
+    counting = rows(table, counts=True, experiment_verdict=set(_MARKS))
     strong = list(dict.fromkeys(counting["experiment"]))
     pale = [name for name in dict.fromkeys(table["experiment"]) if name not in strong]
     gap = _GAP if strong and pale else 0

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from stiffness.figures import style
-from stiffness.training.stages import choose_stages
+from stiffness.files import rows
+from stiffness.training.stages import reference_stages
 
 _MOST_NAMED = 20  # more classes than this have no room for their names
 
@@ -38,21 +39,19 @@ def draw(
     title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}"
     if style.refuse_dead(figure, title, status, outputs):
         return
-    run = history[(history["lr"] == learning_rate) & (history["seed"] == seed)]
-    chosen = choose_stages(run, stages)
-    classes = classes[classes["seed"] == seed]
+    chosen = reference_stages(runs, history, learning_rate, stages)
+    classes = rows(classes, seed=seed)
     names = list(classes["class_a"].drop_duplicates())
     metrics, modes = options["metrics"], options["pair_modes"]
     axes = figure.subplots(len(metrics) * len(modes), len(chosen), squeeze=False)
     colormap = plt.get_cmap(options["colormap"]).with_extremes(bad="0.75")
     for number, metric in enumerate(metrics):
-        rows = classes[(classes["metric"] == metric)]
-        shown = rows[rows["step"].isin([stage.step for stage in chosen])]
+        shown = rows(classes, metric=metric, step=[stage.step for stage in chosen])
         limit = 1.0 if metric == "sign" else float(np.ceil(shown["value"].abs().max() * 10) / 10)
         block = axes[number * len(modes) : (number + 1) * len(modes)]
         for line, mode in zip(block, modes, strict=True):
             for axis, stage in zip(line, chosen, strict=True):
-                cells = rows[(rows["pair_mode"] == mode) & (rows["step"] == stage.step)]
+                cells = rows(shown, pair_mode=mode, step=stage.step)
                 matrix = cells.pivot(index="class_a", columns="class_b", values="value")
                 image = axis.imshow(
                     matrix.loc[names, names], cmap=colormap, vmin=-limit, vmax=limit

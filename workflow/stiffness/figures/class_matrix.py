@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
 from stiffness.figures import matrix, style
+from stiffness.files import rows
 from stiffness.training.stages import reference_stages
 
 
@@ -38,15 +38,15 @@ def draw(
     if style.refuse_dead(figure, title, status, outputs):
         return
     chosen = reference_stages(runs, history, learning_rate, stages)
-    classes = classes[classes["seed"] == seed]
+    classes = rows(classes, seed=seed)
     names = list(classes["class_a"].drop_duplicates())
     shown = [matrix.matrix_at(classes, stage, options, names) for stage in chosen]
     limit = matrix.color_limit(shown)
     columns = math.ceil(len(chosen) ** 0.5)
-    rows = -(-len(chosen) // columns)
-    axes = figure.subplots(rows, columns, squeeze=False)
+    lines = -(-len(chosen) // columns)
+    axes = figure.subplots(lines, columns, squeeze=False)
     # Names, titles and the colour bar take about a fifth of either side.
-    inches = 0.8 * min(options["width"] / columns, options["height"] / rows)
+    inches = 0.8 * min(options["width"] / columns, options["height"] / lines)
     size = matrix.name_size(inches, len(names))
     turn = 90 if max(map(len, names)) > 2 else 0
     for number, axis in enumerate(axes.flat):
@@ -65,8 +65,8 @@ def draw(
             axis.set_xlabel(of_column)
             if size is not None:
                 axis.set_xticks(range(len(names)), names, fontsize=size, rotation=turn)
-    steps = classes["step"].isin(np.array([stage.step for stage in chosen]))
-    error = matrix.half_width(classes[steps], options)
+    at_stages = rows(classes, step=[stage.step for stage in chosen])
+    error = matrix.half_width(at_stages, options)
     matrix.add_scale(figure, image, axes, shown, options, error, shrink=0.7, aspect=40)
     title += f", {style.MODE_NAMES[options['pair_mode']]} pairs"
     if len(chosen) == 1:

@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 from stiffness.data.arrays import Arrays
 from stiffness.data.evaluation import Evaluation
 from stiffness.figures import style
+from stiffness.files import rows
 from stiffness.measures.extremes import EXAMPLE, EXAMPLES, LEAST, MOST, OTHER, PAIR, PAIRS
 from stiffness.training.stages import reference_stages
 
@@ -65,21 +66,21 @@ def draw(
     if style.refuse_dead(figure, title, status, outputs):
         return
     (stage, *_) = reference_stages(runs, history, learning_rate, stages)
-    rows = extremes[(extremes["seed"] == seed) & (extremes["step"] == stage.step)]
-    names = shown_classes(rows, options["classes"])
-    every = rows["class_name"].nunique()
+    extremes = rows(extremes, seed=seed, step=stage.step)
+    names = shown_classes(extremes, options["classes"])
+    every = extremes["class_name"].nunique()
     title += ", " + style.stage_name(stage).replace("\n", " ")
     title += ": cosine stiffness of training with validation examples"
     if len(names) < every:
         title += f"\nthe {len(names)} of {every} classes with the least stiffness within"
-    framed = (rows["predicted_first"] != "").any()
+    framed = (extremes["predicted_first"] != "").any()
     if framed:
         title += "\nframed: the network takes it for the class after the arrow"
     figure.suppressComposite = True  # as one picture they would be resampled at length
     axis = figure.add_axes((0.01, 0, 0.98, 0.92))
     places = _places()
     for number, name in enumerate(names):
-        of_class = rows[rows["class_name"] == name]
+        of_class = rows(extremes, class_name=name)
         _row(axis, number * _ROW, of_class, name, images.numpy(), places, options["color"])
     for _, _, starts, heading in places:
         axis.text(starts[0], -0.25, heading, ha="left", va="bottom", fontsize=7)
@@ -91,9 +92,9 @@ def draw(
     style.save(figure, outputs)
 
 
-def shown_classes(rows: pd.DataFrame, most: int) -> list[str]:
+def shown_classes(extremes: pd.DataFrame, most: int) -> list[str]:
     """All classes in their order, or the ``most`` with the least stiffness within."""
-    means = rows.drop_duplicates("class_name").set_index("class_name")["class_mean"]
+    means = extremes.drop_duplicates("class_name").set_index("class_name")["class_mean"]
     return list(means.index[means.rank(method="first") <= most])
 
 
@@ -111,19 +112,18 @@ def _places() -> list[tuple[str, str, list[float], str]]:
 def _row(
     axis: Axes,
     top: float,
-    rows: pd.DataFrame,
+    of_class: pd.DataFrame,
     name: str,
     images: Pixels,
     places: Sequence[tuple[str, str, list[float], str]],
     color: str,
 ) -> None:
-    mean = rows["class_mean"].iloc[0]
+    mean = of_class["class_mean"].iloc[0]
     brightest = int(images.max())  # of digits 16, not 255
     label, size = f"{name}\nmean {mean:.2f}", _font_size([name], 7, 13)
     axis.text(-0.2, top + 0.5, label, ha="right", va="center", fontsize=size)
     for group, extreme, starts, _ in places:
-        found = rows[(rows["group"] == group) & (rows["extreme"] == extreme)]
-        for _, row in found.iterrows():
+        for _, row in rows(of_class, group=group, extreme=extreme).iterrows():
             start = starts[row["place"]]
             shown = [(row["first"], row["predicted_first"], start)]
             if group != EXAMPLE:

@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from stiffness.figures import style
+from stiffness.files import rows
 from stiffness.measures.distance import BEYOND, MEASURED, NONE
 from stiffness.measures.pairs import METRICS
 from stiffness.training.runs import select_line_fit
@@ -52,16 +53,13 @@ def draw(
         layout="constrained",
     )
     losses = history[["lr", "seed", "step", "train_loss"]]
-    alive = critical_length[
-        (critical_length["status"] == style.OK)
-        & (critical_length["pair_mode"] == options["pair_mode"])
-    ].merge(losses, on=["lr", "seed", "step"])
+    alive = rows(critical_length, status=style.OK, pair_mode=options["pair_mode"])
+    alive = alive.merge(losses, on=["lr", "seed", "step"])
     rates = sorted(learning_rates, key=float)
     shades = style.colors(options["palette"], len(rates))
     for column, metric in enumerate(METRICS):
-        rows = alive[alive["metric"] == metric]
         for rate, color in zip(rates, shades, strict=True):
-            for _, run in rows[rows["lr"] == rate].groupby("seed"):
+            for _, run in rows(alive, metric=metric, lr=rate).groupby("seed"):
                 points(axes[0, column], run, "epoch", color)
                 points(axes[1, column], run, "train_loss", color)
         axes[0, column].set_title(f"from {style.METRIC_NAMES[metric]}")
@@ -138,12 +136,12 @@ def points(axis: Axes, run: pd.DataFrame, x: str, color: Any) -> None:
     else:  # a band would fold over itself
         axis.vlines(run[x], low, high, color=color, alpha=0.25, lw=0.6)
     for kind, fill in ((True, color), (False, "white")):
-        rows = inside[(inside["crossing"] == MEASURED) == kind]
-        axis.plot(rows[x], rows["value"], "o", ms=2, mew=0.5, color=color, mfc=fill)
+        some = inside[(inside["crossing"] == MEASURED) == kind]
+        axis.plot(some[x], some["value"], "o", ms=2, mew=0.5, color=color, mfc=fill)
     beyond = run[(run["crossing"] != NONE) & (run["value"] > _HIGHEST)]
     axis.plot(beyond[x], [_BEYOND] * len(beyond), "^", ms=2.5, mew=0.5, color=color, mfc="white")
     # Of the monotone estimator: above 0 as far as there are pairs.
-    past = run[run["crossing"] == BEYOND]
+    past = rows(run, crossing=BEYOND)
     axis.plot(past[x], past["max_distance"], "^", ms=2.5, mew=0.5, color=color, mfc="white")
-    none = run[run["crossing"] == NONE]
+    none = rows(run, crossing=NONE)
     axis.plot(none[x], [_NONE] * len(none), "x", ms=2.5, mew=0.5, color=color)

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 
 from stiffness.figures import style
 from stiffness.figures.critical_length import length_axis, loss_axis, mark_handles, points
+from stiffness.files import rows
 from stiffness.measures.distance import ESTIMATORS, MEASURED
 from stiffness.measures.equal_loss import add_losses, round_losses, tables_at_losses
 
@@ -42,7 +43,7 @@ def numbers(
     losses = round_losses(history)
     lengths, within = _measured(history, summary, critical_length, options)
     parts = [
-        tables_at_losses(lengths[lengths["estimator"] == estimator], losses).assign(
+        tables_at_losses(rows(lengths, estimator=estimator), losses).assign(
             quantity=f"xi/{estimator}"
         )
         for estimator in ESTIMATORS
@@ -92,12 +93,11 @@ def draw(
         panels[0].set_title(_title(one))
         for behind in (True, False) if number else (False,):
             shown = first if behind else name
-            for (rate, _), run in within[within["experiment"] == shown].groupby(["lr", "seed"]):
+            for (rate, _), run in rows(within, experiment=shown).groupby(["lr", "seed"]):
                 color = _GREY if behind else shades[shown][rate]
                 _stiffness(panels[-1], run, color, behind)
-            of_one = lengths[lengths["experiment"] == shown]
             for axis, estimator in zip(panels, ESTIMATORS, strict=False):
-                of_estimator = of_one[of_one["estimator"] == estimator]
+                of_estimator = rows(lengths, experiment=shown, estimator=estimator)
                 for (rate, _), run in of_estimator.groupby(["lr", "seed"]):
                     points(axis, run, "train_loss", _GREY if behind else shades[shown][rate])
         handles = [
@@ -117,7 +117,7 @@ def draw(
         loss_axis(axes[0, 0], within["train_loss"])
     above.align_ylabels()
     table = numbers(history, summary, critical_length, options)
-    _at_equal_loss(below, experiments, table[table["quantity"] == "xi/line"], shades)
+    _at_equal_loss(below, experiments, rows(table, quantity="xi/line"), shades)
     marks: list[Artist] = mark_handles("larger: beyond the data or the axis")
     figure.legend(handles=marks, ncols=3, loc="outside lower center")
     title = (
@@ -125,7 +125,7 @@ def draw(
         f"{style.distance_name(space)}, 95 % intervals"
     )
     names = runs["experiment"].unique()
-    dead = {name: style.dead_runs(runs[runs["experiment"] == name]) for name in names}
+    dead = {name: style.dead_runs(rows(runs, experiment=name)) for name in names}
     lines = [f"{name}: {line}" for name, line in dead.items() if line]
     figure.suptitle("\n".join([title, *lines]), fontsize=8)
     style.save(figure, outputs)
@@ -139,10 +139,10 @@ def _measured(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Critical lengths and within-class stiffness of living runs, with their training losses."""
     lengths, stiffness = (
-        table[(table["metric"] == options["metric"]) & (table["pair_mode"] == options["pair_mode"])]
+        rows(table, metric=options["metric"], pair_mode=options["pair_mode"])
         for table in (critical_length, summary)
     )
-    within = stiffness[stiffness["quantity"] == "within"]
+    within = rows(stiffness, quantity="within")
     return add_losses(lengths, history), add_losses(within, history)
 
 
@@ -185,13 +185,10 @@ def _at_equal_loss(
         for one in experiments:
             begin = place
             for rate, color in shades[one["experiment"]].items():
-                rows = table[
-                    (table["experiment"] == one["experiment"])
-                    & (table["lr"] == rate)
-                    & (table["train_loss"] == loss)
-                ].sort_values("seed")
-                shifts = (np.arange(len(rows)) - (len(rows) - 1) / 2) * 0.3
-                for shift, row in zip(shifts, rows.to_dict("records"), strict=True):
+                runs = rows(table, experiment=one["experiment"], lr=rate, train_loss=loss)
+                runs = runs.sort_values("seed")
+                shifts = (np.arange(len(runs)) - (len(runs) - 1) / 2) * 0.3
+                for shift, row in zip(shifts, runs.to_dict("records"), strict=True):
                     fill = color if row["crossing"] == MEASURED else "white"
                     low, high = np.clip([row["low"], row["high"]], *edges)
                     axis.vlines(place + shift, low, high, color=color, lw=0.8)

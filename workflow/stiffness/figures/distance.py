@@ -13,6 +13,7 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
 from stiffness.figures import style
+from stiffness.files import rows
 from stiffness.measures.distance import BEYOND, EXTRAPOLATED, MEASURED, NONE
 from stiffness.measures.pairs import METRICS
 from stiffness.training.stages import choose_stages
@@ -49,23 +50,21 @@ def draw(
         return
 
     def of_run(table: pd.DataFrame) -> pd.DataFrame:
-        rows = table[(table["lr"] == learning_rate) & (table["seed"] == seed)]
-        if "pair_mode" in rows:
-            rows = rows[rows["pair_mode"] == options["pair_mode"]]
-        return rows
+        pairs = {"pair_mode": options["pair_mode"]} if "pair_mode" in table else {}
+        return rows(table, lr=learning_rate, seed=seed, **pairs)
 
     chosen = choose_stages(of_run(history), stages)
+    distance, critical_length = of_run(distance), of_run(critical_length)
     # The label and the legend would have the same place below one figure.
     ((body,),) = figure.subfigures(squeeze=False)
     axes = body.subplots(len(METRICS), len(chosen), sharex=True, sharey="row", squeeze=False)
     for line, metric in zip(axes, METRICS, strict=True):
         for axis, stage in zip(line, chosen, strict=True):
-            at_stage = [
-                rows[(rows["metric"] == metric) & (rows["step"] == stage.step)]
-                for rows in (of_run(distance), of_run(critical_length))
-            ]
-            fits = {row["estimator"]: row for _, row in at_stage[1].iterrows()}
-            panel(axis, at_stage[0], fits["line"], fits["monotone"], options["color"])
+            bins, at_stage = (
+                rows(table, metric=metric, step=stage.step) for table in (distance, critical_length)
+            )
+            fits = {row["estimator"]: row for _, row in at_stage.iterrows()}
+            panel(axis, bins, fits["line"], fits["monotone"], options["color"])
         line[0].set_ylabel(style.METRIC_NAMES[metric])
     for axis, stage in zip(axes[0], chosen, strict=True):
         axis.set_title(style.stage_name(stage))

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from stiffness.figures import style
+from stiffness.files import rows
 from stiffness.measures.stopping import LAST_EPOCH, VALIDATION_LOSS
 
 _MARKS = {"sign stiffness": "o", "cosine stiffness": "s", LAST_EPOCH: "x"}
@@ -35,7 +36,7 @@ def draw(
     rates = sorted(runs["lr"].unique(), key=float)
     shades = dict(zip(rates, style.colors(options["palette"], len(rates)), strict=True))
     key = ["lr", "seed"]
-    reference = stopping[stopping["rule"] == VALIDATION_LOSS].drop(columns="rule")
+    reference = rows(stopping, rule=VALIDATION_LOSS).drop(columns="rule")
     merged = stopping[stopping["rule"] != VALIDATION_LOSS].merge(
         reference, on=key, suffixes=("", "_by_loss")
     )
@@ -56,8 +57,8 @@ def draw(
     style.save(figure, outputs)
 
 
-def _epochs(axis: Axes, rows: pd.DataFrame, shades: Mapping[str, Any]) -> None:
-    for row in rows.to_dict("records"):
+def _epochs(axis: Axes, stops: pd.DataFrame, shades: Mapping[str, Any]) -> None:
+    for row in stops.to_dict("records"):
         axis.plot(
             row["epoch_by_loss"],
             row["epoch"],
@@ -66,9 +67,9 @@ def _epochs(axis: Axes, rows: pd.DataFrame, shades: Mapping[str, Any]) -> None:
             color=shades[row["lr"]],
             mfc=shades[row["lr"]] if row["reached"] else "white",
         )
-    if len(rows):
-        most = float(rows[["epoch", "epoch_by_loss"]].to_numpy().max()) * 1.25
-        least = max(float(rows[["epoch", "epoch_by_loss"]].to_numpy().min()) / 1.25, 0.05)
+    if len(stops):
+        epochs = stops[["epoch", "epoch_by_loss"]].to_numpy(float)
+        most, least = epochs.max() * 1.25, max(epochs.min() / 1.25, 0.05)
         axis.plot([least, most], [least, most], color="0.6", lw=0.8, zorder=0)
         axis.set_xscale("log")
         axis.set_yscale("log")
@@ -82,11 +83,11 @@ def _epochs(axis: Axes, rows: pd.DataFrame, shades: Mapping[str, Any]) -> None:
     axis.set_ylabel("epoch before stiffness falls")
 
 
-def _cost(axis: Axes, rows: pd.DataFrame, rates: Sequence[str], shades: Mapping[str, Any]) -> None:
+def _cost(axis: Axes, stops: pd.DataFrame, rates: Sequence[str], shades: Mapping[str, Any]) -> None:
     rules = list(_MARKS)
     for place, rate in enumerate(rates):
         for number, rule in enumerate(rules):
-            chosen = rows[(rows["lr"] == rate) & (rows["rule"] == rule)]
+            chosen = rows(stops, lr=rate, rule=rule)
             gain = 100 * (chosen["validation_accuracy"] - chosen["validation_accuracy_by_loss"])
             x = np.full(len(gain), place + 0.25 * (number - 1))
             for at, value, reached in zip(x, gain, chosen["reached"], strict=True):

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from stiffness.figures import style
+from stiffness.files import rows
 from stiffness.measures.pairs import METRICS
 from stiffness.measures.seeds import seed_means
 
@@ -43,15 +44,11 @@ def draw(
     )
     if style.refuse_dead(figure, title, status, outputs):
         return
-    rows = summary[
-        (summary["lr"] == learning_rate)
-        & (summary["status"] == style.OK)
-        & (summary["pair_mode"] == options["pair_mode"])
-    ]
+    alive = rows(summary, lr=learning_rate, status=style.OK, pair_mode=options["pair_mode"])
     axes = figure.subplots(1, len(METRICS), sharex=True)
     for axis, metric in zip(axes, METRICS, strict=True):
         for (quantity, name), color in zip(_NAMES.items(), options["colors"], strict=True):
-            one = rows[(rows["metric"] == metric) & (rows["quantity"] == quantity)]
+            one = rows(alive, metric=metric, quantity=quantity)
             if len(one):
                 dashes = "--" if quantity == "between" else "-"
                 mean = seed_means(one, ["epoch"])
@@ -59,7 +56,7 @@ def draw(
         axis.axhline(0, color="0.6", lw=0.6, zorder=0)
         axis.set_ylabel(style.METRIC_NAMES[metric])
         axis.set_xlabel("epoch")
-    style.epoch_axis(axes[0], rows["epoch"])
+    style.epoch_axis(axes[0], alive["epoch"])
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, ncols=len(labels), loc="outside lower center")
     figure.suptitle(title, fontsize=8)

@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 
 from stiffness.data.hierarchy import Groups, Hierarchy, read_hierarchy
 from stiffness.figures import matrix, style
+from stiffness.files import rows
 from stiffness.training.stages import reference_stages
 
 _GAP, _ARM, _SPACE = 0.012, 0.012, 0.003  # of brackets, in parts of the matrix
@@ -46,7 +47,7 @@ def draw(
     if style.refuse_dead(figure, title, status, outputs):
         return
     (stage,) = reference_stages(runs, history, learning_rate, stages)
-    classes = classes[(classes["seed"] == seed) & (classes["step"] == stage.step)]
+    classes = rows(classes, seed=seed, step=stage.step)
     names = hierarchy.class_names
     shown = matrix.matrix_at(classes, stage, options, names)
     axis = figure.subplots()

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from stiffness.figures import style
+from stiffness.files import rows
 from stiffness.measures.pairs import METRICS
 from stiffness.measures.seeds import seed_means
 from stiffness.measures.studies import describe_gap, rows_of_columns, stiffness_gaps
@@ -70,10 +71,11 @@ def draw(
         share = f"{column['share']:.0%} wrong labels".replace("%", " %")
         name = style.wrap_name(column["experiment"], 100 // len(columns))
         panels[0].set_title(f"{share}\n{name}", fontsize=6.5)
-        own, past, rows = (
-            rows_of_columns(table, [column]) for table in (runs, history, _chosen(summary, options))
+        own, past, stiffness = (
+            rows_of_columns(table, [column]) for table in (runs, history, summary)
         )
-        alive = past[past["status"] == style.OK]
+        alive = rows(past, status=style.OK)
+        stiffness = rows(stiffness, pair_mode=options["pair_mode"], status=style.OK)
         if alive.empty:
             for axis in panels:
                 axis.text(
@@ -89,7 +91,7 @@ def draw(
             # What a network has that learns the clean labels alone.
             panels[1].axhline(1 - column["share"], color="0.5", lw=0.8, ls=":")
         for place, metric in enumerate(METRICS):
-            of_metric = rows[(rows["metric"] == metric) & (rows["status"] == style.OK)]
+            of_metric = rows(stiffness, metric=metric)
             together, parts = panels[2 + place], panels[2 + len(METRICS) + place]
             for quantity, color in zip(_QUANTITIES, options["colors"], strict=True):
                 _curve(together, of_metric, quantity, color)
@@ -99,7 +101,7 @@ def draw(
                 parts.text(0.5, 0.65, "all clean", transform=parts.transAxes, ha="center")
         style.epoch_axis(panels[0], alive["epoch"])
     # A memorised set's loss falls without end; what counts is that it is memorised.
-    losses = history.loc[history["status"] == style.OK, ["train_loss", "validation_loss"]]
+    losses = rows(history, status=style.OK)[["train_loss", "validation_loss"]]
     axes[0, 0].set_yscale("log")
     if len(losses):
         axes[0, 0].set_ylim(bottom=max(_LOWEST_LOSS, 0.8 * losses.min().min()))
@@ -141,40 +143,29 @@ def numbers(
     """
     table = []
     for column in columns:
-        own, past, rows = (
-            rows_of_columns(given, [column]) for given in (runs, history, _chosen(summary, options))
+        own, past, stiffness = (
+            rows_of_columns(given, [column]) for given in (runs, history, summary)
         )
-        alive = own[own["status"] == style.OK]
+        alive = rows(own, status=style.OK)
         status = style.OK if len(alive) else own["status"].iloc[0]
         about = dict(column) | {"status": status, "seeds": len(alive)}
-        at_end = past[(past["status"] == style.OK) & (past["epoch"] == past["epoch"].max())]
+        last = past["epoch"].max()
+        at_end = rows(past, status=style.OK, epoch=last)
+        ends = rows(stiffness, pair_mode=options["pair_mode"], status=style.OK, epoch=last)
         for metric in METRICS:
             row: dict[str, Any] = about | {"metric": metric}
             table.append(row)
             if alive.empty:
                 continue
-            row |= {"epoch": past["epoch"].max()} | {name: at_end[name].mean() for name in _SCORES}
-            gap = gaps[
-                (gaps["experiment"] == column["experiment"])
-                & (gaps["metric"] == metric)
-                & gaps["seed"].isin(alive["seed"])
-            ]
-            gap = seed_means(gap, ["epoch"])
-            last = rows[
-                (rows["status"] == style.OK)
-                & (rows["metric"] == metric)
-                & (rows["epoch"] == row["epoch"])
-            ]
-            ends = seed_means(last, ["quantity"]).to_dict("records")
-            for one in [*ends, gap.iloc[-1].to_dict() | {"quantity": "gap"}]:
+            row |= {"epoch": last} | {name: at_end[name].mean() for name in _SCORES}
+            of_seeds = {"experiment": column["experiment"], "seed": set(alive["seed"])}
+            gap = seed_means(rows(gaps, metric=metric, **of_seeds), ["epoch"])
+            means = seed_means(rows(ends, metric=metric), ["quantity"]).to_dict("records")
+            for one in [*means, gap.iloc[-1].to_dict() | {"quantity": "gap"}]:
                 name = one["quantity"]
                 row |= {name: one["value"], f"{name}_low": one["low"], f"{name}_high": one["high"]}
             row |= describe_gap(gap)
     return pd.DataFrame(table)
-
-
-def _chosen(summary: pd.DataFrame, options: Mapping[str, Any]) -> pd.DataFrame:
-    return summary[summary["pair_mode"] == options["pair_mode"]]
 
 
 def _rates(columns: Sequence[Mapping[str, Any]]) -> str:
@@ -188,10 +179,10 @@ def _scores(axis: Axes, history: pd.DataFrame, name: str) -> None:
         axis.plot(mean.index, mean, color="black", ls=dashes)
 
 
-def _curve(axis: Axes, rows: pd.DataFrame, quantity: str, color: str, **line: Any) -> None:
-    rows = rows[rows["quantity"] == quantity]
-    if len(rows):
-        style.curve(axis, seed_means(rows, ["epoch"]), "epoch", color, quantity, **line)
+def _curve(axis: Axes, table: pd.DataFrame, quantity: str, color: str, **line: Any) -> None:
+    shown = rows(table, quantity=quantity)
+    if len(shown):
+        style.curve(axis, seed_means(shown, ["epoch"]), "epoch", color, quantity, **line)
 
 
 def _legend(figure: plt.Figure, colors: Sequence[str]) -> None:

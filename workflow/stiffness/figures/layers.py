@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from stiffness.figures import style
 from stiffness.figures.distance import legend as distance_legend
 from stiffness.figures.distance import panel as distance_panel
+from stiffness.files import rows
 from stiffness.measures.distance import MEASURED, NONE
 from stiffness.measures.pairs import METRICS
 from stiffness.training.runs import select_line_fit
@@ -68,12 +69,12 @@ def draw(
     shades = style.colors(options["palette"], len(chosen))
 
     def shown(table: pd.DataFrame) -> pd.DataFrame:
-        rows = table[(table["seed"] == seed) & (table["pair_mode"] == options["pair_mode"])]
-        return rows[rows["step"].isin([stage.step for stage in chosen])]
+        steps = [stage.step for stage in chosen]
+        return rows(table, seed=seed, pair_mode=options["pair_mode"], step=steps)
 
     blocks = shown(by_layer["summary"])
     layers = blocks[["depth", "layer", "kind"]].drop_duplicates().sort_values("depth")
-    whole = shown(summary[summary["lr"] == learning_rate])
+    whole = shown(rows(summary, lr=learning_rate))
     upper, middle, lower = figure.subfigures(3, 1, height_ratios=[1.05, 1, 0.95], squeeze=False)[
         :, 0
     ]
@@ -107,22 +108,19 @@ def _blocks(
         for number, (stage, color) in enumerate(zip(stages, shades, strict=True)):
             shift = _shift(number, len(stages))
             for quantity, _, marker, dashes in _MARKS:
-                own = [
-                    table[
-                        (table["metric"] == metric)
-                        & (table["quantity"] == quantity)
-                        & (table["step"] == stage.step)
-                    ]
-                    for table in (blocks, whole)
-                ]
-                rows = own[0].sort_values("depth")
+                by_depth, of_all = (
+                    rows(table, metric=metric, quantity=quantity, step=stage.step)
+                    for table in (blocks.sort_values("depth"), whole)
+                )
                 fill = color if quantity == "within" else "white"
                 looks = {"color": color, "marker": marker, "mfc": fill, "ms": 3, "mew": 0.8}
-                axis.plot(rows["depth"] + shift, rows["value"], lw=0.8, ls=dashes, **looks)
-                axis.vlines(rows["depth"] + shift, rows["low"], rows["high"], color=color, lw=0.8)
-                at = [end + shift] * len(own[1])
-                axis.plot(at, own[1]["value"], ls="", **looks)
-                axis.vlines(at, own[1]["low"], own[1]["high"], color=color, lw=0.8)
+                at = [end + shift] * len(of_all)
+                for x, one, line in (
+                    (by_depth["depth"] + shift, by_depth, dashes),
+                    (at, of_all, ""),
+                ):
+                    axis.plot(x, one["value"], lw=0.8, ls=line, **looks)
+                    axis.vlines(x, one["low"], one["high"], color=color, lw=0.8)
         axis.axhline(0, color="0.6", lw=0.6, zorder=0)
         axis.axvline(end - 0.5, color="0.8", lw=0.6, zorder=0)
         axis.set_title(style.METRIC_NAMES[metric])
@@ -149,14 +147,14 @@ def _lengths(
     metric: str,
 ) -> None:
     """xi of the fitted line against depth, as it is and relative to the median distance."""
-    rows = select_line_fit(lengths[lengths["metric"] == metric])
+    lines = select_line_fit(rows(lengths, metric=metric))
     scales = (
-        (rows, r"critical length $\xi$"),
-        (relative(rows), r"$\xi$ / median distance"),
+        (lines, r"critical length $\xi$"),
+        (relative(lines), r"$\xi$ / median distance"),
     )
     for axis, (table, name) in zip(figure.subplots(1, 2), scales, strict=True):
         for number, (stage, color) in enumerate(zip(stages, shades, strict=True)):
-            at_stage = table[table["step"] == stage.step].sort_values("depth")
+            at_stage = rows(table, step=stage.step).sort_values("depth")
             _marks(axis, at_stage, _shift(number, len(stages)), color)
         axis.set_yscale("log")
         values = table.loc[table["crossing"] != NONE, "value"]
@@ -166,8 +164,8 @@ def _lengths(
         axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.yaxis.set_minor_locator(NullLocator())
         axis.set_ylabel(f"{name}\n({style.METRIC_NAMES[metric]})")
-        if table is rows:
-            for depth, limit in rows[["depth", "limit"]].drop_duplicates().to_numpy(float):
+        if table is lines:
+            for depth, limit in lines[["depth", "limit"]].drop_duplicates().to_numpy(float):
                 edges = [depth - 0.5, depth + 0.5]
                 axis.fill_between(edges, limit, _TOP, color="0.93", lw=0, zorder=0)
         else:
@@ -188,17 +186,18 @@ def _lengths(
     figure.legend(handles=handles, loc="outside right center")
 
 
-def _marks(axis: Axes, rows: pd.DataFrame, shift: float, color: Any) -> None:
-    drawn = rows[(rows["crossing"] != NONE) & (rows["value"] <= _HIGHEST)]
+def _marks(axis: Axes, fits: pd.DataFrame, shift: float, color: Any) -> None:
+    crossing = fits[fits["crossing"] != NONE]
+    drawn = crossing[crossing["value"] <= _HIGHEST]
     low, high = drawn["low"].clip(lower=1e-3), drawn["high"].clip(upper=_TOP)
     axis.vlines(drawn["depth"] + shift, low, high, color=color, lw=0.8)
     for inside, fill in ((True, color), (False, "white")):
         some = drawn[(drawn["crossing"] == MEASURED) == inside]
         axis.plot(some["depth"] + shift, some["value"], "o", ms=3.5, mew=0.8, color=color, mfc=fill)
-    beyond = rows[(rows["crossing"] != NONE) & (rows["value"] > _HIGHEST)]
+    beyond = crossing[crossing["value"] > _HIGHEST]
     looks = {"ms": 3.5, "mew": 0.8, "color": color, "mfc": "white"}
     axis.plot(beyond["depth"] + shift, [_BEYOND] * len(beyond), "^", **looks)
-    none = rows[rows["crossing"] == NONE]
+    none = rows(fits, crossing=NONE)
     axis.plot(none["depth"] + shift, [_NONE] * len(none), "x", **looks)
 
 
@@ -211,10 +210,10 @@ def _distances(
     options: Mapping[str, Any],
 ) -> None:
     """Stiffness of the whole gradient against distance, a panel a layer."""
-    here = (distance["metric"] == options["metric"]) & (distance["step"] == stage.step)
-    bins = distance[here]
-    fits = lengths[(lengths["metric"] == options["metric"]) & (lengths["step"] == stage.step)]
-    measured = layers[layers["layer"].isin(bins["layer"])]
+    bins, fits = (
+        rows(table, metric=options["metric"], step=stage.step) for table in (distance, lengths)
+    )
+    measured = rows(layers, layer=set(bins["layer"]))
     number = min(_PANELS, len(measured))
     if number == 0:
         return
@@ -222,14 +221,13 @@ def _distances(
     axes = figure.subplots(1, len(places), sharey=True, squeeze=False)[0]
     for axis, place in zip(axes, places, strict=True):
         layer = measured.iloc[place]["layer"]
-        of_layer = fits[fits["layer"] == layer]
         line, monotone = (
-            of_layer[of_layer["estimator"] == name].iloc[0] for name in ("line", "monotone")
+            rows(fits, layer=layer, estimator=name).iloc[0] for name in ("line", "monotone")
         )
         xi = line["value"] if line["crossing"] != NONE else 0.0
         reach = 1.1 * np.nanmax([line["max_distance"], xi if xi < line["limit"] else 0.0])
         most = float(min(line["limit"], reach))
-        distance_panel(axis, bins[bins["layer"] == layer], line, monotone, options["color"], most)
+        distance_panel(axis, rows(bins, layer=layer), line, monotone, options["color"], most)
         axis.set_xlim(0, most)
         axis.xaxis.set_major_locator(MaxNLocator(3))
         name = _name(measured.iloc[place])

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from stiffness.figures import style
+from stiffness.files import rows
 from stiffness.training.stages import Stage
 
 Floats = npt.NDArray[np.float64]
@@ -26,20 +27,14 @@ def matrix_at(
     classes: pd.DataFrame, stage: Stage, options: dict[str, Any], names: Sequence[str]
 ) -> Floats:
     """[C, C] of one stage, in the order of ``names``; NaN where undefined."""
-    cells = classes[
-        (classes["step"] == stage.step)
-        & (classes["metric"] == options["metric"])
-        & (classes["pair_mode"] == options["pair_mode"])
-    ]
+    cells = rows(classes, step=stage.step, metric=options["metric"], pair_mode=options["pair_mode"])
     wide = cells.pivot(index="class_a", columns="class_b", values="value")
     return wide.loc[list(names), list(names)].to_numpy(np.float64)
 
 
 def half_width(classes: pd.DataFrame, options: dict[str, Any]) -> float:
     """Median half width of the cells' 95 % intervals, of the metric and pair mode shown."""
-    shown = classes[
-        (classes["metric"] == options["metric"]) & (classes["pair_mode"] == options["pair_mode"])
-    ]
+    shown = rows(classes, metric=options["metric"], pair_mode=options["pair_mode"])
     return float(((shown["high"] - shown["low"]) / 2).median())
 
 

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from stiffness.figures import style
+from stiffness.files import rows
 from stiffness.measures.pairs import METRICS
 from stiffness.measures.seeds import seed_means
 
@@ -36,7 +37,8 @@ def draw(
     figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
     if style.refuse_dead(figure, title, status, outputs):
         return
-    alive = runs.loc[(runs["lr"] == learning_rate) & (runs["status"] == style.OK)]
+    alive = rows(runs, lr=learning_rate, status=style.OK)
+    seeds = set(alive["seed"])
     axes = figure.subplots(3, 2, sharex=True)
     for column, metric in enumerate(METRICS):
         for row, quantity in enumerate(("within", "between")):
@@ -44,14 +46,10 @@ def draw(
             for (precision, summary), color in zip(
                 summaries.items(), options["colors"], strict=True
             ):
-                rows = summary[
-                    (summary["lr"] == learning_rate)
-                    & summary["seed"].isin(alive["seed"])
-                    & (summary["metric"] == metric)
-                    & (summary["quantity"] == quantity)
-                    & (summary["pair_mode"] == options["pair_mode"])
-                ]
-                mean = seed_means(rows, ["epoch"])
+                of_runs = rows(
+                    summary, lr=learning_rate, seed=seeds, pair_mode=options["pair_mode"]
+                )
+                mean = seed_means(rows(of_runs, metric=metric, quantity=quantity), ["epoch"])
                 dashes = "-" if precision == "exact" else (0, (4, 1.5))
                 style.curve(axis, mean, "epoch", color, _NAMES[precision], ls=dashes)
             axis.axhline(0, color="0.6", lw=0.6, zorder=0)
@@ -59,21 +57,18 @@ def draw(
     axes[0, 0].set_ylabel("within-class stiffness")
     axes[1, 0].set_ylabel("between-classes\nstiffness")
     split = "validation" if options["pair_mode"] == "val-val" else "train"
-    shares = rounding[rounding["seed"].isin(alive["seed"]) & (rounding["split"] == split)]
+    shares = rows(rounding, seed=seeds, split=split)
     for quantity, name, dashes in (
         ("wrong", "wrong by more than 1 %", "-"),
         ("zero", "exactly 0", (0, (4, 1.5))),
     ):
-        mean = seed_means(shares[shares["quantity"] == quantity], ["epoch"])
+        mean = seed_means(rows(shares, quantity=quantity), ["epoch"])
         style.curve(axes[2, 0], mean, "epoch", "0.2", name, ls=dashes)
     axes[2, 0].set_ylabel("share of examples whose\nfloat32 loss gradient is")
     axes[2, 0].set_ylim(bottom=0)
     axes[2, 0].legend()
-    for number, (_, run) in enumerate(
-        history[(history["lr"] == learning_rate) & history["seed"].isin(alive["seed"])].groupby(
-            "seed"
-        )
-    ):
+    by_seed = rows(history, lr=learning_rate, seed=seeds).groupby("seed")
+    for number, (_, run) in enumerate(by_seed):
         for name, dashes in (("training", "-"), ("validation", (0, (4, 1.5)))):
             losses = run["train_loss" if name == "training" else "validation_loss"]
             label = None if number else name
@@ -86,7 +81,7 @@ def draw(
         axis.set_xlabel("epoch")
     mode = style.MODE_NAMES[options["pair_mode"]]
     figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=2, loc="outside lower center")
-    seeds = f", mean of {len(alive)} seeds" if len(alive) > 1 else ""
-    figure.suptitle(f"{title}, {mode} pairs{seeds}, 95 % intervals", fontsize=8)
+    mean_of = f", mean of {len(alive)} seeds" if len(alive) > 1 else ""
+    figure.suptitle(f"{title}, {mode} pairs{mean_of}, 95 % intervals", fontsize=8)
     figure.align_ylabels()
     style.save(figure, outputs)

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from stiffness.figures import style
+from stiffness.files import rows
 from stiffness.measures.pairs import METRICS
 from stiffness.measures.seeds import seed_means
 
@@ -32,22 +33,16 @@ def draw(
         sharex=True,
         layout="constrained",
     )
-    alive = summary[
-        (summary["status"] == style.OK) & (summary["pair_mode"] == options["pair_mode"])
-    ]
+    alive = rows(summary, status=style.OK, pair_mode=options["pair_mode"])
     rates = sorted(learning_rates, key=float)
     shades = style.colors(options["palette"], len(rates))
     for column, metric in enumerate(METRICS):
         for row, quantity in enumerate(("within", "between")):
             axis = axes[row, column]
             for rate, color in zip(rates, shades, strict=True):
-                rows = alive[
-                    (alive["lr"] == rate)
-                    & (alive["metric"] == metric)
-                    & (alive["quantity"] == quantity)
-                ]
-                if len(rows):
-                    style.curve(axis, seed_means(rows, ["epoch"]), "epoch", color, rate)
+                shown = rows(alive, lr=rate, metric=metric, quantity=quantity)
+                if len(shown):
+                    style.curve(axis, seed_means(shown, ["epoch"]), "epoch", color, rate)
             axis.axhline(0, color="0.6", lw=0.6, zorder=0)
             if row == 0:
                 axis.set_title(style.METRIC_NAMES[metric])
@@ -62,9 +57,6 @@ def draw(
             title=f"learning rate\n({mode} pairs,\n95 % interval)",
             loc="outside right center",
         )
-    figure.suptitle("\n".join(filter(None, [_title(runs), style.dead_runs(runs)])), fontsize=8)
+    title = str(runs["experiment"].iloc[0])
+    figure.suptitle("\n".join(filter(None, [title, style.dead_runs(runs)])), fontsize=8)
     style.save(figure, outputs)
-
-
-def _title(runs: pd.DataFrame) -> str:
-    return str(runs["experiment"].iloc[0])

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from stiffness.figures import style
+from stiffness.files import rows
 from stiffness.measures.pairs import PAIR_MODES
 from stiffness.measures.seeds import seed_means
 
@@ -30,18 +31,16 @@ def draw(
     """
     _, status = style.reference_run(runs, learning_rate)
     figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
-    alive = runs[(runs["lr"] == learning_rate) & (runs["status"] == style.OK)].sort_values("seed")
+    alive = rows(runs, lr=learning_rate, status=style.OK).sort_values("seed")
     title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}\n"
     title += f"mean of {len(alive)} seeds, " if len(alive) > 1 else ""
     title += "bands: 95 % intervals"
     if style.refuse_dead(figure, title, status, outputs):
         return
-    losses = history[(history["lr"] == learning_rate) & history["seed"].isin(alive["seed"])]
-    stiffness = summary[
-        (summary["lr"] == learning_rate)
-        & summary["seed"].isin(alive["seed"])
-        & (summary["metric"] == options["metric"])
-    ]
+    losses, stiffness = (
+        rows(table, lr=learning_rate, seed=set(alive["seed"])) for table in (history, summary)
+    )
+    stiffness = rows(stiffness, metric=options["metric"])
     top, *panels = figure.subplots(3, 1, sharex=True)
     top.set_title(title)
     # A line a seed: the onset is that of a run, not of a mean.
@@ -53,8 +52,7 @@ def draw(
     top.set_ylabel("loss")
     for axis, quantity in zip(panels, ("within", "between"), strict=True):
         for mode, color in zip(PAIR_MODES, options["colors"], strict=True):
-            rows = stiffness[(stiffness["quantity"] == quantity) & (stiffness["pair_mode"] == mode)]
-            mean = seed_means(rows, ["epoch"])
+            mean = seed_means(rows(stiffness, quantity=quantity, pair_mode=mode), ["epoch"])
             style.curve(axis, mean, "epoch", color, f"{style.MODE_NAMES[mode]} pairs")
         name = {"within": "within-class", "between": "between-classes"}[quantity]
         axis.set_ylabel(f"{name}\n{style.METRIC_NAMES[options['metric']]}")

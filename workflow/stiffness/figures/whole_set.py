@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from stiffness.figures import style
+from stiffness.files import rows
 from stiffness.training.stages import Stage, reference_stages
 
 METRIC, PAIR_MODE = "cosine", "train-train"
@@ -46,13 +47,14 @@ def draw(
     if style.refuse_dead(figure, title, status, outputs):
         return
     chosen = reference_stages(runs, history, learning_rate, stages)
-    summary = summary[(summary["lr"] == learning_rate) & (summary["seed"] == seed)]
-    of_subset = _pairs(classes[classes["seed"] == seed])
-    of_all = whole_set[whole_set["seed"] == seed]
+    pairs = {"seed": seed, "metric": METRIC, "pair_mode": PAIR_MODE}
+    summary = rows(summary, lr=learning_rate, **pairs)
+    of_subset = rows(classes, **pairs)
+    of_all = rows(whole_set, seed=seed)
     counts = of_all["n_examples"].drop_duplicates()
     everything = f"all {int(counts.iloc[0]):,} examples" if len(counts) else "all examples"
     left, right = figure.subplots(1, 2)
-    _averages(left, chosen, _pairs(summary), of_all, options["colors"], everything)
+    _averages(left, chosen, summary, of_all, options["colors"], everything)
     names = [style.stage_name(stage) for stage in chosen]
     widest = max(len(line) for name in names for line in name.split("\n"))
     crowded = widest * len(names) > 9 * options["width"]
@@ -85,10 +87,6 @@ def matched(subset: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
     return cells[upper].dropna(subset=["value", "whole"])
 
 
-def _pairs(table: pd.DataFrame) -> pd.DataFrame:
-    return table[(table["metric"] == METRIC) & (table["pair_mode"] == PAIR_MODE)]
-
-
 def _averages(
     axis: Axes,
     stages: Sequence[Stage],
@@ -99,11 +97,8 @@ def _averages(
 ) -> None:
     places = np.arange(len(stages))
     for quantity, color, shift in zip(("within", "between"), colors, (-0.06, 0.06), strict=True):
-        rows = [
-            summary[(summary["step"] == stage.step) & (summary["quantity"] == quantity)]
-            for stage in stages
-        ]
-        estimates = pd.concat([row.iloc[:1] for row in rows])
+        of_stages = [rows(summary, step=stage.step, quantity=quantity) for stage in stages]
+        estimates = pd.concat([of_stage.iloc[:1] for of_stage in of_stages])
         of_class = "within classes" if quantity == "within" else "between classes"
         axis.errorbar(
             places + shift,
@@ -120,7 +115,7 @@ def _averages(
         )
         own = whole["class_a"] == whole["class_b"]
         cells = whole[own if quantity == "within" else ~own]
-        values = [cells.loc[cells["step"] == stage.step, "value"].mean() for stage in stages]
+        values = [rows(cells, step=stage.step)["value"].mean() for stage in stages]
         axis.plot(
             places + shift,
             values,
@@ -142,7 +137,7 @@ def _cells(
     colors: Sequence[Any],
 ) -> None:
     for stage, color in zip(stages, colors, strict=True):
-        cells = matched(subset[subset["step"] == stage.step], whole[whole["step"] == stage.step])
+        cells = matched(rows(subset, step=stage.step), rows(whole, step=stage.step))
         share = coverage(cells)
         name = style.stage_name(stage)
         axis.errorbar(
