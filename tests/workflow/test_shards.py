@@ -1,4 +1,4 @@
-"""The evaluation subset cut into shards: a job a pair of them, and the same tables."""
+"""The evaluation subset cut into shards: one job per pair of them, and the same tables."""
 
 import numpy as np
 import pytest

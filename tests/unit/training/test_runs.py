@@ -21,7 +21,7 @@ HISTORY_COLUMNS = [
 
 
 def make_history(train_loss, validation_loss=None, first_epoch: int = 0) -> pd.DataFrame:
-    """A row an epoch, ten steps each; accuracies rise to 0.9 and 0.8."""
+    """One row per epoch of ten steps; accuracies rise to 0.9 and 0.8."""
     number = len(train_loss)
     epochs = np.arange(first_epoch, first_epoch + number)
     return pd.DataFrame(

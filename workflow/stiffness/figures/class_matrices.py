@@ -26,7 +26,7 @@ def draw(
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """A column a stage, a row a metric and pair mode; limits shared within a metric.
+    """Draw one column per stage and one row per metric and pair mode; a metric shares its limits.
 
     Args:
         runs, history: an experiment's tables.

@@ -25,7 +25,7 @@ def draw(
     options: dict[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """A panel a stage, two in a row, with common limits; classes are named where there is room.
+    """Draw one panel per stage with common limits; classes are named where there is room.
 
     Args:
         runs, history: an experiment's tables.

@@ -36,7 +36,7 @@ _ROW = 1.55  # height of a row: an image and what stands below it
 
 
 def prepare(arrays: str, evaluation: str) -> dict[str, torch.Tensor]:
-    """The images of the evaluation subset, from the files of the data set and of the subset."""
+    """Read the images of the evaluation subset from the files of the data set and the subset."""
     return {"images": Evaluation.load(evaluation).raw_images(Arrays.load(arrays))}
 
 
@@ -50,11 +50,11 @@ def draw(
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """A row a class, at one stage; below each image or pair its cosine stiffness.
+    """Draw one row of images per class; each image or pair has its cosine stiffness below it.
 
     Args:
         runs, history: an experiment's tables.
-        extremes: of the reference learning rate, with a column seed.
+        extremes: the table of extremes of the reference learning rate, with a column seed.
         images: uint8 [N, C, H, W] of the evaluation subset.
         stages: the first is shown.
         options: width, height (inches), color (of the frame of an example that the network takes
@@ -93,13 +93,13 @@ def draw(
 
 
 def shown_classes(extremes: pd.DataFrame, most: int) -> list[str]:
-    """All classes in their order, or the ``most`` with the least stiffness within."""
+    """List, in their order, at most ``most`` classes: those with the least stiffness within."""
     means = extremes.drop_duplicates("class_name").set_index("class_name")["class_mean"]
     return list(means.index[means.rank(method="first") <= most])
 
 
 def _places() -> list[tuple[str, str, list[float], str]]:
-    """Where the images, or pairs of images, of each group begin."""
+    """Return where the images, or pairs of images, of each group begin."""
     places, x = [], 0.0
     for group, extreme, count, heading in _COLUMNS:
         width = 1.0 if group == EXAMPLE else 2 + _WITHIN
@@ -148,7 +148,7 @@ def _row(
 
 
 def _font_size(lines: Sequence[str], size: float, room: int) -> float:
-    """Points: ``size``, less where a line has more characters than there is room for."""
+    """Return ``size`` in points, or less where a line has more characters than ``room``."""
     return size * min(1.0, room / max([1, *map(len, lines)]))
 
 

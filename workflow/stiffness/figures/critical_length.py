@@ -25,7 +25,7 @@ _TOP = 36.0
 
 
 def prepare(critical_length: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The lengths that are shown: those of a fitted line."""
+    """Select the lengths that are shown, which are those of a fitted line."""
     return {"critical_length": select_line_fit(critical_length)}
 
 
@@ -38,7 +38,7 @@ def draw(
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """Rows: against epoch, against training loss; columns: sign, cosine; a colour a rate.
+    """Draw xi against epoch (top) and training loss (bottom), with one colour per learning rate.
 
     Args:
         runs, history, critical_length: an experiment's tables.
@@ -86,7 +86,7 @@ def draw(
 
 
 def length_axis(axis: Axes) -> None:
-    """The scale of xi; grey where no two inputs are so far apart."""
+    """Scale an axis for xi; it is grey where no two inputs are so far apart."""
     axis.axhspan(_MOST, _TOP, color="0.93", lw=0, zorder=0)
     axis.set_yscale("log")
     axis.set_ylim(_LOWEST, _TOP)
@@ -95,7 +95,7 @@ def length_axis(axis: Axes) -> None:
 
 
 def mark_handles(above: str = "above the axis") -> list[Artist]:
-    """What the marks mean, for a legend; ``above`` is what an arrow does."""
+    """Return legend entries that explain the marks; ``above`` says what an arrow means."""
     marks = [
         ("o", "0.3", "within the data"),
         ("o", "white", "extrapolated"),
@@ -110,7 +110,7 @@ def mark_handles(above: str = "above the axis") -> list[Artist]:
 
 
 def loss_axis(axis: Axes, losses: pd.Series) -> None:
-    """Training loss, falling to the right, on a logarithmic scale."""
+    """Scale an axis for training loss: logarithmic, and falling to the right."""
     axis.set_xscale("log")
     axis.set_xlim(losses.max() * 1.1, losses.min() / 1.1)
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
@@ -123,7 +123,7 @@ def loss_axis(axis: Axes, losses: pd.Series) -> None:
 
 
 def points(axis: Axes, run: pd.DataFrame, x: str, color: Any) -> None:
-    """One run's xi by either estimator with its intervals, and marks where it has no value."""
+    """Draw one run's xi with its intervals, and marks where it has no value to draw."""
     run = run.sort_values("step")
     inside = run[(run["crossing"] != NONE) & run["value"].between(_LOWEST, _HIGHEST)]
     # A line joins neighbouring checkpoints only: it breaks where one has no value to draw.
@@ -140,7 +140,7 @@ def points(axis: Axes, run: pd.DataFrame, x: str, color: Any) -> None:
         axis.plot(some[x], some["value"], "o", ms=2, mew=0.5, color=color, mfc=fill)
     beyond = run[(run["crossing"] != NONE) & (run["value"] > _HIGHEST)]
     axis.plot(beyond[x], [_BEYOND] * len(beyond), "^", ms=2.5, mew=0.5, color=color, mfc="white")
-    # Of the monotone estimator: above 0 as far as there are pairs.
+    # The monotone estimator may stay above 0 as far as there are pairs.
     past = rows(run, crossing=BEYOND)
     axis.plot(past[x], past["max_distance"], "^", ms=2.5, mew=0.5, color=color, mfc="white")
     none = rows(run, crossing=NONE)

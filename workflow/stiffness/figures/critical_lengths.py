@@ -28,7 +28,7 @@ def numbers(
     critical_length: pd.DataFrame,
     options: Mapping[str, Any],
 ) -> pd.DataFrame:
-    """xi by either estimator and within-class stiffness of every run at common training losses.
+    """Tabulate xi and within-class stiffness of every run at common training losses.
 
     See ``equal_loss.round_losses`` and ``equal_loss.tables_at_losses``.
 
@@ -63,7 +63,7 @@ def draw(
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """A column an experiment, the first one in grey behind the others; below: at equal loss.
+    """Draw one column per experiment, and below them xi at equal loss.
 
     Args:
         experiments: experiment (its name), learning_rates, optimizer and batch_size of each.
@@ -137,7 +137,7 @@ def _measured(
     critical_length: pd.DataFrame,
     options: Mapping[str, Any],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Critical lengths and within-class stiffness of living runs, with their training losses."""
+    """Return critical lengths and within-class stiffness of living runs, with their losses."""
     lengths, stiffness = (
         rows(table, metric=options["metric"], pair_mode=options["pair_mode"])
         for table in (critical_length, summary)
@@ -170,7 +170,7 @@ def _at_equal_loss(
     table: pd.DataFrame,
     shades: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """xi of the line for every rate of every experiment, a panel a loss, a mark a seed."""
+    """Draw xi of the line for every rate, with one panel per loss and one mark per seed."""
     losses = sorted(table["train_loss"].unique(), reverse=True)
     if not losses:
         return

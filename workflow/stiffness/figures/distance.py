@@ -33,7 +33,7 @@ def draw(
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """A column a stage, a row a metric.
+    """Draw one column per stage and one row per metric.
 
     Args:
         runs, history, distance, critical_length: an experiment's tables; xi by both estimators.
@@ -81,7 +81,7 @@ def draw(
 
 
 def legend(figure: Figure | SubFigure) -> None:
-    """What the marks on the line y = 0 are."""
+    """Add a legend of the marks on the line y = 0."""
 
     def mark(color: str, marker: str, fill: str, size: float = 3.5) -> Line2D:
         return Line2D([], [], ls="", marker=marker, ms=size, color=color, mfc=fill)
@@ -113,7 +113,7 @@ def panel(
     color: str,
     most: float = _MOST,
 ) -> None:
-    """Bins of one stage and metric, and xi by both estimators.
+    """Draw the bins of one stage and metric, and xi by both estimators.
 
     Args:
         bins, fit, monotone: rows of the tables of distance and of critical lengths.
@@ -161,7 +161,7 @@ def panel(
 
 
 def _span(fit: pd.Series, most: float) -> tuple[list[float], list[float]]:
-    """The interval on the line y = 0, as far as the axis goes."""
+    """Return the interval on the line y = 0, as far as the axis goes."""
     if not fit["low"] < most:
         return [], []
     return [max(fit["low"], 0.0), min(fit["high"], most)], [0.0, 0.0]

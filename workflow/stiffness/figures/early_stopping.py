@@ -24,7 +24,7 @@ def draw(
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """Left: epochs at which the rules stop; right: accuracy lost against the validation loss.
+    """Draw the epochs at which the rules stop (left) and the accuracy that they cost (right).
 
     Args:
         runs, stopping: an experiment's tables.

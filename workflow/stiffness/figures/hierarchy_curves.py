@@ -29,11 +29,11 @@ def draw(
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """A panel a metric, a curve an average, for the mean of the reference learning rate's seeds.
+    """Draw one panel per metric and one curve per average, as means over seeds.
 
     Args:
         runs, summary: an experiment's tables; its data set has a hierarchy.
-        options: width, height (inches), colors (an average each), pair_mode.
+        options: width, height (inches), colors (one per average), pair_mode.
     """
     _, status = style.reference_run(runs, learning_rate)
     layout = ConstrainedLayoutEngine(w_pad=0.1)

@@ -18,7 +18,7 @@ _GAP, _ARM, _SPACE = 0.012, 0.012, 0.003  # of brackets, in parts of the matrix
 
 
 def prepare(hierarchy: str) -> dict[str, Hierarchy]:
-    """The hierarchy of classes, from its file."""
+    """Read the hierarchy of classes from its file."""
     return {"hierarchy": read_hierarchy(hierarchy)}
 
 
@@ -32,7 +32,7 @@ def draw(
     options: dict[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """One matrix: super-classes framed and named, super-super-classes framed and bracketed.
+    """Draw one matrix with super-classes framed and super-super-classes bracketed.
 
     Args:
         runs, history: an experiment's tables.
@@ -72,12 +72,12 @@ def draw(
 
 
 def _sizes_of(groups: Groups, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Classes in each group of groups."""
+    """Count the classes in each group of groups."""
     return {name: sum(sizes[member] for member in members) for name, members in groups.items()}
 
 
 def _spans(sizes: Mapping[str, int]) -> Iterator[tuple[str, float, float]]:
-    """Where each group begins and ends on an axis of cells."""
+    """Yield where each group begins and ends on an axis of cells."""
     start = -0.5
     for name, size in sizes.items():
         yield name, start, start + size
@@ -102,7 +102,7 @@ def _frame(axis: Axes, start: float, end: float, width: float) -> None:
 
 
 def _brackets(axis: Axes, name: str, start: float, end: float, number: int) -> None:
-    """Above and to the right of the matrix, with the name of the group."""
+    """Draw a group's brackets and name above the matrix and to its right."""
     near, far = _GAP, _GAP + _ARM
     low, high = (start + 0.5) / number + _SPACE, (end + 0.5) / number - _SPACE
     style_of: dict[str, Any] = {

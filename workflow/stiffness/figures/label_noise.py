@@ -31,7 +31,7 @@ def prepare(
     parts: Sequence[tuple[str, int]],
     options: Mapping[str, Any],
 ) -> dict[str, pd.DataFrame]:
-    """The rows of the learning rates that are shown, and the gaps between their stiffnesses.
+    """Select the learning rates that are shown, and find the gaps between their stiffnesses.
 
     Args:
         columns, runs, history, summary, options: as in ``draw``; rows of all learning rates.
@@ -51,7 +51,9 @@ def draw(
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """A column a share; rows: losses, accuracies, then for each metric all pairs, and apart.
+    """Draw one column per share of wrong labels: losses, accuracies, and stiffness by metric.
+
+    Stiffness is drawn over all pairs, and below that for clean and mislabelled examples apart.
 
     Args:
         columns: experiment, lr and share (of wrong labels) of each column.
@@ -133,13 +135,13 @@ def numbers(
     gaps: pd.DataFrame,
     options: Mapping[str, Any],
 ) -> pd.DataFrame:
-    """One row per experiment and metric: the figure's end, and ``studies.describe_gap``.
+    """Tabulate, per experiment and metric, the figure's end and ``studies.describe_gap``.
 
-    Means over the living seeds; an experiment without any has its status and no numbers.
+    Numbers are means over living seeds; an experiment without any has its status alone.
 
     Args:
         columns, runs, history, summary, options: as in ``draw``.
-        gaps: of these experiments, from ``studies.stiffness_gaps``.
+        gaps: the gaps of these experiments, from ``studies.stiffness_gaps``.
     """
     table = []
     for column in columns:

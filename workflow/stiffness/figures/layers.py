@@ -48,8 +48,9 @@ def draw(
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """Rows: stiffness by layer (sign, cosine); xi by layer (as it is, relative); at the last stage
-    stiffness against the distance between what a layer reads, for five layers at most.
+    """Draw stiffness by layer (top), xi by layer (middle), and stiffness against distance (bottom).
+
+    The bottom row shows the last stage and at most five layers, one panel per layer.
 
     Args:
         runs, history, summary: an experiment's tables.
@@ -87,7 +88,7 @@ def draw(
 
 
 def relative(lengths: pd.DataFrame) -> pd.DataFrame:
-    """Critical lengths in units of the median distance of the pairs that they are fitted to."""
+    """Divide critical lengths by the median distance of the pairs that they are fitted to."""
     scaled, names = lengths.copy(), ["value", "low", "high"]
     scaled[names] = lengths[names].div(lengths["median_distance"], axis=0)
     return scaled
@@ -101,7 +102,7 @@ def _blocks(
     stages: Sequence[Stage],
     shades: Sequence[Any],
 ) -> None:
-    """Within and between classes against depth, and of the whole gradient beside it."""
+    """Draw a layer's stiffness against its depth, and the whole gradient's beside it."""
     axes = figure.subplots(1, len(METRICS), sharey=True)
     end = len(layers)
     for axis, metric in zip(axes, METRICS, strict=True):
@@ -146,7 +147,7 @@ def _lengths(
     shades: Sequence[Any],
     metric: str,
 ) -> None:
-    """xi of the fitted line against depth, as it is and relative to the median distance."""
+    """Draw xi of the fitted line against depth, as it is and relative to the median distance."""
     lines = select_line_fit(rows(lengths, metric=metric))
     scales = (
         (lines, r"critical length $\xi$"),
@@ -209,7 +210,7 @@ def _distances(
     stage: Stage,
     options: Mapping[str, Any],
 ) -> None:
-    """Stiffness of the whole gradient against distance, a panel a layer."""
+    """Draw stiffness of the whole gradient against distance, with one panel per layer."""
     bins, fits = (
         rows(table, metric=options["metric"], step=stage.step) for table in (distance, lengths)
     )
@@ -242,7 +243,7 @@ def _distances(
 
 
 def _shift(number: int, count: int) -> float:
-    """So that the marks of different stages stand side by side."""
+    """Return how far a stage's marks move aside, so that those of all stages are seen."""
     return 0.5 * ((number + 0.5) / count - 0.5)
 
 
@@ -251,7 +252,7 @@ def _name(layer: pd.Series) -> str:
 
 
 def _short(name: str) -> str:
-    """Of a long path in the network: the last number and at most two names after it."""
+    """Shorten a long path in the network to its last number and at most two names after it."""
     parts = name.split(".")
     if len(name) <= _LONGEST:
         return name
@@ -261,7 +262,7 @@ def _short(name: str) -> str:
 
 
 def _layer_axis(axis: Axes, layers: pd.DataFrame, extra: str = "") -> None:
-    """Layers from the input to the output; names as in PyTorch, of as many as have room."""
+    """Name the layers as in PyTorch, from the input to the output, as far as there is room."""
     number = len(layers)
     if number <= 6:
         ticks, names = list(range(number)), [_name(row) for _, row in layers.iterrows()]

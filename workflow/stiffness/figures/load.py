@@ -21,16 +21,16 @@ def load_arguments(
     options: Mapping[str, Any],
     parts: Sequence[Any],
 ) -> dict[str, Any]:
-    """Everything that the functions of a figure's module may ask for, by name.
+    """Collect, by name, everything that the functions of a figure's module may ask for.
 
     Args:
-        module: of the kind of figure. Its ``prepare``, where it has one, gets the arguments that it
-            names and returns further ones.
+        module: the module of the kind of figure. Its ``prepare``, where it has one, gets the
+            arguments that it names and returns further ones.
         files: by name: a table, several (of experiments, or of segments), or another file, whose
             path is the argument. "by_layer/summary" is ``by_layer["summary"]``.
-        settings: by argument. Of tables that tell layers apart, rows of the layer ``space`` are
-            taken where there is one.
-        options: looks of this kind of figure.
+        settings: values by argument. Where there is a layer ``space``, its rows are taken of
+            tables that tell layers apart.
+        options: the looks of this kind of figure.
         parts: what the files of segments belong to: the seed of each, or its experiment and seed.
     """
     found: dict[str, Any] = {**settings, "options": options, "parts": parts}

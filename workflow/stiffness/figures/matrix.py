@@ -26,20 +26,20 @@ _BEYOND = 0.005
 def matrix_at(
     classes: pd.DataFrame, stage: Stage, options: dict[str, Any], names: Sequence[str]
 ) -> Floats:
-    """[C, C] of one stage, in the order of ``names``; NaN where undefined."""
+    """Return the [C, C] matrix of one stage in the order of ``names``; NaN is undefined."""
     cells = rows(classes, step=stage.step, metric=options["metric"], pair_mode=options["pair_mode"])
     wide = cells.pivot(index="class_a", columns="class_b", values="value")
     return wide.loc[list(names), list(names)].to_numpy(np.float64)
 
 
 def half_width(classes: pd.DataFrame, options: dict[str, Any]) -> float:
-    """Median half width of the cells' 95 % intervals, of the metric and pair mode shown."""
+    """Return the median half width of the 95 % intervals of the cells that are shown."""
     shown = rows(classes, metric=options["metric"], pair_mode=options["pair_mode"])
     return float(((shown["high"] - shown["low"]) / 2).median())
 
 
 def color_limit(matrices: Sequence[Floats]) -> float:
-    """A round number that all but a few off-diagonal cells of every matrix keep to; 1 at most.
+    """Return a round number, 1 at most, that few off-diagonal cells of any matrix exceed.
 
     Late in training stiffness between classes is small, and a diagonal that shares its scale
     would leave nothing else to be seen.
@@ -76,7 +76,7 @@ def add_scale(
     error: float,
     **bar: Any,
 ) -> None:
-    """A colour bar that says its limits, and by its ends whether cells lie beyond them."""
+    """Add a colour bar that tells its limits, and by its ends whether cells lie beyond them."""
     limit = float(image.get_clim()[1])
     above = any((matrix > limit).any() for matrix in matrices)
     below = any((matrix < -limit).any() for matrix in matrices)
@@ -93,7 +93,7 @@ def add_scale(
 
 
 def axis_names(pair_mode: str) -> tuple[str, str]:
-    """Whose class a row and a column are."""
+    """Name the examples whose classes are the rows and the columns."""
     sets = {"train": "training", "val": "validation"}
     row, column = (sets[part] for part in pair_mode.split("-"))
     other = "other " if row == column else ""
@@ -101,6 +101,6 @@ def axis_names(pair_mode: str) -> tuple[str, str]:
 
 
 def name_size(inches: float, number: int) -> float | None:
-    """Points for ``number`` names beside a matrix of that size; None where they would not fit."""
+    """Return the size in points of ``number`` names beside a matrix; None where none would fit."""
     size = min(_LARGEST, 0.9 * 72 * inches / number)
     return size if size >= _SMALLEST else None

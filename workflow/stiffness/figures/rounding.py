@@ -24,7 +24,7 @@ def draw(
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """Rows: within-class, between-classes; share of wrong gradients and training loss.
+    """Draw stiffness in both precisions, and below it shares of wrong gradients and the losses.
 
     Args:
         runs, history: an experiment's tables.

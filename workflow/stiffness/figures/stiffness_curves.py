@@ -20,7 +20,7 @@ def draw(
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """Rows: within, between; columns: sign, cosine; one curve a learning rate.
+    """Draw one row per quantity, one column per metric and one curve per learning rate.
 
     Args:
         runs, summary: an experiment's tables.

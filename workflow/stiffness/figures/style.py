@@ -46,16 +46,16 @@ plt.rcParams.update(
 
 
 def distance_name(space: str) -> str:
-    """For an axis: distance in the input, or in a layer."""
+    """Name an axis of distances, in the input or in a layer."""
     known = {"input": "input distance", "last_hidden": "distance in the last hidden layer"}
     return known.get(space, f"distance in {space}")
 
 
 def colors(palette: str, number: int) -> list[Any]:
-    """``number`` colours of a seaborn palette; a sequential one without its palest end.
+    """Return ``number`` colours of a palette; a sequential one is used without its palest end.
 
     Raises:
-        StiffnessError: no such palette.
+        StiffnessError: there is no such palette.
     """
     even = np.linspace(0, 0.85, number)
     if palette in matplotlib.colormaps:
@@ -87,7 +87,7 @@ def save(figure: Figure, outputs: Sequence[str | Path]) -> None:
 
 
 def epoch_axis(axis: Axes, epochs: pd.Series) -> None:
-    """Epochs from 0, linear within the first checkpoint and logarithmic after it."""
+    """Scale an axis for epochs: linear up to the first checkpoint and logarithmic after it."""
     positive = epochs[epochs > 0]
     smallest = float(positive.min()) if len(positive) else 1.0
     axis.set_xscale("symlog", linthresh=smallest, linscale=0.35)
@@ -100,7 +100,7 @@ def epoch_axis(axis: Axes, epochs: pd.Series) -> None:
 
 
 def curve(axis: Axes, table: pd.DataFrame, x: str, color: Any, label: str, **line: Any) -> None:
-    """A line with its 95 % band, as far as stiffness goes."""
+    """Draw a line with its 95 % band, which is clipped to the range of stiffness, -1 to 1."""
     axis.plot(table[x], table["value"], color=color, label=label, **line)
     low, high = table["low"].clip(lower=-1), table["high"].clip(upper=1)
     axis.fill_between(table[x], low, high, color=color, alpha=0.25, lw=0)
@@ -126,7 +126,7 @@ def refuse_dead(figure: Figure, what: str, status: str, outputs: Sequence[str | 
     Args:
         figure: nothing is drawn in it yet.
         what: the experiment and the learning rate.
-        status: of the run.
+        status: the status of the run.
         outputs: paths of the figure.
 
     Returns:
@@ -140,7 +140,7 @@ def refuse_dead(figure: Figure, what: str, status: str, outputs: Sequence[str | 
 
 
 def stage_name(stage: Stage) -> str:
-    """ "initialisation" or the epoch; in lines for narrow panels where an accuracy was asked for.
+    """Name a stage by its epoch, in lines for narrow panels where an accuracy was asked for.
 
     Accuracies are those of the validation set.
     """

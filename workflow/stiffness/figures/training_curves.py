@@ -23,11 +23,11 @@ def draw(
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """Three stacked panels for the reference run.
+    """Draw losses (top), and within-class and between-classes stiffness of the reference rate.
 
     Args:
         runs, history, summary: an experiment's tables.
-        options: width, height (inches), colors (a pair mode each), metric ("sign" or "cosine").
+        options: width, height (inches), colors (one per pair mode), metric ("sign" or "cosine").
     """
     _, status = style.reference_run(runs, learning_rate)
     figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
@@ -43,7 +43,7 @@ def draw(
     stiffness = rows(stiffness, metric=options["metric"])
     top, *panels = figure.subplots(3, 1, sharex=True)
     top.set_title(title)
-    # A line a seed: the onset is that of a run, not of a mean.
+    # One line per seed: the onset is that of a run, not of a mean.
     for number, (_, run) in enumerate(losses.groupby("seed")):
         for split, dashes in (("train", "-"), ("validation", (0, (4, 1.5)))):
             label = None if number else {"train": "training", "validation": "validation"}[split]

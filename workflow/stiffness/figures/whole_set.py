@@ -15,7 +15,7 @@ from stiffness.files import rows
 from stiffness.training.stages import Stage, reference_stages
 
 METRIC, PAIR_MODE = "cosine", "train-train"
-"""Of the subset's estimate: what is compared is the mean cosine over pairs of training examples."""
+"""The subset's estimate that is compared: the mean cosine over pairs of training examples."""
 
 
 def draw(
@@ -29,7 +29,7 @@ def draw(
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """Left: within and between classes at each stage. Right: cell by cell of the class matrix.
+    """Draw averages over classes at each stage (left) and all cells of the class matrix (right).
 
     Args:
         runs, history, summary: an experiment's tables.
@@ -72,14 +72,14 @@ def draw(
 
 
 def coverage(cells: pd.DataFrame) -> float:
-    """The share of cells whose interval holds the whole set's value; NaN where none has one."""
+    """Return the share of cells whose interval holds the whole set's value; NaN without any."""
     known = cells[["low", "high", "whole"]].notna().all(axis=1)
     held = (cells["low"] <= cells["whole"]) & (cells["whole"] <= cells["high"])
     return float(held[known].mean()) if known.any() else float("nan")
 
 
 def matched(subset: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
-    """Cells of both matrices at one stage, each pair of classes once, with a column ``whole``."""
+    """Join both matrices of one stage: one row per pair of classes, with a column ``whole``."""
     order = {name: place for place, name in enumerate(whole["class_a"].drop_duplicates())}
     renamed = whole[["class_a", "class_b", "value"]].rename(columns={"value": "whole"})
     cells = subset.merge(renamed, on=["class_a", "class_b"])

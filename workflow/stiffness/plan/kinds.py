@@ -184,11 +184,13 @@ _KINDS = (
     Kind(
         "training_curves",
         (
-            "Training and validation loss (top), within-class (middle) and between-classes "
-            "stiffness (bottom) of {experiment} for train-train, train-val and val-val pairs, "
-            "with 95 % bootstrap intervals over examples. The orange line marks the onset of "
-            "over-fitting, the lowest validation loss. Look for whether within-class stiffness "
-            "leaves 1, and both stiffnesses turn towards 0, after it (figure 3 of the paper)."
+            "Training and validation loss (top), within-class stiffness (middle) and "
+            "between-classes stiffness (bottom) of {experiment} at the reference learning rate, "
+            "for train-train, train-val and val-val pairs. Losses are drawn per seed; stiffness is "
+            "the mean over seeds with 95 % intervals. An orange line marks the lowest validation "
+            "loss of a seed, the onset of over-fitting; it is dotted where the loss does not rise "
+            "again by 1 %. Look for whether within-class stiffness leaves 1, and both stiffnesses "
+            "turn towards 0, after it (figure 3 of the paper)."
         ),
         looks(
             3.5,
@@ -207,10 +209,10 @@ _KINDS = (
     Kind(
         "class_matrices",
         (
-            "Class stiffness matrices of {experiment} at stages of training (columns), for both "
-            "metrics and the three pair modes (rows). Colour limits are shared within a metric; "
-            "grey is undefined. Look for a diagonal that stands out, and for whether the three "
-            "pair modes agree (figure 4)."
+            "Class stiffness matrices of {experiment} at stages of training (columns), by metric "
+            "and pair mode (rows). Colour limits are shared within a metric; grey is undefined. "
+            "Look for a diagonal that stands out, and for whether the pair modes agree (figures 4, "
+            "S1 and S2)."
         ),
         looks(
             7.0,
@@ -236,11 +238,11 @@ _KINDS = (
     Kind(
         "class_matrix",
         (
-            "The class stiffness matrix of {experiment} at one stage of training (stage {stage} "
-            "of its settings), {options[metric]} metric, {options[pair_mode]} pairs; grey is "
-            "undefined. The colour limits leave out the half percent of class pairs farthest from "
-            "0. Look for a diagonal, stiffness within a class, that stands out (figures 6 and S3 "
-            "to S6)."
+            "This is the class stiffness matrix of {experiment} at one stage of training (stage "
+            "{stage} of its settings), in the {options[metric]} metric, for {options[pair_mode]} "
+            "pairs; grey is undefined. The colour limits leave out the half percent of class pairs "
+            "farthest from 0. Look for a diagonal, stiffness within a class, that stands out "
+            "(figures 6 and S3 to S6)."
         ),
         looks(9.0, 8.6, colormap=_COLORMAP, metric=_SIGN, pair_mode=_TRAIN_VAL),
         tables=("runs", "history"),
@@ -251,10 +253,10 @@ _KINDS = (
     Kind(
         "class_matrix_stages",
         (
-            "The class stiffness matrix of {experiment} at the stages of its settings, "
-            "{options[metric]} metric, {options[pair_mode]} pairs, with common colour limits; "
-            "grey is undefined. Look for how the diagonal and the rest change as training goes on "
-            "(figure 7)."
+            "These are the class stiffness matrices of {experiment} at the stages of its settings, "
+            "in the {options[metric]} metric, for {options[pair_mode]} pairs, with common colour "
+            "limits; grey is undefined. Look for how the diagonal and the rest change as training "
+            "goes on (figure 7)."
         ),
         looks(7.0, 6.6, colormap=_COLORMAP, metric=_SIGN, pair_mode=_TRAIN_VAL),
         tables=("runs", "history"),
@@ -265,9 +267,10 @@ _KINDS = (
     Kind(
         "hierarchy_matrix",
         (
-            "The class stiffness matrix of {experiment} (stage {stage} of its settings) with "
-            "classes sorted by super-class (frames, names) and super-super-class (heavy frames, "
-            "brackets). Look for frames that are stiffer than what surrounds them (figure 8)."
+            "This is the class stiffness matrix of {experiment} (stage {stage} of its settings). "
+            "Classes are sorted by super-class (frames, names) and super-super-class (heavy "
+            "frames, brackets). Look for frames that are stiffer than what surrounds them (figure "
+            "8)."
         ),
         looks(7.0, 6.4, colormap=_COLORMAP, metric=_SIGN, pair_mode=_TRAIN_VAL),
         tables=("runs", "history"),
@@ -280,11 +283,11 @@ _KINDS = (
     Kind(
         "hierarchy_curves",
         (
-            "Stiffness of {experiment} against epoch between examples of one class, of different "
-            "classes of one super-class, of different super-classes of one super-super-class, and "
-            "of any two different classes (the baseline), with 95 % bootstrap intervals over "
-            "examples. Look for whether the first three lie above the baseline, in this order, "
-            "and whether all turn towards 0 (figure 9)."
+            "Stiffness of {experiment} is drawn against epoch between examples of one class, of "
+            "different classes of one super-class, of different super-classes of one "
+            "super-super-class, and of any two different classes (the baseline). Curves are means "
+            "over seeds with 95 % intervals. Look for whether the first three lie above the "
+            "baseline, in this order, and whether all turn towards 0 (figure 9)."
         ),
         looks(
             7.0,
@@ -306,9 +309,9 @@ _KINDS = (
     Kind(
         "stiffness_curves",
         (
-            "Within-class and between-classes stiffness of {experiment} against epoch, for both "
-            "metrics and all learning rates, with 95 % bootstrap intervals over examples. Look "
-            "for the rise between classes early in training and the regression towards 0 late "
+            "Within-class and between-classes stiffness of {experiment} is drawn against epoch for "
+            "both metrics and all learning rates. Curves are means over seeds with 95 % intervals. "
+            "Look for the rise between classes early in training and the regression towards 0 late "
             "(figure 5)."
         ),
         looks(7.0, 4.6, palette=palette("learning rates"), pair_mode=_TRAIN_VAL),
@@ -318,8 +321,8 @@ _KINDS = (
     Kind(
         "distance",
         (
-            "Stiffness of same-class pairs of {experiment} against their input distance at stages "
-            "of training, with the fitted line and its crossing with 0, the critical length "
+            "Stiffness of same-class pairs of {experiment} is drawn against their distance at "
+            "stages of training, with the fitted line and its crossing with 0, the critical length "
             "(diamond). The line is dotted and the diamond open where the data do not reach. The "
             "upright mark is where the best curve that falls monotonically reaches 0, an estimate "
             "without a line; an arrow means that it is still above 0 at the farthest pair. Bars "
@@ -333,11 +336,12 @@ _KINDS = (
     Kind(
         "critical_length",
         (
-            "The critical length of {experiment} against epoch (top) and training loss (bottom) "
-            "for all learning rates. Open marks are extrapolations beyond the farthest pair; a "
-            "cross means the fitted line does not fall. Bands are 95 % percentile intervals from "
-            "a bootstrap over examples. Look for whether larger rates lie lower at the same epoch "
-            "and at the same loss (figure 12)."
+            "The critical length of {experiment} is drawn against epoch (top) and training loss "
+            "(bottom) for all learning rates, with one curve per seed. An open circle is an "
+            "extrapolation beyond the farthest pair, an arrow a value above the axis, and a cross "
+            "means that the fitted line does not fall. Bands and bars are 95 % percentile "
+            "intervals from a bootstrap over examples. Look for whether larger rates lie lower at "
+            "the same epoch and at the same loss (figure 12)."
         ),
         looks(7.0, 5.2, palette=palette("learning rates"), pair_mode=_TRAIN_VAL),
         tables=("runs", "history", "critical_length"),
@@ -347,12 +351,13 @@ _KINDS = (
         "whole_set",
         (
             "Are some hundred examples enough? Cosine stiffness of {experiment} between training "
-            "examples: of the evaluation subset, with 95 % intervals, against the mean over all "
-            "pairs of the whole training set. Left: within and between classes (the mean of the "
-            "class matrix on and off its diagonal) at each stage; a diamond should lie within its "
-            "interval. Right: every cell of the class matrix, with the share of intervals that "
-            "hold the whole set's value, about 95 % where intervals are right, and more where the "
-            "subset is a large part of the set (section 3.2)."
+            "examples, estimated from the evaluation subset with 95 % intervals, is compared with "
+            "the mean over all pairs of the whole training set. The left panel shows the averages "
+            "within and between classes at each stage; a diamond, the mean of the whole set's "
+            "class matrix on or off its diagonal, should lie within its interval. The right panel "
+            "shows every cell of the class matrix, with the share of intervals that hold the whole "
+            "set's value: about 95 % where intervals are right, and more where the subset is a "
+            "large part of the set (section 3.2)."
         ),
         looks(
             7.0,
@@ -368,11 +373,12 @@ _KINDS = (
     Kind(
         "rounding",
         (
-            "Stiffness of {experiment} with exact loss gradients beside plain float32, on the "
-            "same weights; the share of examples whose float32 loss gradient (with respect to the "
-            "outputs) is wrong by more than 1 % or exactly 0; and the losses. Look for whether "
-            "the fall of stiffness after over-fitting begins is arithmetic: the solid curve is "
-            "the network, the gap to the dashed one is rounding."
+            "Stiffness of {experiment} with exact loss gradients (solid) is drawn beside that with "
+            "plain float32 (dashed), on the same weights. The bottom row shows the share of "
+            "examples whose float32 loss gradient with respect to the outputs is wrong by more "
+            "than 1 % or exactly 0, and the losses. Look for whether the fall of stiffness after "
+            "over-fitting begins is arithmetic: the solid curve is the network, and the gap to the "
+            "dashed one is rounding."
         ),
         looks(
             7.0,
@@ -392,12 +398,12 @@ _KINDS = (
     Kind(
         "equal_loss",
         (
-            "Stiffness and critical length of {experiment} against the learning rate, at equal "
-            "epoch (left) and at equal training loss (right; interpolated between checkpoints on "
-            "the range that all rates go through). Intervals are 95 %, over examples and seeds. τ "
-            "is Kendall's rank correlation with the learning rate, averaged over levels: negative "
-            "where larger rates give smaller values. Look for whether the order of the rates "
-            "survives at equal loss."
+            "Stiffness and critical length of {experiment} are drawn against the learning rate, at "
+            "equal epoch (left) and at equal training loss (right), which is interpolated between "
+            "checkpoints on the range that all rates go through. Intervals are 95 %, over examples "
+            "and seeds. τ is Kendall's rank correlation with the learning rate, averaged over "
+            "levels; it is negative where larger rates give smaller values. Look for whether the "
+            "order of the rates survives at equal loss."
         ),
         looks(7.0, 8.4, palette=palette("epochs and of losses"), pair_mode=_TRAIN_VAL),
         tables=("runs", "levels", "order"),
@@ -406,11 +412,13 @@ _KINDS = (
     Kind(
         "early_stopping",
         (
-            "Early stopping of {experiment} from training data alone: the last checkpoint before "
-            "the within-class stiffness of train–train pairs falls (two checkpoints in a row "
-            "below the highest since epoch 1, by the 95 % interval of the difference), against "
-            "the epoch of the lowest validation loss; and the validation accuracy it costs. Open "
-            "marks: stiffness never fell. Look for whether points lie near the diagonal."
+            "Training of {experiment} is stopped by training data alone, at the last checkpoint "
+            "before the within-class stiffness of train–train pairs falls: two checkpoints in a "
+            "row lie below the highest since epoch 1, by the 95 % interval of the difference. The "
+            "left panel compares this epoch with that of the lowest validation loss; the right "
+            "panel shows the difference in validation accuracy, also for training to the last "
+            "epoch. Open marks mean that stiffness never fell. Look for whether points lie near "
+            "the diagonal."
         ),
         looks(7.0, 3.0, palette=palette("learning rates")),
         tables=("runs", "stopping"),
@@ -418,20 +426,21 @@ _KINDS = (
     Kind(
         "layers",
         (
-            "Stiffness of {experiment} layer by layer, from the input (left) to the output. Top: "
-            "stiffness of each layer's own part of the gradient, within classes (filled) and "
-            "between them (open), at the stages of training, with the whole gradient's beside it. "
-            "Middle: the critical length of the whole gradient's stiffness where distance is "
-            "measured between what a layer reads, as it is (left) and relative to the median "
-            "distance of the same pairs (right). Distances of different layers are not on one "
-            "scale: behind a ReLU none exceeds 1 (grey: none can be so far apart), and deep in a "
-            "trained network the examples of a class lie close together. Open marks are "
-            "extrapolations beyond the farthest pair; a cross means that the line does not fall. "
-            "Bottom: stiffness against that distance at the last stage. Look for whether "
-            "stiffness falls with distance in every layer, and whether xi shrinks from left to "
-            "right in both middle panels: where it shrinks on the left alone, distances shrink "
-            "and not the share of a class that moves together. Bars are 95 % intervals from a "
-            "bootstrap over examples."
+            "Stiffness of {experiment} is shown layer by layer, from the input (left) to the "
+            "output. The top row shows the stiffness of each layer's own part of the gradient, "
+            "within classes (filled) and between them (open), at the stages of training, with the "
+            "whole gradient's beside it. The middle row shows the critical length of the whole "
+            "gradient's stiffness where distance is measured between what a layer reads, as it is "
+            "(left) and relative to the median distance of the same pairs (right). Distances of "
+            "different layers are not on one scale: behind a ReLU none exceeds 1 (grey: none can "
+            "be so far apart), and deep in a trained network the examples of a class lie close "
+            "together. An open circle is an extrapolation beyond the farthest pair, an arrow a "
+            "value above the axis, and a cross means that the line does not fall. The bottom row "
+            "shows stiffness against that distance at the last stage, for at most five layers. "
+            "Look for whether stiffness falls with distance in every layer, and whether xi shrinks "
+            "from left to right in both middle panels: where it shrinks on the left alone, "
+            "distances shrink and not the share of a class that moves together. Bars are 95 % "
+            "intervals from a bootstrap over examples."
         ),
         looks(
             7.0,
@@ -451,15 +460,15 @@ _KINDS = (
     Kind(
         "contact_sheet",
         (
-            "Which examples of {experiment} are anti-stiff? A row a class, with its mean cosine "
-            "stiffness between training and validation examples (stage {stage} of the settings). "
-            "From the left: the examples with the highest and with the lowest mean stiffness with "
-            "the other set's examples of their class; the stiffest and the least stiff pairs of "
-            "the class (training image left, validation image right); and the stiffest pairs with "
-            "an example of another class, which is named. A frame marks an example that the "
-            "network takes for another class, named after the arrow. Look for whether the least "
-            "stiff examples are odd, mislabelled or wrongly classified, and whether the stiffest "
-            "pairs across classes look alike."
+            "Which examples of {experiment} are anti-stiff? There is one row per class, with its "
+            "mean cosine stiffness between training and validation examples (stage {stage} of the "
+            "settings). From the left, a row shows the examples with the highest and with the "
+            "lowest mean stiffness with the other set's examples of their class; the stiffest and "
+            "the least stiff pairs of the class (training image left, validation image right); and "
+            "the stiffest pairs with an example of another class, which is named. A frame marks an "
+            "example that the network takes for another class, named after the arrow. Look for "
+            "whether the least stiff examples are odd, mislabelled or wrongly classified, and "
+            "whether the stiffest pairs across classes look alike."
         ),
         looks(
             10.0,
@@ -488,16 +497,16 @@ _KINDS = (
     Kind(
         "label_noise",
         (
-            "Random labels: the same network on data of which a growing share of the training "
-            "labels is wrong (columns). Losses and accuracies, against given labels in training "
-            "and clean ones in validation; the dotted line is the accuracy of a network that has "
-            "learnt the clean labels alone, so that training accuracy above it is memorised. "
-            "Below them stiffness within and between classes for both metrics, over all pairs, "
-            "and with the training side restricted to clean or to mislabelled examples; the class "
-            "of a training example is the one it is labelled with. Bands are 95 % percentile "
-            "intervals from a bootstrap over examples. Look for whether the two stiffnesses part "
-            "later or less where more labels are wrong, and whether mislabelled examples are "
-            "stiff with anything at all."
+            "Random labels: the same network is trained on data of which some share of the "
+            "training labels is wrong, with one column per share. The upper panels show losses and "
+            "accuracies, against given labels in training and clean ones in validation; the dotted "
+            "line is the accuracy of a network that has learnt the clean labels alone, so that "
+            "training accuracy above it is memorised. The panels below show stiffness within and "
+            "between classes for both metrics, over all pairs, and with the training side "
+            "restricted to clean or to mislabelled examples; the class of a training example is "
+            "the one it is labelled with. Curves are means over seeds, and bands are 95 % "
+            "intervals. Look for whether the two stiffnesses part later or less where more labels "
+            "are wrong, and whether mislabelled examples are stiff with anything at all."
         ),
         looks(
             7.0,
@@ -515,15 +524,16 @@ _KINDS = (
         (
             "Does SGD with momentum, or a larger batch, move the critical length as the learning "
             "rate does? Critical lengths by a fitted line (top) and by the best curve that falls "
-            "monotonically, and within-class stiffness, against training loss, which falls to the "
-            "right; a column an experiment, a colour a learning rate, a curve a seed, the first "
-            "experiment in grey behind the others. Below: the line's critical length where the "
-            "loss of each run first falls to three losses that all runs reach, between "
-            "checkpoints by interpolation. Open marks are extrapolations beyond the farthest "
-            "pair; a cross means that the fitted line does not fall, an arrow that stiffness is "
-            "above 0 as far as there are pairs. Bars are 95 % percentile intervals from a "
-            "bootstrap over examples. Look for whether colours part at equal loss, and whether "
-            "columns differ as colours do."
+            "monotonically, and within-class stiffness, are drawn against training loss, which "
+            "falls to the right. There is one column per experiment, one colour per learning rate "
+            "and one curve per seed; the first experiment is repeated in grey behind the others. "
+            "The bottom row shows the line's critical length where the loss of each run first "
+            "falls to at most three losses that all runs reach, with interpolation between "
+            "checkpoints. An open circle is an extrapolation beyond the farthest pair; a cross "
+            "means that the fitted line does not fall, and an arrow that the value lies above the "
+            "axis, or that stiffness is above 0 as far as there are pairs. Bars are 95 % "
+            "percentile intervals from a bootstrap over examples. Look for whether colours part at "
+            "equal loss, and whether columns differ as colours do."
         ),
         looks(7.0, 8.2, palette=palette("learning rates"), metric=_COSINE, pair_mode=_TRAIN_VAL),
         tables=("runs", "history", "summary", "critical_length"),
