@@ -12,7 +12,7 @@ from typing import Any
 _PROCESS = 1500
 _GPU_LIBRARIES = 2500
 
-# Minutes an epoch and MB of the data set's arrays.
+# Minutes per epoch, and MB of the data set's arrays.
 _TRAINING: Mapping[str, float] = {"fc": 0.01, "cnn": 0.02, "resnet20v1": 0.06, "transformer": 1.0}
 # Minutes a checkpoint and 1,000 x 1,000 pairs.
 _GRADIENTS: Mapping[str, float] = {"fc": 0.1, "cnn": 0.1, "resnet20v1": 0.2, "transformer": 20.0}
