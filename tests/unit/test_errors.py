@@ -42,8 +42,11 @@ def test_no_access_is_one_line_that_names_the_file(code):
         MemoryError("Unable to allocate 8 GiB"),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     ],
-    ids=lambda error: type(error).__name__,
+    ids=lambda error: str(error)[:40],
 )
 def test_no_memory_is_one_line_that_says_what_to_lower(error):
     message = ended(error)

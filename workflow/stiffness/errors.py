@@ -67,6 +67,15 @@ def out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in text
-        or "CUDA out of memory" in text
+        or any(sign in text for sign in _NO_MEMORY)
     )
+
+
+# In the messages of torch's allocators, of the CUDA runtime, and of its libraries.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)

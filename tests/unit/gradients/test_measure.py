@@ -192,7 +192,7 @@ def test_the_gpus_peak_is_recorded(
     measure(checkpoints, evaluation, tmp_path / "expected")
     for name in STEPS:
         tensors, metadata = read_tensors(tmp_path / "gradients" / "cosines" / f"{name}.safetensors")
-        expected, _ = read_tensors(tmp_path / "expected" / f"{name}.safetensors")
+        expected, _ = read_tensors(tmp_path / "expected" / "cosines" / f"{name}.safetensors")
         torch.testing.assert_close(tensors["cosines"], expected["cosines"], rtol=0, atol=1e-4)
         assert metadata["device"] == torch.cuda.get_device_name()
     performance = json.loads((tmp_path / "gradients" / "performance.json").read_text())

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,46 @@ def test_what_fits_no_budget_and_what_is_no_lack_of_memory_is_not_tried_for_ever
     with pytest.raises(RuntimeError, match="shapes"):
         within_memory(2**28, lambda budget: never(RuntimeError("shapes differ"), budget))
     assert tried == [2**28]
+
+
+class Scarce(nn.Module):
+    """A linear network that runs out of memory in its first passes with gradients."""
+
+    def __init__(self, layer: nn.Module, failures: int) -> None:
+        super().__init__()
+        self.layer, self.failures = layer, failures
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled() and self.failures:
+            self.failures -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.layer(x)
+
+
+class Scaled(nn.Linear):
+    """A layer of no family: its parameters take the slow path."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize("layer", [nn.Linear, Scaled])
+def test_a_probe_without_memory_halves_the_budget_and_says_nothing_of_the_layers(
+    layer: type[nn.Linear],
+) -> None:
+    torch.manual_seed(0)
+    plain, x, y = layer(4, 3), torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
+
+    def measured(failures: int) -> tuple[torch.Tensor, list[str]]:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            gram = gradient_gram(Scarce(plain, failures), x, y)
+        assert isinstance(gram, torch.Tensor)
+        return gram, [str(one.message) for one in told]
+
+    expected, usual = measured(0)
+    found, told = measured(1)
+    assert "going on with" in told[0]
+    assert told[1:] == usual
+    assert len(usual) == (layer is Scaled)
+    torch.testing.assert_close(found, expected)

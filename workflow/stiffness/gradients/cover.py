@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from stiffness.data.batch import Inputs, call, length, take
+from stiffness.errors import out_of_memory
 from stiffness.gradients.families import family_of
 from stiffness.gradients.memory import packed
 from stiffness.gradients.multiply import Rows, Tokens
@@ -133,7 +134,9 @@ def _captured(
 
     try:
         outputs, calls = run(())
-    except (RuntimeError, TypeError, AttributeError):  # layers used in unexpected ways
+    except (RuntimeError, TypeError, AttributeError) as error:  # layers used in unexpected ways
+        if out_of_memory(error):  # says nothing of the layers; the caller tries with less
+            raise
         return {}
     # The table of positions, for example: looked up once for all examples.
     single = {
@@ -144,7 +147,9 @@ def _captured(
     if single:
         try:
             again, repeated = run(single)
-        except (RuntimeError, TypeError, AttributeError):
+        except (RuntimeError, TypeError, AttributeError) as error:
+            if out_of_memory(error):
+                raise
             return calls
         if again.shape == outputs.shape and torch.equal(again, outputs):
             for unit in units.values():
@@ -218,7 +223,9 @@ def _agrees(unit: Unit, calls: list[Call], truth: list[torch.Tensor]) -> bool:
                 truth = [t.T if t.ndim == 2 else t for t in truth]
             ours = gradients.rows[0].split([t.numel() for t in truth])
             wrong = [mine.sub_(t.flatten()) for mine, t in zip(ours, truth, strict=True)]
-    except (RuntimeError, IndexError, TypeError, ValueError):  # shapes no family expects
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:  # unexpected shapes
+        if out_of_memory(error):
+            raise
         return False
     unit.proved |= scale > 0
     return all(_largest(part) <= _TOLERANCE * scale for part in wrong if part.numel())

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stiffness.data.batch import Inputs, call, take
-from stiffness.errors import StiffnessWarning
+from stiffness.errors import StiffnessWarning, out_of_memory
 from stiffness.gradients.memory import peak_bytes, traffic
 from stiffness.gradients.multiply import Gradients, Rows
 from stiffness.gradients.output_grads import OutputGrads
@@ -99,7 +99,9 @@ class Fallback:
         wanted, one = set(self.units[smallest]), slice(0, 1)
         try:
             vmapped, _ = traffic(lambda: self._vmap(wanted, one))
-        except Exception:  # torch raises many kinds for operators without a batching rule
+        except Exception as error:  # torch raises many kinds where there is no batching rule
+            if out_of_memory(error):  # says nothing of vmap; the caller tries with less
+                raise
             return False
         looped, operators = traffic(lambda: self._loop(wanted, one))
         return vmapped < looped + _OPERATOR * operators

@@ -115,6 +115,7 @@ class OutputGrads:
         self.targets, self.loss, self.precision = targets, loss, precision
         self.log_norms = torch.zeros(len(targets), dtype=torch.float64, device=targets.device)
         self._values: torch.Tensor | None = None
+        # On the CPU: whether a slice is known then needs no wait for a GPU.
         self._known = torch.zeros(len(targets), dtype=torch.bool)
 
     @classmethod
@@ -128,7 +129,7 @@ class OutputGrads:
         return len(self.targets)
 
     def known(self, rows: slice | torch.Tensor) -> bool:
-        return bool(self._known[rows].all())
+        return bool(self._known[_on_host(rows)].all())
 
     def of(self, rows: slice | torch.Tensor, outputs: torch.Tensor | None = None) -> torch.Tensor:
         """The output gradients of the examples in ``rows``, in the dtype of their outputs.
@@ -154,4 +155,9 @@ class OutputGrads:
         if self._values is None:
             self._values = outputs.new_zeros(len(self), *outputs.shape[1:])
         self._values[rows] = values.to(outputs.dtype)
-        self._known[rows] = True
+        self._known[_on_host(rows)] = True
+
+
+def _on_host(rows: slice | torch.Tensor) -> slice | torch.Tensor:
+    """Rows as an index of a tensor on the CPU."""
+    return rows.cpu() if isinstance(rows, torch.Tensor) else rows
