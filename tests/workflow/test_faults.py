@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from project import REPOSITORY, Project
 
@@ -39,9 +40,15 @@ DAMAGED = {
 
 
 def flip(path: Path) -> None:
-    """One bit, in the middle of what the file holds; the time of change stays."""
+    """One bit of the values that the file holds; the time of change stays."""
     content, times = bytearray(path.read_bytes()), path.stat()
-    content[len(content) // 3] ^= 16
+    place = len(content) // 3
+    if path.suffix == ".parquet":  # the end of a column: a page's head holds no values
+        table = pq.ParquetFile(path).metadata
+        column = table.row_group(0).column(table.schema.names.index("value"))
+        begin = column.dictionary_page_offset or column.data_page_offset
+        place = begin + column.total_compressed_size - 2
+    content[place] ^= 16
     path.write_bytes(content)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 

@@ -63,8 +63,9 @@ class Running:
             self.process.wait(GRACE)
         except psutil.TimeoutExpired:
             # Snakemake's handler of SIGTERM takes a lock that the thread it interrupts may hold,
-            # and then waits for ever. A scheduler kills what does not end.
-            assert how == signal.SIGTERM
+            # and then waits for ever; Ctrl-C was seen to leave it waiting too, once, with all its
+            # jobs gone. A scheduler, or the user, kills what does not end.
+            assert how in (signal.SIGTERM, signal.SIGINT)
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(PATIENCE)
 
