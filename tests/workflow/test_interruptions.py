@@ -22,6 +22,8 @@ from project import Project
 
 KILLS = int(os.environ.get("MEASURES_KILLS", "0"))
 PATIENCE = 300  # seconds, against waiting for ever
+# A training's last bits follow from its threads, which follow from the cores: two of them give one.
+AS_UNDISTURBED = ("--set-threads", "training=1")
 GRACE = 60  # seconds between a scheduler's SIGTERM and its SIGKILL
 # As they come: a power cut, a kill of Snakemake alone, a scheduler's end, Ctrl-C in a terminal.
 ENDS = (
@@ -115,7 +117,7 @@ def test_killed_in_every_rule_the_same_command_completes(fresh, request):
         left = rules - set().union(*killed)
         # Where a rule was faster than the blow: once more.
         again = ("--forcerun", *sorted(left)) if finished is None else ()
-        with started(fresh, "--cores", "8", *again) as run:
+        with started(fresh, "--cores", "8", *AS_UNDISTURBED, *again) as run:
             if not KILLS:
                 while run.process.poll() is None and not run.rules() & left:
                     time.sleep(0.02)
