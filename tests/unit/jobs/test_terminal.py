@@ -98,6 +98,9 @@ def test_warnings_and_errors_are_shown_without_lists_of_files(make_run: Callable
         "jobid: 1",
         "log: one.log (check log file(s) for error details)",
     ]
+    said = failed | {"rule_msg": "SLURM-job '7' failed, SLURM status is: 'CANCELLED'"}
+    lines = run.log("job_error", "Error", logging.ERROR, **said, **rest)
+    assert lines[2].strip() == f"message: one: {said['rule_msg']}"
     assert run.log(None, "Will exit") + run.log(None, "Will exit") == ["Will exit"]
 
 

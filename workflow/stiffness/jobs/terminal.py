@@ -96,9 +96,11 @@ class ShortOutput(ColorizingTextHandler):
             silent = time.monotonic() - self.spoke < _PATIENCE
             return self._end() if self.done == self.total else "" if silent else self._progress()
         if event == "job_error":
-            name = self.started.get(record.jobid, [""])[0]  # an error's own record has no name
+            # The record has no name of the job; its message, if any, is what a scheduler says.
+            name = self.started.get(record.jobid, [""])[0]
+            text = ": ".join(filter(None, (name, record.rule_msg)))
             files: dict[str, Any] = {"input": [], "output": []}
-            record = logging.makeLogRecord(vars(record) | {"msg": name, "rule_msg": name} | files)
+            record = logging.makeLogRecord(vars(record) | {"msg": text, "rule_msg": text} | files)
         dropped = record.levelno < logging.WARNING and _DROPPED.match(str(record.msg))
         return "" if event in _SILENT or dropped else self.format(record)
 
