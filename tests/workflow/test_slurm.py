@@ -126,7 +126,7 @@ def test_every_job_ran_in_slurm(run):
 def test_results_are_those_of_a_local_run(run, tiny):
     """Byte for byte: arrays, evaluation subset, checkpoints, cosines, tables and pictures.
 
-    Not logs, benchmarks and performance.json, which hold times.
+    Not logs and performance.json, which hold times.
     """
     here, there = tiny.folder / "results", run.project.folder / "results"
     patterns = ("data/**/*.safetensors", "tiny/**/*.safetensors", "tiny/**/*.parquet")

@@ -5,7 +5,6 @@ every gradient's norm (float64). With labels and distances, every number of the 
 """
 
 import logging
-import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from stiffness.files import atomic_directory, write_json, write_tensors
 from stiffness.gradients.gram import cosine_tile, gradient_cosines
 from stiffness.gradients.models import predicted_classes
 from stiffness.gradients.plan import Plans
+from stiffness.process import peak_memory
 from stiffness.training.checkpoints import checkpoints_of
 from stiffness.training.models import ModelSpec, build_model
 
@@ -130,4 +130,4 @@ def _peak_memory(device: torch.device) -> int:
     """Bytes: of tensors on a GPU, of the whole process on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_memory()

@@ -8,7 +8,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ import psutil
 
 from stiffness.digests import file_digest
 from stiffness.files import write_json
+from stiffness.process import peak_memory
 
 # Modules whose version may change a result, and the distributions that they belong to.
 _PACKAGES = {
@@ -57,7 +57,7 @@ def record_job(snakemake: Any) -> Iterator[None]:
     inputs = {
         name: _file_names(files) for name, files in snakemake.input.items() if name != "library"
     }
-    params, used = snakemake.params.items(), resource.getrusage(resource.RUSAGE_SELF)
+    params, used = snakemake.params.items(), os.times()
     record = {
         "rule": snakemake.rule,
         "wildcards": dict(snakemake.wildcards.items()),
@@ -70,8 +70,8 @@ def record_job(snakemake: Any) -> Iterator[None]:
         "seconds": round((finished - started).total_seconds(), 1),
         # From its start on, imports included.
         "process_seconds": round(finished.timestamp() - psutil.Process().create_time(), 1),
-        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
-        "peak_mib": round(used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)),
+        "cpu_seconds": round(used.user + used.system, 1),
+        "peak_mib": round(peak_memory() / 2**20),
         **environment(),
     }
     try:

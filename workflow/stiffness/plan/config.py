@@ -23,7 +23,7 @@ from pydantic import (
 
 from stiffness.errors import StiffnessError
 from stiffness.plan.kinds import KINDS, ClaimsLooks, check_figure
-from stiffness.plan.section import Section, nearest
+from stiffness.plan.section import Section, describe_errors, nearest
 
 RULES = Path(__file__).parents[2] / "rules"
 # Networks of images: what training/models.py registers, read as text since torch is slow to import.
@@ -364,8 +364,8 @@ DataSetName = Annotated[
 ]
 ExperimentName = Annotated[
     str,
-    Field(pattern=r"^(?!(data|logs|benchmarks|studies)$)[A-Za-z0-9_]+$"),
-    says("cannot be a name; take letters, digits and _, but not data, logs, benchmarks, studies"),
+    Field(pattern=r"^(?!(data|logs|studies)$)[A-Za-z0-9_]+$"),
+    says("cannot be a name; take letters, digits and _, but not data, logs, studies"),
 ]
 FigureName = Annotated[
     str,
@@ -424,7 +424,7 @@ def read_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     try:
         model = Config.model_validate(_with_defaults(config))
     except ValidationError as error:
-        raise StiffnessError(_described(error, config)) from None
+        raise StiffnessError(describe_errors(error, config)) from None
     settings = model.model_dump(exclude_none=True)
     experiments, datasets = settings["experiments"], settings["datasets"]
     for name, experiment in experiments.items():
@@ -551,62 +551,3 @@ def _merged(base: Any, over: Any) -> Any:
 def _known(name: str, known: Mapping[str, Any], key: str, what: str) -> None:
     if name not in known:
         raise StiffnessError(f"{key}: unknown {what} {name!r}{nearest(name, known)}")
-
-
-QUOTED = r"'([^']*)'"
-_TYPES = {"dict": "mapping", "model": "mapping", "int": "integer", "float": "number"}
-_TYPES |= {"bool": "boolean"}
-_BOUNDS = {"ge": "{} or more", "gt": "more than {}", "le": "{} at most", "lt": "less than {}"}
-_BOUNDS |= {"min_length": "{} or more of them", "max_length": "{} of them at most"}
-
-
-def _described(errors: ValidationError, config: Any) -> str:
-    """One line for the complaint about the deepest key, which is the one that is wrong."""
-    found = [one for one in errors.errors() if one["type"] != "default_factory_not_called"]
-    error = max(found, key=lambda one: (one["loc"][-1:] == ("[key]",), len(_path(one["loc"]))))
-    kind, value, context = error["type"], error["input"], error.get("ctx", {})
-    path = _path(error["loc"])
-    whole = [*path, context["key"]] if kind == "unknown_key" else path
-    if path[:1] == ["experiments"] and not _holds(config, whole):
-        below = ["defaults", *whole[2:]]
-        path = ["defaults", *path[2:]] if _holds(config, below) else path
-    if kind == "missing":
-        both = ", here and in defaults" if path[0] == "experiments" and len(path) > 1 else ""
-        return f"{'.'.join(path[:-1]) or 'config'}: the key {path[-1]!r} is missing{both}"
-    if kind == "union_tag_invalid":
-        path, value = [*path, "source"], value["source"]
-    where = ".".join(path) or "config"
-    if kind == "union_tag_not_found":
-        return f"{where}: the key 'source' is missing"
-    if kind in ("value_error", "unknown_key"):
-        return f"{where}: {context.get('error', error['msg'])}"
-    expected = context.get("expected_tags", context.get("expected", ""))
-    if "'" in expected and isinstance(value, str):
-        return f"{where}: unknown {value!r}{nearest(value, re.findall(QUOTED, expected))}"
-    if expected:
-        return f"{where}: {value!r} cannot be; take {expected}"
-    bounds = [bound.format(context[name]) for name, bound in _BOUNDS.items() if name in context]
-    if bounds:
-        return f"{where}: {value!r} cannot be; take {bounds[0]}"
-    named = kind.removesuffix("_type").removesuffix("_from_float")
-    return f"{where}: {value!r} is not of type {_TYPES.get(named, named)!r}"
-
-
-def _path(place: tuple[int | str, ...]) -> list[str]:
-    """The key of a complaint, without pydantic's additions to it."""
-    keys = [str(key) for key in place]
-    if keys[-1:] == ["[key]"]:
-        return keys[:-2]
-    return keys[:2] + keys[3:] if keys[:1] == ["datasets"] else keys
-
-
-def _holds(config: Any, path: list[str]) -> bool:
-    """Whether the configuration sets a key, or a list or a value around it."""
-    for key in path:
-        if not isinstance(config, Mapping):
-            return True
-        config = {str(name): value for name, value in config.items()}
-        if key not in config:
-            return False
-        config = config[key]
-    return True

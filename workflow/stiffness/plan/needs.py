@@ -16,7 +16,7 @@ from stiffness.plan.segments import finished_segments, plan_segments
 Settings = Mapping[str, Any]
 """Everything that config.yaml decides, as ``read_settings`` gives it."""
 Wildcards = Any
-"""Of a job, as attributes and as ``items()``."""
+"""The wildcards of a job: attributes, and ``items()``."""
 Function = Callable[[Wildcards], Any]
 """An input function, or a function of a parameter, as Snakemake calls it for a job."""
 

@@ -13,10 +13,12 @@ from stiffness.training.models import ModelSpec, load_weights
 
 
 class Checkpoint(NamedTuple):
-    """Attributes:
-    step: optimiser steps so far.
-    epoch: epochs so far; a fraction within an epoch.
-    path: the file.
+    """A checkpoint, without its weights.
+
+    Attributes:
+        step: optimiser steps so far.
+        epoch: epochs so far; a fraction within an epoch.
+        path: the file.
     """
 
     step: int
