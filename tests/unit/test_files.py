@@ -87,7 +87,7 @@ def test_atomic_write_keeps_the_old_file_on_an_error(tmp_path, error):
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_atomic_write_directory_swaps_the_whole_folder(tmp_path):
+def test_atomic_directory_swaps_the_whole_folder(tmp_path):
     path = tmp_path / "folder"
     path.mkdir()
     (path / "old").touch()
@@ -98,7 +98,7 @@ def test_atomic_write_directory_swaps_the_whole_folder(tmp_path):
     assert names(tmp_path) == ["folder"]
 
 
-def test_atomic_write_directory_keeps_the_old_folder_on_an_error(tmp_path):
+def test_atomic_directory_keeps_the_old_folder_on_an_error(tmp_path):
     path = tmp_path / "folder"
     path.mkdir()
     (path / "old").touch()

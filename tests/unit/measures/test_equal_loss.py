@@ -120,7 +120,7 @@ def test_values_between_checkpoints_are_linear_in_the_logarithm_of_the_loss():
     assert "crossing" not in found
 
 
-def test_runs_are_kept_describe_gap():
+def test_runs_are_kept_apart():
     table = pd.concat(
         [
             history([2.0, 0.5], **measured([1.0, 3.0])),

@@ -19,9 +19,9 @@ def seeds(values: list[float], halves: list[float], epoch: float = 1.0) -> pd.Da
 
 def test_the_interval_over_seeds_combines_examples_and_seeds():
     (mean,) = seed_means(seeds([0.4, 0.6, 0.8], [0.1, 0.2, 0.3]), ["epoch"]).to_dict("records")
-    read_seed_tables = stats.t.ppf(0.975, 2) * np.std([0.4, 0.6, 0.8], ddof=1) / np.sqrt(3)
+    of_seeds = stats.t.ppf(0.975, 2) * np.std([0.4, 0.6, 0.8], ddof=1) / np.sqrt(3)
     of_examples = np.sqrt(np.mean([0.01, 0.04, 0.09]))
-    half = np.hypot(read_seed_tables, of_examples)
+    half = np.hypot(of_seeds, of_examples)
     assert mean["value"] == pytest.approx(0.6)
     assert mean["low"] == pytest.approx(0.6 - half)
     assert mean["high"] == pytest.approx(0.6 + half)

@@ -100,16 +100,16 @@ def compare(
                 rate: [run_at_levels(run, by, levels) for run in same]
                 for rate, same in by_rate.items()
             }
-            for rate, read_seed_tables in found.items():
-                values = np.stack([value for value, _ in read_seed_tables])  # [S, L]
-                replicates = np.stack([one for _, one in read_seed_tables])  # [S, L, R]
+            for rate, of_seeds in found.items():
+                values = np.stack([value for value, _ in of_seeds])  # [S, L]
+                replicates = np.stack([one for _, one in of_seeds])  # [S, L, R]
                 center, low, high = _over_seeds(
                     values, replicates, weights[rate], quantity.startswith("xi")
                 )
                 levels_rows += [
                     key
                     | {"level": level, "lr": rate, "value": c, "low": a, "high": b}
-                    | {"seeds": len(read_seed_tables)}
+                    | {"seeds": len(of_seeds)}
                     for level, c, a, b in zip(levels, center, low, high, strict=True)
                 ]
             if len(rates) < 2:

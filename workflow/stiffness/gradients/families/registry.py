@@ -12,9 +12,11 @@ Function = Callable[[nn.Module, torch.Tensor, torch.Tensor, Form], Gradients]
 
 
 class Family(NamedTuple):
-    """Attributes:
-    gradients: the registered function.
-    transposed: whether its rows are in the order of the transposed weight.
+    """What is registered for a type of layer.
+
+    Attributes:
+        gradients: the registered function.
+        transposed: whether its rows are in the order of the transposed weight.
     """
 
     gradients: Function
