@@ -61,7 +61,8 @@ def draw(
     left.set_xticks(range(len(names)), names, rotation=90 if crowded else 0)
     _cells(right, chosen, of_subset, of_all, style.colors(options["palette"], len(chosen)))
     left.set_ylabel(style.METRIC_NAMES[METRIC])
-    left.legend(loc="best", labelspacing=0.9)
+    handles = left.get_legend_handles_labels()
+    figure.legend(*handles, ncols=2, loc="outside lower center", labelspacing=0.9)
     right.set_xlabel(f"cell of the class matrix, {everything}")
     right.set_ylabel("the same cell, subset")
     right.legend(
