@@ -76,8 +76,8 @@ CHANGES = {
     ),
     "epochs only cut otherwise": ({"epochs_per_job": 2}, {}),
     "the model": ({"model": {"initialization": "pytorch"}}, jobs(*TRAINING)),
-    "a second precision": (
-        {"precisions": ["exact", "plain"]},
+    "a second arithmetic": (
+        {"arithmetic": ["exact", "float32"]},
         # With both, what rounding does is a figure too.
         jobs("gradients", "measures", "tables", "figure rounding", rounding=2),
     ),

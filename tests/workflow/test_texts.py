@@ -111,7 +111,7 @@ def test_figures(texts):
 
 def test_every_kind_of_figure_is_planned(texts):
     # These texts are no images, have no hierarchy of classes and one learning rate, and nothing
-    # asks for the whole set, for layers or for plain float32.
+    # asks for the whole set, for layers or for float32.
     one_each = {name for name, kind in ALL_KINDS.items() if not kind.across}
     left = one_each - {*ABSENT, *KINDS, "hierarchy_matrix", "hierarchy_curves"}
     planned = figures(*left)

@@ -78,7 +78,7 @@ wildcard_constraints:
     lr=r"[0-9.eE+-]+",
     seed=r"\d+",
     segment=r"epochs=\d+-\d+",
-    precision="exact|plain",
+    arithmetic=r"[a-z0-9]+",
     tile=r"\d+-\d+",
     stage=r"\d+|last",
     suffix="pdf|png",

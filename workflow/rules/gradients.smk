@@ -11,7 +11,7 @@ rule gradients:
         digests=f"{paths.GRADIENTS}/digests.json",
         performance=f"{paths.GRADIENTS}/performance.json",
     log:
-        paths.log("gradients", paths.OF_PRECISION),
+        paths.log("gradients", paths.OF_ARITHMETIC),
     conda:
         ENVIRONMENT
     threads: 1
@@ -33,7 +33,7 @@ use rule gradients as gradient_tile with:
         digests=f"{paths.TILE}/digests.json",
         performance=f"{paths.TILE}/performance.json",
     log:
-        paths.log("gradient_tile", f"{paths.OF_PRECISION}/{{tile}}"),
+        paths.log("gradient_tile", f"{paths.OF_ARITHMETIC}/{{tile}}"),
     params:
         model=setting("model"),
         shards=setting("evaluation", "shards"),
@@ -123,7 +123,7 @@ rule layer_gradients:
     output:
         layers=kept(directory(paths.LAYER_GRADIENTS)),
     log:
-        paths.log("layer_gradients", paths.OF_PRECISION),
+        paths.log("layer_gradients", paths.OF_ARITHMETIC),
     conda:
         ENVIRONMENT
     threads: 1

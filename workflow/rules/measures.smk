@@ -14,7 +14,7 @@ rule measures:
         **paths.each(paths.MEASURE, paths.MEASURES),
         replicates=paths.REPLICATES,
     log:
-        paths.log("measures", paths.OF_PRECISION),
+        paths.log("measures", paths.OF_ARITHMETIC),
     # Before more gradients are computed: their files may go once the tables exist.
     priority: 10
     conda:
@@ -39,7 +39,7 @@ rule layer_stiffness:
     output:
         **paths.each(paths.LAYER_MEASURE, paths.LAYER_MEASURES),
     log:
-        paths.log("layer_stiffness", paths.OF_PRECISION),
+        paths.log("layer_stiffness", paths.OF_ARITHMETIC),
     priority: 10
     conda:
         ENVIRONMENT
@@ -66,7 +66,7 @@ rule tables:
     output:
         **paths.each(paths.TABLE, paths.TABLES),
     log:
-        paths.log("tables", "{experiment}/{precision}"),
+        paths.log("tables", "{experiment}/{arithmetic}"),
     conda:
         ENVIRONMENT
     resources:
@@ -90,7 +90,7 @@ rule comparison:
     output:
         **paths.each(paths.TABLE, paths.COMPARISONS),
     log:
-        paths.log("comparison", "{experiment}/{precision}"),
+        paths.log("comparison", "{experiment}/{arithmetic}"),
     conda:
         ENVIRONMENT
     resources:

@@ -20,7 +20,7 @@ if __name__ == "__main__":
             output=Path(snakemake.output.digests).parent,
             device=choose_device(resources.device, resources.jobs_per_gpu),
             memory_budget=resources.memory_budget,
-            precision=wildcards.precision,
+            arithmetic=wildcards.arithmetic,
             data_dir=resources.data_dir,
             tile=tile_block(tile, len(evaluation.targets), params.shards) if tile else None,
         )

@@ -19,7 +19,7 @@ if __name__ == "__main__":
             output=snakemake.output.layers,
             device=choose_device(resources.device, resources.jobs_per_gpu),
             memory_budget=resources.memory_budget,
-            precision=snakemake.wildcards.precision,
+            arithmetic=snakemake.wildcards.arithmetic,
             steps=stage_steps(snakemake.input.histories, params.epochs, params.stages)
             if params.stages
             else None,

@@ -1,4 +1,4 @@
-"""Figures of exact and plain gradients, of equal loss, of early stopping and of the claims."""
+"""Figures of exact and float32 gradients, of equal loss, of early stopping and of the claims."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -48,22 +48,22 @@ def lines(axis) -> list[np.ndarray]:
     return [np.asarray(line.get_ydata(), float) for line in axis.lines]
 
 
-# --- exact and plain -----------------------------------------------------------------------------
+# --- exact and float32 ---------------------------------------------------------------------------
 
 
 def rounding_tables(runs: pd.DataFrame):
-    history, summary, shares = [], {"exact": [], "plain": []}, []
+    history, summary, shares = [], {"exact": [], "float32": []}, []
     for row in runs.to_dict("records"):
         for step, epoch in enumerate(EPOCHS):
             key = row | {"step": step, "epoch": epoch}
             history.append(key | {"train_loss": 2.0 - 0.3 * step, "validation_loss": 2.1})
-            for precision, level in (("exact", 0.8), ("plain", 0.3)):
+            for arithmetic, level in (("exact", 0.8), ("float32", 0.3)):
                 for mode in PAIR_MODES:
                     for metric in METRICS:
                         for quantity in ("within", "between"):
                             about = {"pair_mode": mode, "metric": metric, "quantity": quantity}
                             ends = {"value": level, "low": level - 0.1, "high": level + 0.1}
-                            summary[precision].append(key | about | ends)
+                            summary[arithmetic].append(key | about | ends)
             for split in ("train", "validation"):
                 for quantity, share in (("wrong", 0.45), ("zero", 0.15)):
                     ends = {"value": share, "low": share - 0.05, "high": share + 0.05}
@@ -82,7 +82,7 @@ def test_exact_and_plain_stand_side_by_side(runs, figure):
     assert any(np.allclose(line, 0.45) for line in lines(share))
     assert any(np.allclose(line, 0.15) for line in lines(share))
     assert "mean of 2 seeds" in words(drawn)
-    assert "plain float32" in words(drawn)
+    assert "float32" in words(drawn)
 
 
 def test_a_dead_run_is_not_drawn(runs, figure):

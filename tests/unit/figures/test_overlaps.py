@@ -145,7 +145,7 @@ def tables(name: str) -> Mapping[str, Any]:
         "runs": runs,
         "history": history,
         "summary": summary,
-        "summaries": {"exact": summary, "plain": summary},
+        "summaries": {"exact": summary, "float32": summary},
         "classes": classes,
         "whole_set": classes[whole].assign(n_examples=60000),
         "distance": distance,

@@ -51,7 +51,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def measure(checkpoints: Path, evaluation: Evaluation, output: Path, **others) -> Path:
-    given = {"memory_budget": "4GiB", "precision": "exact"} | others
+    given = {"memory_budget": "4GiB", "arithmetic": "exact"} | others
     measure_layers(checkpoints, evaluation, SPEC, output, CPU, **given)
     return output
 

@@ -59,9 +59,9 @@ def test_one_file_a_checkpoint(
         assert torch.equal(tensors["cosines"], cosines)
         assert torch.equal(tensors["log_norms"], log_norms)
         assert torch.equal(tensors["predictions"], model(evaluation.inputs).argmax(1))
-        assert metadata.keys() == {"step", "epoch", "precision", "device"}
+        assert metadata.keys() == {"step", "epoch", "arithmetic", "device"}
         assert (metadata["step"], metadata["epoch"]) == (step, epoch)
-        assert (metadata["precision"], metadata["device"]) == ("exact", "cpu")
+        assert (metadata["arithmetic"], metadata["device"]) == ("exact", "cpu")
         spent = performance[f"{name}.safetensors"]
         assert 0 < spent["seconds"] < 600
         # A process that has loaded torch holds more than 50 MiB.

@@ -10,9 +10,10 @@ from torch import nn
 
 from stiffness.data.batch import Inputs, call, length, take
 from stiffness.errors import StiffnessError
+from stiffness.gradients.arithmetic import Loss
 from stiffness.gradients.engine import gram_blocks, gram_rectangle
 from stiffness.gradients.gram import cosine_tile, gradient_cosines
-from stiffness.gradients.output_grads import Loss, OutputGrads
+from stiffness.gradients.output_grads import OutputGrads
 
 # Models without a fast path and budgets without room are meant here.
 pytestmark = pytest.mark.filterwarnings("ignore::stiffness.errors.StiffnessWarning")
@@ -95,11 +96,11 @@ def assert_tiles(case: Any, loss: Loss = "cross_entropy", **options: Any) -> tor
 
 
 @pytest.mark.parametrize("name", ["fc", "cnn_valid", "raw_parameter", "dict_with_logits"])
-@pytest.mark.parametrize("precision", ["exact", "plain"])
+@pytest.mark.parametrize("arithmetic", ["exact", "float32"])
 def test_a_tile_is_a_block_of_the_one_matrix(
-    make_case: Callable[[str], Any], name: str, precision: str
+    make_case: Callable[[str], Any], name: str, arithmetic: str
 ) -> None:
-    assert assert_tiles(make_case(name), precision=precision).isfinite().all()
+    assert assert_tiles(make_case(name), arithmetic=arithmetic).isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["fc", "cnn_valid"])
@@ -157,15 +158,15 @@ def test_equal_examples_stay_within_one() -> None:
     torch.testing.assert_close(first, second, rtol=0, atol=rounding)
 
 
-def test_gradients_too_small_for_float32_are_0_in_plain_precision() -> None:
+def test_gradients_too_small_for_float32_are_0_in_naive_arithmetic() -> None:
     model = nn.Linear(2, 2, bias=False)
     model.weight.data = 60 * torch.eye(2)
     inputs = torch.tensor([[1.0, 0.0], [0.5, 0.4]])
     targets = torch.tensor([0, 1])
     _, first, second = cosine_tile(
-        model, inputs[:1], targets[:1], inputs[1:], targets[1:], precision="plain"
+        model, inputs[:1], targets[:1], inputs[1:], targets[1:], arithmetic="naive"
     )
-    expected = gradient_cosines(model, inputs, targets, precision="plain")[1]
+    expected = gradient_cosines(model, inputs, targets, arithmetic="naive")[1]
     assert expected[0] == -math.inf
     assert torch.equal(torch.cat([first, second]).isinf(), expected.isinf())
 

@@ -117,7 +117,7 @@ def test_settings_are_plain_and_complete(config):
         "history_examples": 0,
         "augmentation": "none",
         "evaluation": EVALUATION,
-        "precisions": ["exact"],
+        "arithmetic": ["exact"],
         "distance_bins": 16,
         "bootstrap": {"resamples": 1000, "seed": 0},
         "distance_layers": ["input"],
@@ -267,7 +267,7 @@ def test_more_jobs_than_can_be_planned(config):
     )
     put(config, "experiments.digits_fc.epochs_per_job", 20)
     put(config, "experiments.digits_fc.evaluation.shards", 10)
-    put(config, "experiments.digits_fc.precisions", ["exact", "plain"])
+    put(config, "experiments.digits_fc.arithmetic", ["exact", "float32"])
     assert "165000 jobs of gradients (3 trainings in 500 parts, each 110)" in complaint(config)
 
 

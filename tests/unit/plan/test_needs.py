@@ -61,12 +61,12 @@ def test_what_is_measured_at_every_checkpoint_needs_no_histories(needs, settings
 
 
 def test_files_of_all_segments_come_run_by_run(needs, wildcards):
-    files = needs.segment_files("{lr} {seed} {segment} {precision}")
-    found = files(wildcards(experiment="digits_fc", precision="plain"))
+    files = needs.segment_files("{lr} {seed} {segment} {arithmetic}")
+    found = files(wildcards(experiment="digits_fc", arithmetic="float32"))
     assert found[:3] == [
-        "3e-4 0 epochs=0000-0020 plain",
-        "3e-4 0 epochs=0020-0030 plain",
-        "1e-3 0 epochs=0000-0020 plain",
+        "3e-4 0 epochs=0000-0020 float32",
+        "3e-4 0 epochs=0020-0030 float32",
+        "1e-3 0 epochs=0000-0020 float32",
     ]
     assert len(found) == len(needs.runs(wildcards(experiment="digits_fc"))) == 6
 
@@ -83,7 +83,7 @@ def test_experiments_share_data_and_subset(needs, wildcards):
 
 
 def test_gradients_are_one_folder_or_one_for_each_tile(needs, settings, wildcards):
-    given = wildcards(**RUN, precision="exact")
+    given = wildcards(**RUN, arithmetic="exact")
     folder = "results/digits_fc/lr=1e-3/seed=0/gradients/exact/epochs=0020-0030"
     assert needs.gradients("cosines")(given) == [f"{folder}/cosines"]
     settings["experiments"]["digits_fc"]["evaluation"]["shards"] = 2
@@ -120,7 +120,7 @@ def test_a_network_without_weights_of_its_own_has_no_digest(needs, wildcards):
 @pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if not kind.across])
 def test_every_kind_of_figure_reads_what_its_entry_says(needs, settings, wildcards, kind):
     settings["datasets"]["digits"]["hierarchy"] = "groups.yaml"
-    settings["experiments"]["digits_cnn"]["precisions"] = ["exact", "plain"]
+    settings["experiments"]["digits_cnn"]["arithmetic"] = ["exact", "float32"]
     given = wildcards(experiment="digits_cnn", kind=kind, stage="2")
     entry = KINDS[kind]
     if not entry.by_stage:
@@ -139,10 +139,10 @@ def test_every_kind_of_figure_reads_what_its_entry_says(needs, settings, wildcar
         assert needs.figure_settings(given)["stages"] == [0.2]
 
 
-def test_the_tables_of_a_figure_are_of_the_first_precision(needs, settings, wildcards):
-    settings["experiments"]["digits_cnn"]["precisions"] = ["plain", "exact"]
+def test_the_tables_of_a_figure_are_of_the_first_arithmetic(needs, settings, wildcards):
+    settings["experiments"]["digits_cnn"]["arithmetic"] = ["float32", "exact"]
     files = needs.figure(wildcards(experiment="digits_cnn", kind="rounding"))
-    assert files["runs"] == f"{CNN}/tables/plain/runs.parquet"
+    assert files["runs"] == f"{CNN}/tables/float32/runs.parquet"
     assert files["summaries/exact"] == f"{CNN}/tables/exact/summary.parquet"
 
 
@@ -153,7 +153,7 @@ def test_the_tables_of_a_figure_are_of_the_first_precision(needs, settings, wild
         ("mnist_fc", "hierarchy_matrix", "1", "datasets.mnist.hierarchy"),
         ("mnist_fc", "whole_set", None, "experiments.mnist_fc.evaluation.all"),
         ("mnist_fc", "layers", None, "experiments.mnist_fc.layer_stiffness"),
-        ("mnist_fc", "rounding", None, "experiments.mnist_fc.precisions"),
+        ("mnist_fc", "rounding", None, "experiments.mnist_fc.arithmetic"),
         ("rounding_fc", "equal_loss", None, "experiments.rounding_fc.learning_rates"),
         ("mnli_bert", "contact_sheet", "last", "texts"),
         ("digits_fc", "class_matrix", "5", "has no stage 5; take 1 to 4, or last"),

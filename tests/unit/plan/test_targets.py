@@ -36,12 +36,12 @@ def test_an_unknown_figure_names_those_that_there_are(settings):
         targets.unknown_figure(settings, "fig99")
 
 
-def test_tables_of_every_precision(settings):
+def test_tables_of_every_arithmetic(settings):
     found = targets.tables_of(settings, ["rounding_fc"])
     assert found == [
         "results/rounding_fc/provenance.yaml",
         "results/rounding_fc/tables/exact/summary.parquet",
-        "results/rounding_fc/tables/plain/summary.parquet",
+        "results/rounding_fc/tables/float32/summary.parquet",
     ]
 
 
@@ -136,11 +136,11 @@ def test_what_has_been_run_before_is_read_as_it_is(settings):
     assert read < set(before.files())
 
 
-def test_a_second_precision_is_read_too(settings):
-    settings["experiments"]["digits_fc"]["precisions"] = ["exact", "plain"]
+def test_a_second_arithmetic_is_read_too(settings):
+    settings["experiments"]["digits_fc"]["arithmetic"] = ["exact", "float32"]
     files = Claims(Needs(settings)).evidence_files("digits_fc")
-    assert list(files["tables"]["plain"]) == ["summary"]
-    assert len(files["parts"]["replicates/plain"]) == 3
+    assert list(files["tables"]["float32"]) == ["summary"]
+    assert len(files["parts"]["replicates/float32"]) == 3
 
 
 def test_pictures_are_those_that_the_page_can_link_to(claims, settings):

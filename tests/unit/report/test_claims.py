@@ -36,7 +36,7 @@ AS_CLAIMED: dict[Any, Any] = {
     "accuracy": [0.9, 0.901, 0.902],
     "end_of_rate": [0.2, 0.0, -0.2],
     "slope": -0.5,
-    "plain": 0.2,  # lost by the end in plain float32
+    "float32": 0.2,  # lost by the end in float32
     "gap": 0.0,  # between train-train and val-val
     "whole": 0.0,  # subset against the whole set
     "positive": 0.5,  # share of class pairs at initialisation
@@ -52,7 +52,7 @@ REVERSED: dict[str, dict[Any, Any]] = {
         ("within", "cosine"): 0.5 + TIME / 3,
         "between": 0.1 + TIME / 2,
     },
-    "C3'": {"plain": -0.2},
+    "C3'": {"float32": -0.2},
     "C4": {"gap": 0.3},
     "C5": {("within", "sign"): [1, 1, 1, 1, 1, 1, 1, 1, 1, 0.5]},
     "C6": {("within", "sign"): 1 - TIME, ("within", "cosine"): [0.5] * 10, "crisp": False},
@@ -81,26 +81,26 @@ def invented(folder: Path, settings: dict[str, Any] | None = None, **changes: An
         "model": {"name": "resnet20v1"},
         "learning_rates": list(RATES),
         "reference_learning_rate": "1e-3",
-        "precisions": ["exact", "plain"],
+        "arithmetic": ["exact", "float32"],
         "distance_layers": ["input"],
         "bootstrap": {"resamples": R, "seed": 0},
     } | (settings or {})
     arrays = folder / "arrays.safetensors"
     write_tensors(arrays, {"validation_targets": torch.zeros(10000, dtype=torch.int64)}, {})
     tables: dict[str, dict[str, list[dict]]] = {
-        precision: {name: [] for name in ("runs", "history", "summary", "critical_length")}
+        arithmetic: {name: [] for name in ("runs", "history", "summary", "critical_length")}
         | {"distance": [], "order": []}
-        for precision in wanted["precisions"]
+        for arithmetic in wanted["arithmetic"]
     }
     parts: dict[str, list[tuple[str, int, Path]]] = {}
     for place, lr in enumerate(RATES):
         for seed in (0, 1, 2):
-            for precision, made in tables.items():
-                of_run = folder / f"{lr}-{seed}-{precision}"
-                found = run(of_run, made, shape, generator)(lr, seed, place, precision)
+            for arithmetic, made in tables.items():
+                of_run = folder / f"{lr}-{seed}-{arithmetic}"
+                found = run(of_run, made, shape, generator)(lr, seed, place, arithmetic)
                 for name, path in found.items():
-                    name = f"{name}/{precision}" if name == "replicates" else name
-                    if precision == "exact" or name == "replicates/plain":
+                    name = f"{name}/{arithmetic}" if name == "replicates" else name
+                    if arithmetic == "exact" or name == "replicates/float32":
                         parts.setdefault(name, []).append((lr, seed, path))
     for by in ("epoch", "train_loss"):
         order = -np.sign(shape["xi_of_rate"][0])
@@ -111,10 +111,10 @@ def invented(folder: Path, settings: dict[str, Any] | None = None, **changes: An
                 row | {"low": order * 0.8 - 0.1, "high": order * 0.8 + 0.1}
             )
     paths: dict[str, dict[str, Path]] = {}
-    for precision, made in tables.items():
-        paths[precision] = {name: folder / f"{precision}-{name}.parquet" for name in made}
+    for arithmetic, made in tables.items():
+        paths[arithmetic] = {name: folder / f"{arithmetic}-{name}.parquet" for name in made}
         for name, rows in made.items():
-            write_table(paths[precision][name], pd.DataFrame(rows))
+            write_table(paths[arithmetic][name], pd.DataFrame(rows))
     return Evidence(
         "some",
         wanted,
@@ -131,7 +131,7 @@ def run(folder: Path, made: dict[str, list[dict]], shape: dict, generator: np.ra
         values = np.asarray(values, float) + generator.normal(0, 0.0005, len(EPOCHS))
         return values, values[:, None] + generator.normal(0, 0.005, (len(EPOCHS), R))
 
-    def write(lr: str, seed: int, place: int, precision: str) -> dict[str, Path]:
+    def write(lr: str, seed: int, place: int, arithmetic: str) -> dict[str, Path]:
         key = {"experiment": "some", "lr": lr, "seed": seed, "status": "ok"}
         accuracy = shape["accuracy"][place]
         made["runs"].append(
@@ -151,7 +151,7 @@ def run(folder: Path, made: dict[str, list[dict]], shape: dict, generator: np.ra
                     values = np.array(shape.get((quantity, metric), shape.get(quantity)), float)
                     if quantity == "within":
                         values = values + shape["end_of_rate"][place] * TIME
-                        values = values - (precision == "plain") * shape["plain"] * TIME
+                        values = values - (arithmetic == "float32") * shape["float32"] * TIME
                         values = values - (mode == "val-val") * shape["gap"]
                     values, drawn = noisy(values)
                     replicates[f"{quantity}/{mode}/{metric}"] = torch.from_numpy(drawn).float()
@@ -254,7 +254,7 @@ def test_a_claim_that_does_not_hold_is_contradicted(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "settings", "reason"),
     [
-        ("C3'", {"precisions": ["exact"]}, "plain"),
+        ("C3'", {"arithmetic": ["exact"]}, "float32"),
         ("C16", {"dataset": "mnist"}, "not a ResNet"),
     ],
 )
@@ -318,7 +318,7 @@ def test_without_the_arrays_c16_says_so(tmp_path):
         ("classes", "C1", "class stiffness is not measured"),
         ("whole_set", "C15", "the whole training set is not measured"),
         ("layer_stiffness/critical_length", "C17", "stiffness by layer is not measured"),
-        ("replicates/plain", "C3'", "precision plain is not measured"),
+        ("replicates/float32", "C3'", "arithmetic float32 is not measured"),
     ],
 )
 def test_a_part_that_is_absent_is_not_measured(as_claimed, part, name, reason):
@@ -333,8 +333,8 @@ def test_a_part_that_is_absent_is_not_measured(as_claimed, part, name, reason):
 def test_a_table_that_is_absent_is_not_measured(as_claimed):
     files = as_claimed.files | {"tables": {"exact": {}}}
     evidence = Evidence("some", as_claimed.settings, files, "text", True)
-    with pytest.raises(NotTestable, match="table summary of precision plain"):
-        evidence.table("summary", "plain")
+    with pytest.raises(NotTestable, match="table summary of arithmetic float32"):
+        evidence.table("summary", "float32")
 
 
 def test_a_claim_is_registered_as_documented():

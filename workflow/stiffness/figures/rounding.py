@@ -1,4 +1,4 @@
-"""Stiffness with exact loss gradients beside plain float32 (claim C3')."""
+"""Stiffness with exact loss gradients beside float32 (claim C3')."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from stiffness.files import rows
 from stiffness.measures.pairs import METRICS
 from stiffness.measures.seeds import seed_means
 
-_NAMES = {"exact": "exact loss gradients", "plain": "plain float32"}
+_NAMES = {"exact": "exact loss gradients", "float32": "float32"}
 
 
 def draw(
@@ -24,13 +24,13 @@ def draw(
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """Draw stiffness in both precisions, and below it shares of wrong gradients and the losses.
+    """Draw stiffness in both arithmetics, and below it shares of wrong gradients and the losses.
 
     Args:
         runs, history: an experiment's tables.
-        summaries: its summary for each precision.
+        summaries: its summary for each arithmetic.
         rounding: shares of wrong and of zero gradients of the reference rate, with a column seed.
-        options: width, height (inches), colors (exact, plain), pair_mode.
+        options: width, height (inches), colors (exact, float32), pair_mode.
     """
     _, status = style.reference_run(runs, learning_rate)
     title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}"
@@ -43,15 +43,15 @@ def draw(
     for column, metric in enumerate(METRICS):
         for row, quantity in enumerate(("within", "between")):
             axis = axes[row, column]
-            for (precision, summary), color in zip(
+            for (arithmetic, summary), color in zip(
                 summaries.items(), options["colors"], strict=True
             ):
                 of_runs = rows(
                     summary, lr=learning_rate, seed=seeds, pair_mode=options["pair_mode"]
                 )
                 mean = seed_means(rows(of_runs, metric=metric, quantity=quantity), ["epoch"])
-                dashes = "-" if precision == "exact" else (0, (4, 1.5))
-                style.curve(axis, mean, "epoch", color, _NAMES[precision], ls=dashes)
+                dashes = "-" if arithmetic == "exact" else (0, (4, 1.5))
+                style.curve(axis, mean, "epoch", color, _NAMES[arithmetic], ls=dashes)
             axis.axhline(0, color="0.6", lw=0.6, zorder=0)
         axes[0, column].set_title(style.METRIC_NAMES[metric])
     axes[0, 0].set_ylabel("within-class stiffness")

@@ -8,10 +8,11 @@ from torch import nn
 from stiffness.data.batch import Inputs, call, concatenate_inputs, length, place, take
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
+from stiffness.gradients.arithmetic import Loss, check_arithmetic
 from stiffness.gradients.engine import gram_blocks, gram_rectangle, mirror, squared_norms
 from stiffness.gradients.memory import packed, parse_bytes, peak_bytes, within_memory
 from stiffness.gradients.models import refuse_training_mode
-from stiffness.gradients.output_grads import Loss, OutputGrads
+from stiffness.gradients.output_grads import OutputGrads
 from stiffness.gradients.plan import Plans, Shares
 
 Matrices = torch.Tensor | dict[str, torch.Tensor]
@@ -26,14 +27,14 @@ def gradient_cosines(
     loss: Loss = "cross_entropy",
     per_layer: bool = False,
     memory_budget: str | int = "4GiB",
-    precision: str = "exact",
+    arithmetic: str = "exact",
     plans: Plans | None = None,
 ) -> tuple[Matrices, Matrices]:
     """Cosines (eq. 5) of all pairs of per-example loss gradients, and the logs of their norms.
 
     The loss gradient with respect to the outputs is computed in float64 and scaled to unit norm
     for every example before it is propagated back, so that neither confident examples nor tiny
-    gradients are lost to rounding; see ``stiffness.gradients.output_grads``.
+    gradients are lost to rounding; see ``stiffness.gradients.arithmetic``.
 
     Args:
         model: in evaluation mode where it matters (batch normalisation, dropout). Gradients are
@@ -47,8 +48,9 @@ def gradient_cosines(
         memory_budget: bound on the memory that this takes beside the model, the data and the
             result, from 256MiB up, as a number of bytes or a text such as "4GiB". With a smaller
             budget more is recomputed, and the answer is the same.
-        precision: "exact", or "plain" for ordinary float32 arithmetic throughout, which shows the
-            effect of rounding.
+        arithmetic: of the loss gradient: "exact", or one that shows the effect of rounding:
+            "float32", "keras", "bfloat16", "float64", "tf32" or "naive"; see
+            ``stiffness.gradients.arithmetic``.
         plans: the same ``Plans`` for all checkpoints of one network saves time.
 
     Returns:
@@ -56,7 +58,7 @@ def gradient_cosines(
         two dicts of them). An example whose gradient is 0 has log-norm -inf and NaN cosines.
 
     Raises:
-        StiffnessError: a layer in training mode that must not be, an unknown loss or precision, no
+        StiffnessError: a layer in training mode that must not be, an unknown loss or arithmetic, no
             trainable parameter, or outputs that are not finite.
 
     Warns:
@@ -76,7 +78,7 @@ def gradient_cosines(
         torch.Size([4])
     """
     grams, output_log_norms = _unit_grams(
-        model, inputs, targets, loss, per_layer, memory_budget, precision, plans
+        model, inputs, targets, loss, per_layer, memory_budget, arithmetic, plans
     )
     cosines, log_norms = {}, {}
     for name in list(grams):
@@ -101,7 +103,7 @@ def cosine_tile(
     second_targets: torch.Tensor,
     loss: Loss = "cross_entropy",
     memory_budget: str | int = "4GiB",
-    precision: str = "exact",
+    arithmetic: str = "exact",
     plans: Plans | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Cosines of the loss gradients of n examples with those of m others.
@@ -142,7 +144,7 @@ def cosine_tile(
         concatenate_inputs(first_inputs, second_inputs),
         torch.cat([first_targets, second_targets]),
         loss,
-        precision,
+        arithmetic,
     )
     with full_float32():
         (products, squares), _ = within_memory(
@@ -164,7 +166,7 @@ def gradient_gram(
     loss: Loss = "cross_entropy",
     per_layer: bool = False,
     memory_budget: str | int = "4GiB",
-    precision: str = "exact",
+    arithmetic: str = "exact",
 ) -> Matrices:
     """Inner products K_ij = g_i . g_j of per-example loss gradients (eq. 1).
 
@@ -187,7 +189,7 @@ def gradient_gram(
                 [0.5000, 1.0000]])
     """
     grams, output_log_norms = _unit_grams(
-        model, inputs, targets, loss, per_layer, memory_budget, precision
+        model, inputs, targets, loss, per_layer, memory_budget, arithmetic
     )
     scale = output_log_norms.exp()
     scaled = {}
@@ -324,11 +326,11 @@ def _unit_grams(
     loss: Loss,
     per_layer: bool,
     memory_budget: str | int,
-    precision: str,
+    arithmetic: str,
     plans: Plans | None = None,
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Gram matrices for unit-norm output gradients, and the log-norms (0 in plain precision)."""
-    placed, output_grads = _checked(model, inputs, targets, loss, precision)
+    """Gram matrices for unit-norm output gradients, and the log-norms (0 in "naive")."""
+    placed, output_grads = _checked(model, inputs, targets, loss, arithmetic)
     with full_float32():
         grams, _ = within_memory(
             parse_bytes(memory_budget),
@@ -338,18 +340,17 @@ def _unit_grams(
 
 
 def _checked(
-    model: nn.Module, inputs: Inputs, targets: torch.Tensor, loss: Loss, precision: str
+    model: nn.Module, inputs: Inputs, targets: torch.Tensor, loss: Loss, arithmetic: str
 ) -> tuple[Inputs, OutputGrads]:
     """Checked inputs and targets on the model's device."""
-    if precision not in ("exact", "plain"):
-        raise StiffnessError(f"precision: unknown {precision!r}; known: exact, plain")
+    check_arithmetic(arithmetic)
     refuse_training_mode(model)
     parameter = next(model.parameters(), None)
     if parameter is None:
         raise StiffnessError("model: it has no parameters")
     placed, targets = place(inputs, parameter.device), targets.to(parameter.device)
     _checked_length(placed, targets)
-    return placed, OutputGrads(targets, loss, precision)
+    return placed, OutputGrads(targets, loss, arithmetic)
 
 
 def _checked_length(inputs: Inputs, targets: torch.Tensor) -> int:

@@ -36,7 +36,7 @@ def measure_layers(
     output: str | Path,
     device: torch.device,
     memory_budget: str,
-    precision: str,
+    arithmetic: str,
     steps: Collection[int] | None = None,
     data_dir: str | Path = ".",
 ) -> None:
@@ -44,7 +44,7 @@ def measure_layers(
 
     Each file holds for every layer that owns trained parameters ``cosines/<layer>`` [N, N] and
     ``log_norms/<layer>`` [N] of its block of the gradient, and ``distances/<layer>`` [N, N] between
-    what the layer reads, where that is a vector per example. Metadata: step, epoch, precision,
+    what the layer reads, where that is a vector per example. Metadata: step, epoch, arithmetic,
     device, and ``layers``, in the order in which they are called: name, kind (its type), and limit,
     the largest distance there can be (1 where nothing it reads is negative, else 2; 0 where it has
     no distances).
@@ -70,13 +70,13 @@ def measure_layers(
                     targets,
                     per_layer=True,
                     memory_budget=memory_budget,
-                    precision=precision,
+                    arithmetic=arithmetic,
                     plans=plans,
                 )
                 assert isinstance(cosines, dict)
                 assert isinstance(log_norms, dict)
                 distances, layers = _distances(model, inputs, list(cosines), memory_budget)
-            about = {"precision": precision, "device": str(device.type), "layers": layers}
+            about = {"arithmetic": arithmetic, "device": str(device.type), "layers": layers}
             found = {COSINES: cosines, LOG_NORMS: log_norms, DISTANCES: distances}
             tensors = {
                 f"{prefix}/{name}": value

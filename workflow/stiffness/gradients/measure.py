@@ -38,14 +38,14 @@ def measure_segment(
     output: str | Path,
     device: torch.device,
     memory_budget: str,
-    precision: str,
+    arithmetic: str,
     data_dir: str | Path = ".",
     tile: Block | None = None,
 ) -> None:
     """Write ``output``/cosines/step=*.safetensors for every checkpoint in ``checkpoints``.
 
     Each file holds ``cosines`` [N, N], ``log_norms`` [N], ``predictions`` [N] (classes, int64) and,
-    in its metadata, step, epoch, precision and device. Beside their folder, digests.json has the
+    in its metadata, step, epoch, arithmetic and device. Beside their folder, digests.json has the
     SHA-256 of each tensor of a file, and performance.json the seconds and the peak memory in MiB of
     each checkpoint, which are no results.
 
@@ -81,9 +81,9 @@ def measure_segment(
                 torch.cuda.reset_peak_memory_stats(device)
             began = time.perf_counter()
             with checkpoint.named_in_errors():
-                tensors = _measured(model, sides, memory_budget, precision, plans)
+                tensors = _measured(model, sides, memory_budget, arithmetic, plans)
             seconds = time.perf_counter() - began
-            about: dict[str, Any] = {"precision": precision, "device": _device_name(device)}
+            about: dict[str, Any] = {"arithmetic": arithmetic, "device": _device_name(device)}
             about |= where if tile else {}
             if len(sides) == 1:
                 tensors["predictions"] = predicted_classes(model, sides[0][0])
@@ -106,18 +106,18 @@ def measure_segment(
 
 
 def _measured(
-    model: nn.Module, sides: list[Examples], memory_budget: str, precision: str, plans: Plans
+    model: nn.Module, sides: list[Examples], memory_budget: str, arithmetic: str, plans: Plans
 ) -> dict[str, torch.Tensor]:
     """Cosines of one side with itself, or of two sides with one another."""
     if len(sides) == 1:
         cosines, log_norms = gradient_cosines(
-            model, *sides[0], memory_budget=memory_budget, precision=precision, plans=plans
+            model, *sides[0], memory_budget=memory_budget, arithmetic=arithmetic, plans=plans
         )
         assert isinstance(cosines, torch.Tensor)
         assert isinstance(log_norms, torch.Tensor)
         return {"cosines": cosines, "log_norms": log_norms}
     tile, *_ = cosine_tile(
-        model, *sides[0], *sides[1], memory_budget=memory_budget, precision=precision, plans=plans
+        model, *sides[0], *sides[1], memory_budget=memory_budget, arithmetic=arithmetic, plans=plans
     )
     return {"cosines": tile}
 

@@ -13,7 +13,7 @@ from scipy import stats
 from stiffness.data.batch import call, length, place, take
 from stiffness.data.evaluation import Evaluation
 from stiffness.device import full_float32
-from stiffness.gradients.output_grads import exact_output_grads, plain_output_grads
+from stiffness.gradients.arithmetic import output_gradients, raw_gradients
 from stiffness.training.checkpoints import checkpoints_of
 from stiffness.training.models import ModelSpec, build_model
 
@@ -30,10 +30,11 @@ def relative_errors(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tenso
         outputs: float32 logits [N, C]; g is computed from them in float64, g32 in float32.
         targets: class indices [N].
     """
-    unit, log_norms = exact_output_grads(outputs, targets)
+    unit, log_norms = output_gradients(outputs, targets)
     # Below e^-600 the float32 gradient is 0 anyway, and the factor must stay finite.
     scale = log_norms.clamp_min(-600).neg().exp()
-    return (plain_output_grads(outputs, targets).double() * scale[:, None] - unit).norm(dim=1)
+    rounded = raw_gradients(outputs, targets, "cross_entropy", "float32").double()
+    return (rounded * scale[:, None] - unit).norm(dim=1)
 
 
 @torch.no_grad()
@@ -64,7 +65,7 @@ def measure_rounding(
         with full_float32():
             outputs = torch.cat([call(model, take(inputs, part)) for part in parts])
         errors = relative_errors(outputs, targets)
-        lost = (plain_output_grads(outputs, targets) == 0).all(1)
+        lost = (raw_gradients(outputs, targets, "cross_entropy", "float32") == 0).all(1)
         for split, part in splits.items():
             for quantity, hit in (("wrong", errors > WRONG), ("zero", lost)):
                 count, number = int(hit[part].sum()), len(hit[part])

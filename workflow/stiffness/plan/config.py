@@ -307,8 +307,11 @@ class Experiment(Section, json_schema_extra=_optional):
     """Of the training images."""
     evaluation: Evaluation = Evaluation()
     """The examples that stiffness is measured on."""
-    precisions: Several[Literal["exact", "plain"]] = Field(["exact"])
-    """Arithmetic of the loss gradient; `plain` float32 beside `exact` shows what rounding does."""
+    arithmetic: Several[
+        Literal["exact", "float32", "keras", "bfloat16", "float64", "tf32", "naive"]
+    ] = Field(["exact"])
+    """Arithmetics of the loss gradient that stiffness is measured with, all on the same
+    checkpoints; those beside `exact` show what rounding does."""
     distance_layers: Several[Text] = Field(
         default_factory=list,
         json_schema_extra={"x-default": f"`[input]`; for texts `[{LAST_HIDDEN}]`"},
@@ -502,7 +505,7 @@ def _check_totals(key: str, experiment: Mapping[str, Any]) -> None:
         )
     trainings = len(experiment["learning_rates"]) * len(experiment["seeds"])
     segments = -(-experiment["epochs"] // experiment["epochs_per_job"])
-    tiles = subset["shards"] * (subset["shards"] + 1) // 2 * len(experiment["precisions"])
+    tiles = subset["shards"] * (subset["shards"] + 1) // 2 * len(experiment["arithmetic"])
     jobs = trainings * segments * tiles
     if jobs > MAX_JOBS:
         raise StiffnessError(

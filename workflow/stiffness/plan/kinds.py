@@ -93,7 +93,7 @@ class Kind:
         name: of the kind, and of its module unless ``module`` says otherwise.
         caption: as the report shows it, with {experiment}, {stage} and {options[...]} filled in.
         looks: its options, with defaults, bounds and descriptions.
-        tables: tables of the experiment that it reads, in the first of its precisions.
+        tables: tables of the experiment that it reads, in the first of its arithmetics.
         parts: tables of segments that it reads, as paths by name, for every seed and segment of
             the reference learning rate; ``draw`` gets them as one, with a column seed.
         files: further files of the experiment, as paths by name.
@@ -150,12 +150,12 @@ def _whole_set(name: str, experiment: Experiment, dataset: Dataset) -> str:
     )
 
 
-def _precisions(name: str, experiment: Experiment, dataset: Dataset) -> str:
-    if set(experiment["precisions"]) == {"exact", "plain"}:
+def _arithmetic(name: str, experiment: Experiment, dataset: Dataset) -> str:
+    if {"exact", "float32"} <= set(experiment["arithmetic"]):
         return ""
     return (
-        f"rounding compares precisions, and {name} has one; "
-        f"set experiments.{name}.precisions to [exact, plain]"
+        f"rounding compares exact with float32, and {name} lacks one; "
+        f"set experiments.{name}.arithmetic to [exact, float32]"
     )
 
 
@@ -374,7 +374,7 @@ _KINDS = (
         "rounding",
         (
             "Stiffness of {experiment} with exact loss gradients (solid) is drawn beside that with "
-            "plain float32 (dashed), on the same weights. The bottom row shows the share of "
+            "float32 (dashed), on the same weights. The bottom row shows the share of "
             "examples whose float32 loss gradient with respect to the outputs is wrong by more "
             "than 1 % or exactly 0, and the losses. Look for whether the fall of stiffness after "
             "over-fitting begins is arithmetic: the solid curve is the network, and the gap to the "
@@ -383,17 +383,17 @@ _KINDS = (
         looks(
             7.0,
             5.6,
-            colors=colors("exact loss gradients and plain float32", "#0173b2", "#de8f05"),
+            colors=colors("exact loss gradients and float32", "#0173b2", "#de8f05"),
             pair_mode=(PairMode, "train-train"),
         ),
         tables=("runs", "history"),
         parts={"rounding": ROUNDING},
         files={
-            f"summaries/{precision}": fill(TABLE, name="summary", precision=precision)
-            for precision in ("exact", "plain")
+            f"summaries/{arithmetic}": fill(TABLE, name="summary", arithmetic=arithmetic)
+            for arithmetic in ("exact", "float32")
         },
         settings=_RATE,
-        lacking=_precisions,
+        lacking=_arithmetic,
     ),
     Kind(
         "equal_loss",

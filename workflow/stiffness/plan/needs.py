@@ -179,7 +179,7 @@ class Needs:
         return {"name": name, **self.settings["datasets"][name]}
 
     def summary(self, wildcards: Wildcards) -> str:
-        """An experiment's summary, in the first of its precisions."""
+        """An experiment's summary, in the first of its arithmetics."""
         return paths.TABLE.format(name="summary", **self._names(wildcards.experiment))
 
     # Figures.
@@ -306,7 +306,7 @@ class Needs:
             "train": subset["train"],
             "validation": subset["validation"],
             "subset_seed": subset["seed"],
-            "precision": entry["precisions"][0],
+            "arithmetic": entry["arithmetic"][0],
         }
 
     def _figure_files(self, kind: Kind, experiment: str) -> dict[str, str | list[str]]:

@@ -15,7 +15,7 @@ CLAIMS_KEYS = (
     "dataset",
     "model",
     "reference_learning_rate",
-    "precisions",
+    "arithmetic",
     "distance_layers",
     "bootstrap",
 )
@@ -50,11 +50,11 @@ def provenance_of(experiments: Iterable[str]) -> list[str]:
 
 
 def tables_of(settings: Settings, experiments: Iterable[str]) -> list[str]:
-    """A table of every precision, also of those that no figure shows, and what made them."""
+    """A table of every arithmetic, also of those that no figure shows, and what made them."""
     tables = [
-        paths.TABLE.format(experiment=experiment, precision=precision, name="summary")
+        paths.TABLE.format(experiment=experiment, arithmetic=arithmetic, name="summary")
         for experiment in experiments
-        for precision in settings["experiments"][experiment]["precisions"]
+        for arithmetic in settings["experiments"][experiment]["arithmetic"]
     ]
     return [*provenance_of(experiments), *tables]
 
@@ -125,11 +125,11 @@ class Claims:
         """Experiments that speak to the claims."""
         tables = {
             name: [
-                paths.TABLE.format(experiment=name, precision="exact", name=table)
+                paths.TABLE.format(experiment=name, arithmetic="exact", name=table)
                 for table in CLAIMS_TABLES
             ]
             for name, entry in self.settings["experiments"].items()
-            if "exact" in entry["precisions"]
+            if "exact" in entry["arithmetic"]
         }
         run = self.settings["run"]
         return [name for name in tables if name in run or all(map(os.path.exists, tables[name]))]
@@ -138,7 +138,7 @@ class Claims:
         """Every file that is read of an experiment.
 
         Returns:
-            "tables": paths by precision and name. "parts": for "replicates/<precision>",
+            "tables": paths by arithmetic and name. "parts": for "replicates/<arithmetic>",
             "classes", "whole_set" and "layer_stiffness/<table>" a list of [learning rate, seed,
             path]; all but the replicates are of the reference learning rate. "arrays": the path of
             the data set, or None where it is not there.
@@ -150,26 +150,26 @@ class Claims:
             path = paths.fill(pattern, experiment=experiment, **wildcards)
             return path if run else as_it_is(path) if os.path.exists(path) else None
 
-        def parts(pattern: str, precision: str, all_rates: bool = False) -> list[list[Any]]:
+        def parts(pattern: str, arithmetic: str, all_rates: bool = False) -> list[list[Any]]:
             found = (
                 self.needs.parts(experiment)
                 if all_rates
                 else self.needs.reference_parts(experiment)
             )
             files = (
-                [lr, seed, read(pattern, lr=lr, seed=seed, segment=segment, precision=precision)]
+                [lr, seed, read(pattern, lr=lr, seed=seed, segment=segment, arithmetic=arithmetic)]
                 for lr, seed, segment in found
             )
             return [part for part in files if part[-1]]
 
         tables: dict[str, dict[str, str]] = {}
-        for precision in entry["precisions"]:
-            names = CLAIMS_TABLES if precision == "exact" else ("summary",)
-            found = {name: read(paths.TABLE, precision=precision, name=name) for name in names}
-            tables[precision] = {name: path for name, path in found.items() if path}
+        for arithmetic in entry["arithmetic"]:
+            names = CLAIMS_TABLES if arithmetic == "exact" else ("summary",)
+            found = {name: read(paths.TABLE, arithmetic=arithmetic, name=name) for name in names}
+            tables[arithmetic] = {name: path for name, path in found.items() if path}
         files = {
-            f"replicates/{precision}": parts(paths.REPLICATES, precision, all_rates=True)
-            for precision in entry["precisions"]
+            f"replicates/{arithmetic}": parts(paths.REPLICATES, arithmetic, all_rates=True)
+            for arithmetic in entry["arithmetic"]
         }
         files["classes"] = parts(paths.fill(paths.MEASURE, name="classes"), "exact")
         if not run or entry["evaluation"]["all"] != "none":

@@ -210,22 +210,22 @@ def c3(evidence: Evidence) -> list[Effect]:
 
 @claim(
     "C3'",
-    "Part of that fall is rounding: plain float32 measures less stiffness than there is "
+    "Part of that fall is rounding: float32 measures less stiffness than there is "
     "(not in the paper).",
     "rounding",
 )
 def c3_rounding(evidence: Evidence) -> list[Effect]:
     """At the end, within-class sign and cosine stiffness of train-train pairs are larger with exact
-    loss gradients than in plain float32. The share of the fall since the onset (or since epoch 1)
+    loss gradients than in float32. The share of the fall since the onset (or since epoch 1)
     that rounding makes up is reported."""
     effects = []
     for metric in METRICS:
         exact = evidence.curve("within", metric, "train-train", "exact")
-        plain = evidence.curve("within", metric, "train-train", "plain")
-        what = f"within-class {metric} stiffness at the end, exact minus plain"
-        difference = exact.replicates[-1] - plain.replicates[-1]
+        rounded = evidence.curve("within", metric, "train-train", "float32")
+        what = f"within-class {metric} stiffness at the end, exact minus float32"
+        difference = exact.replicates[-1] - rounded.replicates[-1]
         effects.append(
-            _effect(what, exact.estimates[-1] - plain.estimates[-1], difference, _ABOVE_0)
+            _effect(what, exact.estimates[-1] - rounded.estimates[-1], difference, _ABOVE_0)
         )
         try:
             place, since = exact.near(evidence.onset()), "the onset"
@@ -233,7 +233,7 @@ def c3_rounding(evidence: Evidence) -> list[Effect]:
             place, since = exact.near(FIRST_EPOCH), "epoch 1"
         falls = [
             (one.estimates[place] - one.estimates[-1], one.replicates[place] - one.replicates[-1])
-            for one in (exact, plain)
+            for one in (exact, rounded)
         ]
         with np.errstate(divide="ignore", invalid="ignore"):
             share = 1 - falls[0][0] / falls[1][0]

@@ -52,9 +52,9 @@ class Evidence:
     Args:
         name: the experiment's name.
         settings: the experiment's entry of the configuration, defaults filled in.
-        files: paths of what is measured. ``tables`` holds the tables by precision and name;
+        files: paths of what is measured. ``tables`` holds the tables by arithmetic and name;
             ``parts`` holds rows (learning rate, seed, path), one per run and segment, by the names
-            "classes", "whole_set", "replicates/<precision>" and "layer_stiffness/<table>";
+            "classes", "whole_set", "replicates/<arithmetic>" and "layer_stiffness/<table>";
             ``arrays`` is the data set's file, or None. A part that is absent is not measured.
         source: where the data set comes from ("text", "torchvision", ...).
         has_hierarchy: whether the classes have a hierarchy.
@@ -73,16 +73,16 @@ class Evidence:
         self.reference = str(settings["reference_learning_rate"])
         self._replicates: dict[str, Replicates] = {}
 
-    def table(self, name: str, precision: str = "exact") -> pd.DataFrame:
+    def table(self, name: str, arithmetic: str = "exact") -> pd.DataFrame:
         """Read a table of the experiment, such as "summary".
 
         Raises:
             NotTestable: the experiment has no such table.
             StiffnessError: the table's file is missing or unreadable.
         """
-        path = self.files["tables"].get(precision, {}).get(name)
+        path = self.files["tables"].get(arithmetic, {}).get(name)
         if path is None:
-            raise NotTestable(f"table {name} of precision {precision} is not measured")
+            raise NotTestable(f"table {name} of arithmetic {arithmetic} is not measured")
         return read_table(path)
 
     @cached_property
@@ -112,37 +112,37 @@ class Evidence:
             raise NotTestable(f"no run at learning rate {rate} is alive")
         return alive
 
-    def replicates(self, precision: str = "exact") -> Replicates:
-        """Return the resamples of all runs, with exact or plain loss gradients.
+    def replicates(self, arithmetic: str = "exact") -> Replicates:
+        """Return the resamples of all runs, in one arithmetic of the loss gradient.
 
         Raises:
-            NotTestable: the precision is not measured.
+            NotTestable: the arithmetic is not measured.
         """
-        parts = self.files["parts"].get(f"replicates/{precision}")
+        parts = self.files["parts"].get(f"replicates/{arithmetic}")
         if not parts:
-            raise NotTestable(f"precision {precision} is not measured")
-        if precision not in self._replicates:
+            raise NotTestable(f"arithmetic {arithmetic} is not measured")
+        if arithmetic not in self._replicates:
             runs, files = [(lr, seed) for lr, seed, _ in parts], [path for *_, path in parts]
-            summary = self.table("summary", precision)
-            self._replicates[precision] = Replicates.from_files(runs, files, self.history, summary)
-        return self._replicates[precision]
+            summary = self.table("summary", arithmetic)
+            self._replicates[arithmetic] = Replicates.from_files(runs, files, self.history, summary)
+        return self._replicates[arithmetic]
 
     def curve(
         self,
         quantity: str,
         metric: str = "sign",
         mode: str = "train-val",
-        precision: str = "exact",
+        arithmetic: str = "exact",
         lr: str | None = None,
     ) -> Curve:
         """Return a quantity of the summary, averaged over the seeds of a rate (the reference).
 
         Raises:
-            NotTestable: no run is alive, or the precision is not measured.
+            NotTestable: no run is alive, or the arithmetic is not measured.
         """
         rate = lr or self.reference
         self.alive(rate)
-        found = self.replicates(precision).stiffness(quantity, mode, metric)
+        found = self.replicates(arithmetic).stiffness(quantity, mode, metric)
         return self._mean([run for run in found if run.lr == rate])
 
     def lengths(self, estimator: str) -> list[RunValues]:

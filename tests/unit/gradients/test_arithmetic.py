@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from stiffness.errors import StiffnessError
-from stiffness.gradients.output_grads import exact_output_grads, plain_output_grads
+from stiffness.gradients.arithmetic import output_gradients, raw_gradients
 
 
 def squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -39,7 +39,7 @@ def test_ordinary_logits_equal_float64_autograd() -> None:
     expected = autograd(
         logits, targets, lambda z, y: nn.functional.cross_entropy(z, y, reduction="none")
     )
-    output_grads, log_norms = exact_output_grads(logits, targets)
+    output_grads, log_norms = output_gradients(logits, targets)
     assert output_grads.dtype == log_norms.dtype == torch.float64
     torch.testing.assert_close(
         output_grads.norm(dim=1), torch.ones(50).double(), rtol=1e-14, atol=0
@@ -51,7 +51,7 @@ def test_ordinary_logits_equal_float64_autograd() -> None:
 
 @pytest.mark.parametrize("margin", [0.0, 1.0, 30.0, 100.0, 400.0, 2000.0])
 def test_two_confident_classes_have_a_closed_form(margin: float) -> None:
-    output_grads, log_norms = exact_output_grads(torch.tensor([[0.0, margin]]), torch.tensor([1]))
+    output_grads, log_norms = output_gradients(torch.tensor([[0.0, margin]]), torch.tensor([1]))
     expected = torch.tensor([[1.0, -1.0]], dtype=torch.float64) / math.sqrt(2)
     torch.testing.assert_close(output_grads, expected, rtol=1e-15, atol=0)
     log_norm = 0.5 * math.log(2) - margin - math.log1p(math.exp(-margin))
@@ -63,30 +63,30 @@ def test_two_confident_classes_have_a_closed_form(margin: float) -> None:
 def test_confident_logits_equal_arithmetic_in_many_digits(margin: float, target: int) -> None:
     logits = [margin + 1.5, 1.25, -0.5, 0.75]
     direction, log_norm = decimal_gradient(logits, target)
-    output_grads, log_norms = exact_output_grads(torch.tensor([logits]), torch.tensor([target]))
+    output_grads, log_norms = output_gradients(torch.tensor([logits]), torch.tensor([target]))
     assert output_grads[0].tolist() == pytest.approx(direction, rel=1e-13, abs=0)
     assert float(log_norms) == pytest.approx(log_norm, rel=1e-14)
 
 
-def test_plain_output_grads_lose_what_exact_output_grads_keep() -> None:
+def test_float32_loses_what_exact_keeps() -> None:
     logits, targets = torch.tensor([[20.0, 0.0, 0.0]]), torch.tensor([0])
-    exact, log_norms = exact_output_grads(logits, targets)
+    exact, log_norms = output_gradients(logits, targets)
     true = exact * log_norms.exp()
-    plain = plain_output_grads(logits, targets)
+    plain = raw_gradients(logits, targets, "cross_entropy", "float32")
     assert plain.dtype == torch.float32
     assert true[0, 0] == pytest.approx(-2 * math.exp(-20), rel=1e-8)
     assert abs(float(plain[0, 0] / true[0, 0]) - 1) > 0.01
 
 
-def test_plain_output_grads_are_the_unscaled_gradient() -> None:
+def test_raw_gradients_are_unscaled() -> None:
     logits, targets = torch.tensor([[0.5, -1.0, 2.0]]), torch.tensor([1])
     expected = logits.softmax(1) - torch.tensor([[0.0, 1.0, 0.0]])
-    torch.testing.assert_close(plain_output_grads(logits, targets), expected)
+    torch.testing.assert_close(raw_gradients(logits, targets, "cross_entropy", "float32"), expected)
 
 
 def test_a_function_loss_gets_float64_autograd() -> None:
     outputs, targets = torch.randn(9, 3, 2), torch.randn(9, 3, 2)
-    output_grads, log_norms = exact_output_grads(outputs, targets, squared_error)
+    output_grads, log_norms = output_gradients(outputs, targets, squared_error)
     expected = autograd(outputs, targets, squared_error)
     assert output_grads.shape == outputs.shape
     torch.testing.assert_close(output_grads.flatten(1).norm(dim=1), torch.ones(9).double())
@@ -98,13 +98,13 @@ def test_a_function_loss_gets_float64_autograd() -> None:
 def test_a_loss_gradient_of_0_stays_0_and_its_neighbour_is_untouched() -> None:
     outputs = torch.tensor([[1.0, 2.0], [1.0, 2.0]])
     targets = torch.tensor([[1.0, 2.0], [0.0, 2.0]])
-    output_grads, log_norms = exact_output_grads(outputs, targets, squared_error)
+    output_grads, log_norms = output_gradients(outputs, targets, squared_error)
     assert output_grads.tolist() == [[0, 0], [1, 0]]
     assert log_norms.tolist() == [-math.inf, math.log(2)]
 
 
 def test_a_loss_that_ignores_the_outputs_has_no_gradient() -> None:
-    output_grads, log_norms = exact_output_grads(
+    output_grads, log_norms = output_gradients(
         torch.randn(2, 3), torch.randn(2, 3), lambda _, y: y.sum(1)
     )
     assert not output_grads.any()
@@ -112,7 +112,7 @@ def test_a_loss_that_ignores_the_outputs_has_no_gradient() -> None:
 
 
 def test_a_tiny_gradient_keeps_its_direction() -> None:
-    output_grads, log_norms = exact_output_grads(
+    output_grads, log_norms = output_gradients(
         torch.zeros(1, 2), torch.zeros(1, 2), lambda z, _: 1e-200 * (3 * z[:, 0] - 4 * z[:, 1])
     )
     assert output_grads[0].tolist() == pytest.approx([0.6, -0.8], rel=1e-14)
@@ -125,15 +125,15 @@ def test_a_loss_with_an_infinite_slope_is_refused() -> None:
         return (outputs - targets).square().sum(1).sqrt()
 
     with pytest.raises(StiffnessError, match="finite"):
-        exact_output_grads(torch.zeros(2, 3), torch.zeros(2, 3), distance)
+        output_gradients(torch.zeros(2, 3), torch.zeros(2, 3), distance)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
 def test_any_integer_type_will_do_for_targets(dtype: torch.dtype) -> None:
     logits, targets = torch.randn(3, 4), torch.tensor([0, 3, 1])
     for got, expected in zip(
-        exact_output_grads(logits, targets.to(dtype)),
-        exact_output_grads(logits, targets),
+        output_gradients(logits, targets.to(dtype)),
+        output_gradients(logits, targets),
         strict=True,
     ):
         assert torch.equal(got, expected)
@@ -155,15 +155,15 @@ def test_any_integer_type_will_do_for_targets(dtype: torch.dtype) -> None:
 )
 def test_wrong_shapes_and_classes_are_refused(outputs: torch.Tensor, targets: torch.Tensor) -> None:
     with pytest.raises(StiffnessError) as caught:
-        exact_output_grads(outputs, targets)
+        output_gradients(outputs, targets)
     assert "cross_entropy" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("output_grads", [exact_output_grads, plain_output_grads])
-def test_a_loss_must_return_one_value_an_example(output_grads: Callable[..., object]) -> None:
+@pytest.mark.parametrize("arithmetic", ["exact", "float32"])
+def test_a_loss_must_return_one_value_per_example(arithmetic: str) -> None:
     outputs = torch.zeros(3, 4)
     with pytest.raises(StiffnessError, match="one value per example"):
-        output_grads(outputs, outputs, nn.functional.mse_loss)
+        output_gradients(outputs, outputs, nn.functional.mse_loss, arithmetic)
     with pytest.raises(StiffnessError, match="unknown 'mse'"):
-        output_grads(outputs, outputs, "mse")
+        output_gradients(outputs, outputs, "mse", arithmetic)

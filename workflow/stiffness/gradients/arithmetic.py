@@ -1,0 +1,189 @@
+"""Arithmetics of the loss gradient with respect to a network's outputs.
+
+A confident example has 1 - p_y near 1e-8 or far below. What such a number becomes in one or the
+other arithmetic decides the direction of the example's gradient, and with it sign and cosine:
+
+* ``exact``: in float64, from the sum of the other probabilities. It never loses relative precision.
+* ``float32``: as ordinary autograd of ``torch.nn.functional.cross_entropy`` computes it. p_y - 1,
+  its largest entry, is rounding noise below 1 - p_y of about 1e-7.
+* ``keras``: cross-entropy of the softmax's output, which is clipped to [1e-7, 1 - 1e-7] first; see
+  ``keras_cross_entropy``. Where p_y is above that, the gradient is 0.
+* ``bfloat16``: as autograd computes the cross-entropy of outputs that were rounded to bfloat16.
+* ``float64``: exact, and the network's own passes are in float64 too: the check of ``exact``.
+* ``tf32``: exact, and products of the network's passes are in TF32, on a GPU that has it.
+* ``naive``: as ``float32``, but gradients are multiplied as they are: products underflow too.
+
+In all but ``naive`` the output gradient of each example is scaled to unit norm before it is
+propagated back, and the logarithm of its norm is kept apart: sign and cosine do not change under a
+positive factor per example.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+
+from stiffness.errors import StiffnessError
+
+LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Loss = str | LossFunction
+
+ARITHMETICS = ("exact", "float32", "keras", "bfloat16", "float64", "tf32", "naive")
+EPSILON = 1e-7
+"""Keras's ``backend.epsilon()``."""
+
+
+def output_gradients(
+    outputs: torch.Tensor,
+    targets: torch.Tensor,
+    loss: Loss = "cross_entropy",
+    arithmetic: str = "exact",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit-norm loss gradients with respect to the outputs, and the logarithm of their norms.
+
+    Args:
+        outputs: [N, ...]; for "cross_entropy" logits [N, C].
+        targets: [N, ...]; for "cross_entropy" class indices [N].
+        loss: "cross_entropy", or a function of (outputs, targets) that returns [N].
+        arithmetic: one of ``ARITHMETICS``.
+
+    Returns:
+        float64 output gradients shaped as ``outputs`` and float64 log-norms [N]. Where a gradient
+        is 0 its log-norm is -inf. In "naive" the gradients are not scaled, and log-norms are 0.
+
+    Raises:
+        StiffnessError: an unknown arithmetic or loss, outputs or targets that do not fit the loss,
+            or a gradient that is not finite.
+    """
+    check_arithmetic(arithmetic)
+    if arithmetic in ("exact", "float64", "tf32"):
+        if loss == "cross_entropy":
+            return _cross_entropy_grads(outputs.detach().double(), targets)
+        return _unit(_autograd_grads(outputs.detach().double(), targets, loss))
+    gradient = raw_gradients(outputs, targets, loss, arithmetic)
+    if arithmetic == "naive":
+        return gradient.double(), gradient.new_zeros(len(gradient), dtype=torch.float64)
+    return _unit(gradient.double())
+
+
+def raw_gradients(
+    outputs: torch.Tensor, targets: torch.Tensor, loss: Loss, arithmetic: str
+) -> torch.Tensor:
+    """Loss gradients with respect to the outputs as an arithmetic leaves them, unscaled.
+
+    Args:
+        outputs, targets, loss: as for ``output_gradients``.
+        arithmetic: "float32", "keras", "bfloat16" or "naive".
+
+    Returns:
+        float32 or bfloat16, shaped as ``outputs``.
+    """
+    outputs = outputs.detach().to(torch.bfloat16 if arithmetic == "bfloat16" else torch.float32)
+    if arithmetic == "keras":
+        if loss != "cross_entropy":
+            raise StiffnessError("arithmetic: keras is one of cross_entropy; take exact or float32")
+        loss = keras_cross_entropy
+    return _autograd_grads(outputs, targets, loss)
+
+
+def keras_cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each example as Keras computes it from a softmax's output.
+
+    Keras's ``categorical_crossentropy(target, output)`` divides the probabilities by their sum,
+    clips them to [epsilon, 1 - epsilon] with epsilon = 1e-7, and takes the logarithm. A clipped
+    probability has no gradient.
+
+    Args:
+        outputs: logits [N, C], in whose dtype the loss is computed.
+        targets: class indices [N].
+
+    Returns:
+        [N].
+
+    Examples:
+        The second example is more confident than 1 - 1e-7:
+
+        >>> import torch
+        >>> logits = torch.tensor([[2.0, 0.0], [30.0, 0.0]], requires_grad=True)
+        >>> losses = keras_cross_entropy(logits, torch.tensor([0, 0]))
+        >>> losses.sum().backward()
+        >>> (logits.grad == 0).all(1).tolist()
+        [False, True]
+    """
+    probabilities = outputs.softmax(1)
+    probabilities = probabilities / probabilities.sum(1, keepdim=True)
+    clipped = probabilities.clamp(EPSILON, 1 - EPSILON)
+    return nn.functional.nll_loss(clipped.log(), targets.long(), reduction="none")
+
+
+def check_arithmetic(arithmetic: str) -> None:
+    """Refuse an arithmetic that is not one of ``ARITHMETICS``.
+
+    Raises:
+        StiffnessError: it is unknown.
+    """
+    if arithmetic not in ARITHMETICS:
+        raise StiffnessError(f"arithmetic: unknown {arithmetic!r}; known: {', '.join(ARITHMETICS)}")
+
+
+def _unit(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """float64 gradients scaled to unit norm per example, and the logarithms of their norms."""
+    if not torch.isfinite(gradient).all():
+        raise StiffnessError("loss: its gradient with respect to the outputs is not finite")
+    flat = gradient.flatten(1)
+    # Scale by the largest entry first: the square of 1e-200 is 0.
+    largest = flat.abs().amax(1, keepdim=True)
+    safe = torch.where(largest > 0, largest, torch.ones_like(largest))
+    norms = (flat / safe).norm(dim=1, keepdim=True)
+    unit = torch.where(largest > 0, flat / safe / norms.clamp_min(1), torch.zeros_like(flat))
+    log_norms = torch.where(largest > 0, largest.log() + norms.log(), -torch.inf).squeeze(1)
+    return unit.reshape(gradient.shape), log_norms
+
+
+def _cross_entropy_grads(
+    logits: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradient is p_k for k != y and -(1 - p_y) = -sum of the other p_k for k = y.
+
+    Summing the others keeps full relative precision where 1 - p_y has none, even below the 1e-16
+    at which -expm1(log p_y) of a float64 log-softmax becomes 0. Everything is relative to the
+    largest other logit, so nothing underflows.
+    """
+    if logits.ndim != 2 or targets.shape != logits.shape[:1] or targets.is_floating_point():
+        raise StiffnessError(
+            "loss cross_entropy: needs outputs [N, C] and class indices [N], got "
+            f"{list(logits.shape)} and {list(targets.shape)} ({targets.dtype})"
+        )
+    classes = logits.shape[1]
+    if classes < 2 or not ((targets >= 0) & (targets < classes)).all():
+        raise StiffnessError(
+            f"loss cross_entropy: targets must be class indices below {classes}, of 2 or more"
+        )
+    own = nn.functional.one_hot(targets.long(), classes).bool()
+    others = logits.masked_fill(own, -torch.inf)
+    largest = others.amax(1, keepdim=True)
+    relative = (others - largest).exp()
+    gradient = torch.where(own, -relative.sum(1, keepdim=True), relative)
+    norms = gradient.norm(dim=1, keepdim=True)
+    log_norms = norms.log() + largest - logits.logsumexp(1, keepdim=True)
+    return gradient / norms, log_norms.squeeze(1)
+
+
+def _autograd_grads(outputs: torch.Tensor, targets: torch.Tensor, loss: Loss) -> torch.Tensor:
+    if isinstance(loss, str):
+        if loss != "cross_entropy":
+            raise StiffnessError(f"loss: unknown {loss!r}; give cross_entropy or a function")
+        loss = partial(nn.functional.cross_entropy, reduction="none")
+    with torch.enable_grad():
+        leaf = outputs.clone().requires_grad_()
+        losses = loss(leaf, targets)
+        if losses.shape != outputs.shape[:1]:
+            raise StiffnessError(
+                f"loss: must return one value per example, [{len(outputs)}], "
+                f"got {list(losses.shape)}"
+            )
+        if not losses.requires_grad:
+            return torch.zeros_like(outputs)
+        (gradient,) = torch.autograd.grad(losses.sum(), leaf, materialize_grads=True)
+    return gradient
