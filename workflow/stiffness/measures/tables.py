@@ -41,7 +41,7 @@ from stiffness.measures.pairs import (
     select_block,
     select_sides,
 )
-from stiffness.measures.tiles import Checkpoint, checkpoints
+from stiffness.measures.tiles import Checkpoint, WholeMatrix, checkpoints
 
 INPUT = "input"
 
@@ -171,33 +171,69 @@ def measure_segment(
         StiffnessError: a file is unreadable or was measured on another evaluation subset, or the
             folders are not those of all tiles.
     """
-    weights = example_weights(evaluation, resamples, seed)
-
-    def space_of(distances: Distances) -> Space:
-        return Space.from_distances(distances, evaluation, distance_bins, weights)
-
-    def at_input(rows: Ints, columns: Ints) -> npt.NDArray[np.floating]:
-        return evaluation.distances(torch.from_numpy(rows), torch.from_numpy(columns)).numpy()
-
-    of_input = {INPUT: space_of(at_input)} if INPUT in layers else {}
-    inner = [layer for layer in layers if layer != INPUT]
-    groups = hierarchy.cells(evaluation.class_names) if hierarchy else {}
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in COLUMNS if name != "classes"}
-    matrices: list[pd.DataFrame] = []
-    steps: list[int] = []
-    replicates: dict[str, list[Floats]] = {}
+    tables = SegmentTables(evaluation, distance_bins, resamples, seed, hierarchy, layers)
     for checkpoint in checkpoints(folders, len(evaluation.targets)):
-        steps.append(checkpoint.step)
-        about = {"step": checkpoint.step, "epoch": checkpoint.epoch}
-        spaces = dict(of_input)
-        if inner:
+        vectors: Mapping[str, torch.Tensor] = {}
+        if tables.inner:
             assert representations is not None
-            vectors, _ = read_tensors(Path(representations) / checkpoint.name, inner)
-            for name in inner:
-                spaces[name] = space_of(partial(_distances_between, vectors[name]))
+            vectors, _ = read_tensors(Path(representations) / checkpoint.name, tables.inner)
+        tables.add(checkpoint, vectors)
+    return tables.finish()
+
+
+class SegmentTables:
+    """``measure_segment`` checkpoint by checkpoint.
+
+    Attributes:
+        inner: the layers of distance whose representations ``add`` needs: all but the input.
+    """
+
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        distance_bins: int,
+        resamples: int,
+        seed: int,
+        hierarchy: Hierarchy | None = None,
+        layers: Sequence[str] = (INPUT,),
+    ) -> None:
+        """As for ``measure_segment``; without layers no distance is measured."""
+        self.evaluation, self.bins, self.layers = evaluation, distance_bins, layers
+        self.weights = example_weights(evaluation, resamples, seed)
+        self.inner = [layer for layer in layers if layer != INPUT]
+
+        def at_input(rows: Ints, columns: Ints) -> npt.NDArray[np.floating]:
+            return evaluation.distances(torch.from_numpy(rows), torch.from_numpy(columns)).numpy()
+
+        self._of_input = {INPUT: self._space(at_input)} if INPUT in layers else {}
+        self._groups = hierarchy.cells(evaluation.class_names) if hierarchy else {}
+        self._rows: dict[str, list[dict[str, Any]]] = {
+            name: [] for name in COLUMNS if name != "classes"
+        }
+        self._matrices: list[pd.DataFrame] = []
+        self._steps: list[int] = []
+        self._replicates: dict[str, list[Floats]] = {}
+
+    def _space(self, distances: Distances) -> Space:
+        return Space.from_distances(distances, self.evaluation, self.bins, self.weights)
+
+    def add(
+        self, checkpoint: Checkpoint | WholeMatrix, vectors: Mapping[str, torch.Tensor]
+    ) -> None:
+        """Measure a checkpoint.
+
+        Args:
+            vectors: [N, D] by name, the representations of the layers ``inner``.
+        """
+        rows, evaluation = self._rows, self.evaluation
+        self._steps.append(checkpoint.step)
+        about = {"step": checkpoint.step, "epoch": checkpoint.epoch}
+        spaces = dict(self._of_input)
+        for name in self.inner:
+            spaces[name] = self._space(partial(_distances_between, vectors[name]))
         found = Extremes(evaluation)
         for mode in PAIR_MODES:
-            of_mode = _Mode(mode, checkpoint, evaluation, weights, spaces)
+            of_mode = _Mode(mode, checkpoint, evaluation, self.weights, spaces)
             for tile in checkpoint.tiles(of_mode.rows, of_mode.columns):
                 of_mode.add(tile)
                 if mode == "train-val":
@@ -210,7 +246,7 @@ def measure_segment(
                 }
                 for part, sums in of_mode.sums[metric].items():
                     # The groups of classes are those of all examples alone.
-                    stiffness = sums.finish({} if part else groups)
+                    stiffness = sums.finish({} if part else self._groups)
                     ending = f"_{part}" if part else ""
                     estimates = {
                         f"within{ending}": stiffness.within,
@@ -220,27 +256,33 @@ def measure_segment(
                     for quantity, estimate in (estimates | stiffness.groups).items():
                         rows["summary"].append(summary_row(key | excluded, quantity, estimate))
                         name = f"{quantity}/{mode}/{metric}"
-                        replicates.setdefault(name, []).append(estimate.replicates)
+                        self._replicates.setdefault(name, []).append(estimate.replicates)
                     if not part:
-                        matrices.append(_class_table(key, stiffness, evaluation.class_names))
-                for layer in layers:
+                        self._matrices.append(_class_table(key, stiffness, evaluation.class_names))
+                for layer in self.layers:
                     in_layer = key | {"layer": layer}
                     measured = of_mode.distance(layer, metric)
                     rows["distance"] += distance_rows(in_layer, measured.bins)
                     for length in measured.lengths:
                         rows["critical_length"].append(in_layer | length_row(length))
                         name = f"xi/{length.estimator}/{layer}/{mode}/{metric}"
-                        replicates.setdefault(name, []).append(length.replicates)
+                        self._replicates.setdefault(name, []).append(length.replicates)
         rows["extremes"] += [about | row for row in found.rows(checkpoint.predictions)]
-    tables = {name: pd.DataFrame(rows[name], columns=COLUMNS[name]) for name in rows}
-    empty = pd.DataFrame([], columns=COLUMNS["classes"])
-    tables["classes"] = pd.concat(matrices, ignore_index=True) if matrices else empty
-    stacked = {
-        name: torch.from_numpy(np.stack(values).astype(np.float32))
-        for name, values in replicates.items()
-    }
-    stacked["steps"] = torch.tensor(steps, dtype=torch.int64)
-    return Measured({name: tables[name] for name in COLUMNS}, stacked)
+
+    def finish(self) -> Measured:
+        """The tables of all checkpoints so far; more can follow."""
+        tables = {
+            name: pd.DataFrame(self._rows[name], columns=COLUMNS[name]) for name in self._rows
+        }
+        empty = pd.DataFrame([], columns=COLUMNS["classes"])
+        matrices = self._matrices
+        tables["classes"] = pd.concat(matrices, ignore_index=True) if matrices else empty
+        stacked = {
+            name: torch.from_numpy(np.stack(values).astype(np.float32))
+            for name, values in self._replicates.items()
+        }
+        stacked["steps"] = torch.tensor(self._steps, dtype=torch.int64)
+        return Measured({name: tables[name] for name in COLUMNS}, stacked)
 
 
 class _Mode:
@@ -255,7 +297,7 @@ class _Mode:
     def __init__(
         self,
         mode: str,
-        checkpoint: Checkpoint,
+        checkpoint: Checkpoint | WholeMatrix,
         evaluation: Evaluation,
         weights: Floats32,
         spaces: Mapping[str, Space],

@@ -1,10 +1,12 @@
 """The cosines of a checkpoint, tile by tile: one file, or one file per pair of shards."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations_with_replacement, pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from stiffness.errors import StiffnessError
@@ -93,6 +95,27 @@ class Checkpoint:
             self._last = None  # before another one is read
             self._last = path, read_tensors(path)[0]
         return self._last[1]
+
+
+@dataclass(frozen=True)
+class WholeMatrix:
+    """What was measured at a checkpoint and is in memory, not in files.
+
+    Attributes:
+        cosines: [N, N]; NaN where a gradient is 0.
+
+    The other attributes are those of ``Checkpoint``.
+    """
+
+    step: int
+    epoch: float
+    cosines: npt.NDArray[np.floating]
+    log_norms: Floats
+    predictions: Ints | None = None
+
+    def tiles(self, rows: slice, columns: slice) -> Iterator[Tile]:
+        """The one tile there is, cut to ``rows`` and ``columns``."""
+        yield Tile(rows, columns, self.cosines[rows, columns])
 
 
 def checkpoints(folders: Sequence[str | Path], examples: int) -> Iterator[Checkpoint]:
