@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from stiffness.errors import StiffnessError
+from stiffness.gradients import causal_lm
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Loss = str | LossFunction
@@ -39,18 +40,23 @@ def output_gradients(
     targets: torch.Tensor,
     loss: Loss = "cross_entropy",
     arithmetic: str = "exact",
+    dtype: torch.dtype = torch.float64,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Unit-norm loss gradients with respect to the outputs, and the logarithm of their norms.
 
     Args:
-        outputs: [N, ...]; for "cross_entropy" logits [N, C].
-        targets: [N, ...]; for "cross_entropy" class indices [N].
-        loss: "cross_entropy", or a function of (outputs, targets) that returns [N].
+        outputs: [N, ...]; for "cross_entropy" logits [N, C], for "causal_lm" logits [N, T, V].
+        targets: [N, ...]; for "cross_entropy" class indices [N], for "causal_lm" tokens [N, T].
+        loss: "cross_entropy", "causal_lm" or "causal_lm_mean" (see
+            ``stiffness.gradients.causal_lm``), or a function of (outputs, targets) that returns
+            [N].
         arithmetic: one of ``ARITHMETICS``.
+        dtype: of the output gradients that are returned.
 
     Returns:
-        float64 output gradients shaped as ``outputs`` and float64 log-norms [N]. Where a gradient
-        is 0 its log-norm is -inf. In "naive" the gradients are not scaled, and log-norms are 0.
+        Output gradients in ``dtype``, shaped as ``outputs``, and float64 log-norms [N]. Where a
+        gradient is 0 its log-norm is -inf. In "naive" the gradients are not scaled, and log-norms
+        are 0.
 
     Raises:
         StiffnessError: an unknown arithmetic or loss, outputs or targets that do not fit the loss,
@@ -59,12 +65,18 @@ def output_gradients(
     check_arithmetic(arithmetic)
     if arithmetic in ("exact", "float64", "tf32"):
         if loss == "cross_entropy":
-            return _cross_entropy_grads(outputs.detach().double(), targets)
-        return _unit(_autograd_grads(outputs.detach().double(), targets, loss))
+            unit, log_norms = _cross_entropy_grads(outputs.detach().double(), targets)
+        elif isinstance(loss, str) and loss in causal_lm.LOSSES:
+            mean = causal_lm.LOSSES[loss]
+            return causal_lm.causal_lm_grads(outputs.detach(), targets, mean, dtype)
+        else:
+            unit, log_norms = _unit(_autograd_grads(outputs.detach().double(), targets, loss))
+        return unit.to(dtype), log_norms
     gradient = raw_gradients(outputs, targets, loss, arithmetic)
     if arithmetic == "naive":
-        return gradient.double(), gradient.new_zeros(len(gradient), dtype=torch.float64)
-    return _unit(gradient.double())
+        return gradient.to(dtype), gradient.new_zeros(len(gradient), dtype=torch.float64)
+    unit, log_norms = _unit(gradient.double())
+    return unit.to(dtype), log_norms
 
 
 def raw_gradients(
@@ -172,9 +184,7 @@ def _cross_entropy_grads(
 
 def _autograd_grads(outputs: torch.Tensor, targets: torch.Tensor, loss: Loss) -> torch.Tensor:
     if isinstance(loss, str):
-        if loss != "cross_entropy":
-            raise StiffnessError(f"loss: unknown {loss!r}; give cross_entropy or a function")
-        loss = partial(nn.functional.cross_entropy, reduction="none")
+        loss = _function_of(loss)
     with torch.enable_grad():
         leaf = outputs.clone().requires_grad_()
         losses = loss(leaf, targets)
@@ -187,3 +197,12 @@ def _autograd_grads(outputs: torch.Tensor, targets: torch.Tensor, loss: Loss) ->
             return torch.zeros_like(outputs)
         (gradient,) = torch.autograd.grad(losses.sum(), leaf, materialize_grads=True)
     return gradient
+
+
+def _function_of(name: str) -> LossFunction:
+    if name == "cross_entropy":
+        return partial(nn.functional.cross_entropy, reduction="none")
+    if name in causal_lm.LOSSES:
+        return partial(causal_lm.causal_lm_losses, mean=causal_lm.LOSSES[name])
+    known = ", ".join(["cross_entropy", *causal_lm.LOSSES])
+    raise StiffnessError(f"loss: unknown {name!r}; give {known} or a function")

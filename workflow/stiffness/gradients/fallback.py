@@ -69,9 +69,6 @@ class Fallback:
         self, units: list[str], rows: slice, receive: Callable[[str, Gradients], None]
     ) -> None:
         """Give ``receive`` the gradients of the examples in ``rows``, one unit at a time."""
-        if not self.output_grads.known(rows):
-            with torch.no_grad():
-                self.output_grads.of(rows, call(self.model, take(self.inputs, rows)))
         wanted = {name for unit in units for name in self.units[unit]}
         found = self._vmap(wanted, rows) if self.vmapped else self._loop(wanted, rows)
         for unit in units:
@@ -123,7 +120,13 @@ class Fallback:
         gradient = torch.func.vmap(torch.func.grad(weighted), in_dims=(None, 0, 0))
         # The fused attention kernels have no batching rule.
         with sdpa_kernel(SDPBackend.MATH):
-            return gradient(chosen, take(self.inputs, rows), self.output_grads.of(rows))
+            return gradient(chosen, take(self.inputs, rows), self._output_grads_of(rows))
+
+    def _output_grads_of(self, rows: slice) -> torch.Tensor:
+        if self.output_grads.known(rows):
+            return self.output_grads.of(rows)
+        with torch.no_grad():
+            return self.output_grads.of(rows, call(self.model, take(self.inputs, rows)))
 
     def _loop(self, wanted: set[str], rows: slice) -> dict[str, torch.Tensor]:
         rest = {name: p for name, p in self.parameters.items() if name not in wanted} | self.frozen
@@ -138,12 +141,13 @@ class Fallback:
             one = slice(rows.start + row, rows.start + row + 1)
             with torch.enable_grad():
                 outputs = call(self.model, take(self.inputs, one), {**chosen, **rest})
+                output_grad = self.output_grads.of(one, outputs)
                 if not outputs.requires_grad:  # none of them is used
-                    break
+                    continue
                 gradients = torch.autograd.grad(
                     outputs,
                     list(chosen.values()),
-                    self.output_grads.of(one),
+                    output_grad,
                     materialize_grads=True,
                     allow_unused=True,
                 )

@@ -17,6 +17,7 @@ from stiffness.gradients.plan import Plans, Shares
 
 Matrices = torch.Tensor | dict[str, torch.Tensor]
 _SLAB = 256  # rows of a matrix scaled at once
+_STORED = 20  # output gradients are stored where they take no more than this part of the budget
 _CHUNK = 256  # examples of a weighted backward pass, at most
 
 
@@ -42,8 +43,11 @@ def gradient_cosines(
         inputs: Tensor [N, ...] or dict of Tensors [N, ...] on any device; they are moved to the
             model's.
         targets: Tensor [N, ...].
-        loss: "cross_entropy", or a function of (outputs, targets) that returns [N]. The loss of an
-            example is its own, not divided by a batch size.
+        loss: "cross_entropy" (outputs [N, C], class indices [N]); "causal_lm" or "causal_lm_mean"
+            (outputs [N, T, V], tokens [N, T], of which each is predicted from those before it and
+            -100 is not predicted; the sum or the mean over a sequence's tokens); or a function of
+            (outputs, targets) that returns [N]. The loss of an example is its own, not divided by a
+            batch size.
         per_layer: whether to return one entry per parameter-owning module, by its name.
         memory_budget: bound on the memory that this takes beside the model, the data and the
             result, from 256MiB up, as a number of bytes or a text such as "4GiB". With a smaller
@@ -137,6 +141,7 @@ def cosine_tile(
         >>> cosines.shape, first.shape, second.shape
         (torch.Size([1, 2]), torch.Size([1]), torch.Size([2]))
     """
+    budget = parse_bytes(memory_budget)
     border = _checked_length(first_inputs, first_targets)
     _checked_length(second_inputs, second_targets)
     placed, output_grads = _checked(
@@ -145,10 +150,11 @@ def cosine_tile(
         torch.cat([first_targets, second_targets]),
         loss,
         arithmetic,
+        budget,
     )
     with full_float32():
         (products, squares), _ = within_memory(
-            parse_bytes(memory_budget),
+            budget,
             lambda room: gram_rectangle(model, placed, output_grads, border, room, plans=plans),
         )
     norms = squares.to(products.dtype).sqrt()
@@ -251,8 +257,8 @@ def whole_set_cosines(
     """``class_mean_cosine``, and the number of examples that it left out as their gradient is 0."""
     if targets.ndim != 1 or targets.is_floating_point():
         raise StiffnessError(f"targets: class indices [N] are needed, got {list(targets.shape)}")
-    placed, output_grads = _checked(model, inputs, targets, loss, "exact")
     budget = parse_bytes(memory_budget)
+    placed, output_grads = _checked(model, inputs, targets, loss, "exact", budget)
     with full_float32():
         squares, budget = within_memory(
             budget, lambda room: squared_norms(model, placed, output_grads, room, plans=plans)
@@ -297,10 +303,10 @@ def _weighted_sums(
     sums = torch.zeros(len(members), edges[-1], dtype=torch.float64, device=scale.device)
 
     def add(label: int, rows: torch.Tensor) -> None:
-        weights = output_grads.of(rows)
-        weights = weights * scale[rows].to(weights).view(-1, *[1] * (weights.ndim - 1))
         with full_float32(), torch.enable_grad():
             outputs = call(model, take(inputs, rows))
+            weights = output_grads.of(rows, outputs)
+            weights = weights * scale[rows].to(weights).view(-1, *[1] * (weights.ndim - 1))
             gradients = torch.autograd.grad(
                 outputs, parameters, weights, allow_unused=True, materialize_grads=True
             )
@@ -330,17 +336,23 @@ def _unit_grams(
     plans: Plans | None = None,
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Gram matrices for unit-norm output gradients, and the log-norms (0 in "naive")."""
-    placed, output_grads = _checked(model, inputs, targets, loss, arithmetic)
+    budget = parse_bytes(memory_budget)
+    placed, output_grads = _checked(model, inputs, targets, loss, arithmetic, budget)
     with full_float32():
         grams, _ = within_memory(
-            parse_bytes(memory_budget),
+            budget,
             lambda room: gram_blocks(model, placed, output_grads, per_layer, room, plans=plans),
         )
     return grams, output_grads.log_norms
 
 
 def _checked(
-    model: nn.Module, inputs: Inputs, targets: torch.Tensor, loss: Loss, arithmetic: str
+    model: nn.Module,
+    inputs: Inputs,
+    targets: torch.Tensor,
+    loss: Loss,
+    arithmetic: str,
+    budget: int,
 ) -> tuple[Inputs, OutputGrads]:
     """Checked inputs and targets on the model's device."""
     check_arithmetic(arithmetic)
@@ -350,7 +362,7 @@ def _checked(
         raise StiffnessError("model: it has no parameters")
     placed, targets = place(inputs, parameter.device), targets.to(parameter.device)
     _checked_length(placed, targets)
-    return placed, OutputGrads(targets, loss, arithmetic)
+    return placed, OutputGrads(targets, loss, arithmetic, budget // _STORED)
 
 
 def _checked_length(inputs: Inputs, targets: torch.Tensor) -> int:

@@ -10,16 +10,27 @@ from stiffness.gradients.arithmetic import Loss, output_gradients
 
 
 class OutputGrads:
-    """The output gradients of all examples, computed when a pass first has an example's outputs.
+    """The output gradients of all examples, computed when a pass has an example's outputs.
+
+    They are stored where they fit ``room``, and computed anew in every pass where they do not: a
+    language model's outputs are as large as its vocabulary for each token. The log-norms of all
+    examples stay.
 
     Attributes:
         log_norms: float64 [N]; 0 in the arithmetic "naive".
+
+    Args:
+        room: bytes for storing them.
     """
 
     def __init__(
-        self, targets: torch.Tensor, loss: Loss = "cross_entropy", arithmetic: str = "exact"
+        self,
+        targets: torch.Tensor,
+        loss: Loss = "cross_entropy",
+        arithmetic: str = "exact",
+        room: int = 2**28,
     ) -> None:
-        self.targets, self.loss, self.arithmetic = targets, loss, arithmetic
+        self.targets, self.loss, self.arithmetic, self.room = targets, loss, arithmetic, room
         self.log_norms = torch.zeros(len(targets), dtype=torch.float64, device=targets.device)
         self._values: torch.Tensor | None = None
         # On the CPU: whether a slice is known then needs no wait for a GPU.
@@ -36,30 +47,37 @@ class OutputGrads:
         return len(self.targets)
 
     def known(self, rows: slice | torch.Tensor) -> bool:
+        """Whether the output gradients of the examples in ``rows`` are stored."""
         return bool(self._known[_on_host(rows)].all())
 
     def of(self, rows: slice | torch.Tensor, outputs: torch.Tensor | None = None) -> torch.Tensor:
         """The output gradients of the examples in ``rows``, in the dtype of their outputs.
 
+        Args:
+            outputs: of these examples [n, ...]; not needed where ``known(rows)``.
+
         Raises:
             StiffnessError: outputs that are not finite, or do not fit the loss or the targets.
         """
-        if not self.known(rows):
-            assert outputs is not None
-            self._compute(rows, outputs.detach())
-        assert self._values is not None
-        return self._values[rows]
+        if self._values is not None and self.known(rows):
+            return self._values[rows]
+        assert outputs is not None
+        outputs = outputs.detach()
+        values = self._computed(rows, outputs)
+        if self._values is None and len(self) * values[0].nbytes <= self.room:
+            self._values = values.new_zeros(len(self), *values.shape[1:])
+        if self._values is not None and self._values.shape[1:] == values.shape[1:]:
+            self._values[rows] = values
+            self._known[_on_host(rows)] = True
+        return values
 
-    def _compute(self, rows: slice | torch.Tensor, outputs: torch.Tensor) -> None:
+    def _computed(self, rows: slice | torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
         if not torch.isfinite(outputs).all():
             raise StiffnessError("model: its outputs are not finite; the run has diverged")
         values, self.log_norms[rows] = output_gradients(
-            outputs, self.targets[rows], self.loss, self.arithmetic
+            outputs, self.targets[rows], self.loss, self.arithmetic, outputs.dtype
         )
-        if self._values is None:
-            self._values = outputs.new_zeros(len(self), *outputs.shape[1:])
-        self._values[rows] = values.to(outputs.dtype)
-        self._known[_on_host(rows)] = True
+        return values
 
 
 def _on_host(rows: slice | torch.Tensor) -> slice | torch.Tensor:
