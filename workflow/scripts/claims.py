@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from stiffness.figures.claims import draw
+from stiffness.figures.style import use_looks
 from stiffness.files import write_csv, write_text
 from stiffness.jobs.job import job
 from stiffness.report.evidence import Evidence
@@ -11,6 +12,7 @@ from stiffness.report.verdicts import claims_page, claims_table, judge
 
 if __name__ == "__main__":
     with job(snakemake):
+        use_looks()
         params, output = snakemake.params, snakemake.output
         keys = ("settings", "files", "source", "has_hierarchy")
         judged = judge(

@@ -3,6 +3,7 @@
 from importlib import import_module
 
 from stiffness.figures.load import call, load_arguments
+from stiffness.figures.style import use_looks
 from stiffness.files import write_csv
 from stiffness.jobs.job import job
 
@@ -10,6 +11,7 @@ if __name__ == "__main__":
     params, output = snakemake.params, snakemake.output
     module = import_module(f"stiffness.figures.{params.module}")
     with job(snakemake):
+        use_looks()
         files = {name: given for name, given in snakemake.input.items() if name != "library"}
         arguments = load_arguments(module, files, params.settings, params.options, params.parts)
         if output.get("csv"):

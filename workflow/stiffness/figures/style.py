@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import matplotlib.ticker
 import numpy as np
@@ -24,25 +21,28 @@ from stiffness.training.stages import reference_run as reference_run
 
 MODE_NAMES = {"train-train": "train–train", "train-val": "train–val", "val-val": "val–val"}
 METRIC_NAMES = {"sign": "sign stiffness", "cosine": "cosine stiffness"}
+LOOKS: dict[str, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.2,
+    "figure.dpi": 300,  # at which the layout is solved
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,  # text stays text
+    "svg.hashsalt": "stiffness",
+}
 
-plt.rcParams.update(
-    {
-        "font.size": 8,
-        "axes.titlesize": 8,
-        "axes.labelsize": 8,
-        "xtick.labelsize": 7,
-        "ytick.labelsize": 7,
-        "legend.fontsize": 7,
-        "legend.frameon": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "lines.linewidth": 1.2,
-        "figure.dpi": 300,  # at which the layout is solved
-        "savefig.dpi": 300,
-        "pdf.fonttype": 42,  # text stays text
-        "svg.hashsalt": "stiffness",
-    }
-)
+
+def use_looks() -> None:
+    """Draw into files, with the type and the lines of all figures, until the process ends."""
+    matplotlib.use("Agg")
+    plt.rcParams.update(LOOKS)
 
 
 def distance_name(space: str) -> str:
