@@ -8,6 +8,7 @@ TRAINING_KEYS = (
     "augmentation",
     "optimizer",
     "mixed_precision",
+    "training_arithmetic",
     "history_examples",
 )
 

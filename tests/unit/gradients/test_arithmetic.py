@@ -1,3 +1,5 @@
+"""Arithmetics of the loss gradient with respect to the outputs."""
+
 import math
 from collections.abc import Callable
 from decimal import Decimal, localcontext
@@ -7,7 +9,10 @@ import torch
 from torch import nn
 
 from stiffness.errors import StiffnessError
-from stiffness.gradients.arithmetic import output_gradients, raw_gradients
+from stiffness.gradients.arithmetic import ARITHMETICS, output_gradients, raw_gradients
+from stiffness.gradients.gram import gradient_cosines
+from stiffness.gradients.reference import reference_gradients
+from stiffness.plan.config import Experiment
 
 
 def squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -167,3 +172,73 @@ def test_a_loss_must_return_one_value_per_example(arithmetic: str) -> None:
         output_gradients(outputs, outputs, nn.functional.mse_loss, arithmetic)
     with pytest.raises(StiffnessError, match="unknown 'mse'"):
         output_gradients(outputs, outputs, "mse", arithmetic)
+
+
+def test_the_setting_has_the_same_arithmetics() -> None:
+    items = Experiment.model_json_schema()["properties"]["arithmetic"]["items"]
+    assert tuple(items["enum"]) == ARITHMETICS
+
+
+@pytest.mark.parametrize("arithmetic", ["float32", "keras", "bfloat16"])
+def test_rounded_gradients_have_unit_norm_or_are_0(arithmetic: str) -> None:
+    margins = torch.tensor([0.0, 1.0, 5.0, 12.0, 18.0, 40.0, 300.0])
+    logits = torch.stack([margins, torch.zeros(7), -torch.ones(7)], 1)
+    targets = torch.zeros(7, dtype=torch.long)
+    unit, log_norms = output_gradients(logits, targets, arithmetic=arithmetic)
+    norms = unit.norm(dim=1)
+    zero = raw_gradients(logits, targets, "cross_entropy", arithmetic).eq(0).all(1)
+    assert zero[-1]
+    assert torch.equal(zero, log_norms == -math.inf)
+    torch.testing.assert_close(norms, (~zero).double(), rtol=1e-14, atol=0)
+    # Where the network is unsure all arithmetics agree, to the 8 bits of bfloat16.
+    exact, _ = output_gradients(logits, targets)
+    torch.testing.assert_close(unit[0], exact[0], rtol=0, atol=2**-7)
+
+
+def test_keras_gives_no_gradient_above_its_clip() -> None:
+    # 1 - 1e-7 in float32 is 1 - 2^-23; p_y is 1 - 4e-7, then 1 - 2e-8.
+    logits = torch.tensor([[14.73, 0.0], [17.7, 0.0]])
+    targets = torch.zeros(2, dtype=torch.long)
+    gradients = raw_gradients(logits, targets, "cross_entropy", "keras")
+    assert (gradients[0] != 0).all()
+    assert (gradients[1] == 0).all()
+    # PyTorch's float32 keeps the other entry.
+    assert raw_gradients(logits, targets, "cross_entropy", "float32")[1].any()
+
+
+def test_keras_gives_no_gradient_below_its_clip_either() -> None:
+    logits, targets = torch.tensor([[40.0, 0.0, 0.0]]), torch.tensor([1])
+    assert not raw_gradients(logits, targets, "cross_entropy", "keras").any()
+    assert raw_gradients(logits, targets, "cross_entropy", "float32").any()
+
+
+def test_keras_is_an_arithmetic_of_cross_entropy_alone() -> None:
+    with pytest.raises(StiffnessError, match="keras is one of cross_entropy"):
+        output_gradients(torch.zeros(2, 3), torch.zeros(2, 3), squared_error, "keras")
+
+
+def test_naive_gradients_are_unscaled() -> None:
+    logits, targets = torch.tensor([[0.5, -1.0, 2.0]]), torch.tensor([1])
+    values, log_norms = output_gradients(logits, targets, arithmetic="naive")
+    assert torch.equal(values, raw_gradients(logits, targets, "cross_entropy", "float32").double())
+    assert log_norms.tolist() == [0]
+
+
+def test_float64_passes_equal_the_reference() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 3))
+    inputs, targets = 5 * torch.randn(12, 6), torch.arange(12) % 3
+    directions, expected = reference_gradients(model, inputs, targets)
+    cosines, log_norms = gradient_cosines(model, inputs, targets, arithmetic="float64")
+    # Cosines are returned in float32; everything before that is float64.
+    assert isinstance(cosines, torch.Tensor)
+    torch.testing.assert_close(cosines.double(), directions @ directions.T, rtol=0, atol=2**-24)
+    torch.testing.assert_close(log_norms, expected, rtol=0, atol=1e-12)
+    assert next(model.parameters()).dtype == torch.float32
+
+
+def test_tf32_needs_a_gpu() -> None:
+    with pytest.raises(StiffnessError, match="arithmetic: tf32 is not one of cpu"):
+        gradient_cosines(
+            nn.Linear(2, 2), torch.randn(2, 2), torch.tensor([0, 1]), arithmetic="tf32"
+        )

@@ -58,7 +58,8 @@ def test_one_file_a_checkpoint(
         cosines, log_norms = gradient_cosines(model, evaluation.inputs, evaluation.targets)
         assert torch.equal(tensors["cosines"], cosines)
         assert torch.equal(tensors["log_norms"], log_norms)
-        assert torch.equal(tensors["predictions"], model(evaluation.inputs).argmax(1))
+        assert torch.equal(tensors["outputs"], model(evaluation.inputs))
+        assert torch.equal(tensors["predictions"], tensors["outputs"].argmax(1))
         assert metadata.keys() == {"step", "epoch", "arithmetic", "device"}
         assert (metadata["step"], metadata["epoch"]) == (step, epoch)
         assert (metadata["arithmetic"], metadata["device"]) == ("exact", "cpu")
@@ -104,7 +105,7 @@ def test_a_tile_is_a_block_of_the_whole(
         torch.testing.assert_close(
             found["cosines"], expected["cosines"][rows, columns], rtol=0, atol=2e-6
         )
-        others = {"log_norms", "predictions"} if rows == columns else set()
+        others = {"log_norms", "outputs", "predictions"} if rows == columns else set()
         assert found.keys() == digests[file].keys() == {"cosines", *others}
         for key in others:
             torch.testing.assert_close(found[key], expected[key][rows], rtol=0, atol=1e-6)

@@ -18,6 +18,7 @@ SHIPPED = REPOSITORY / "config.yaml"
 MODEL = {
     "initialization": "glorot_uniform",
     "padding": "valid",
+    "blocks": 3,
     "batch_norm": False,
     "input_scale": "unit_norm",
     "zero_init_residual": False,
@@ -114,6 +115,7 @@ def test_settings_are_plain_and_complete(config):
         "batch_size": 32,
         "optimizer": {"name": "adam", "momentum": 0, "weight_decay": 0, "warmup_epochs": 0},
         "mixed_precision": False,
+        "training_arithmetic": "float32",
         "history_examples": 0,
         "augmentation": "none",
         "evaluation": EVALUATION,

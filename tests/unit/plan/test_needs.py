@@ -154,7 +154,7 @@ def test_the_tables_of_a_figure_are_of_the_first_arithmetic(needs, settings, wil
         ("mnist_fc", "whole_set", None, "experiments.mnist_fc.evaluation.all"),
         ("mnist_fc", "layers", None, "experiments.mnist_fc.layer_stiffness"),
         ("mnist_fc", "rounding", None, "experiments.mnist_fc.arithmetic"),
-        ("rounding_fc", "equal_loss", None, "experiments.rounding_fc.learning_rates"),
+        ("arithmetic_fc", "equal_loss", None, "experiments.arithmetic_fc.learning_rates"),
         ("mnli_bert", "contact_sheet", "last", "texts"),
         ("digits_fc", "class_matrix", "5", "has no stage 5; take 1 to 4, or last"),
     ],

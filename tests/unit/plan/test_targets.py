@@ -37,11 +37,13 @@ def test_an_unknown_figure_names_those_that_there_are(settings):
 
 
 def test_tables_of_every_arithmetic(settings):
-    found = targets.tables_of(settings, ["rounding_fc"])
+    found = targets.tables_of(settings, ["arithmetic_fc"])
     assert found == [
-        "results/rounding_fc/provenance.yaml",
-        "results/rounding_fc/tables/exact/summary.parquet",
-        "results/rounding_fc/tables/float32/summary.parquet",
+        "results/arithmetic_fc/provenance.yaml",
+        *(
+            f"results/arithmetic_fc/tables/{arithmetic}/summary.parquet"
+            for arithmetic in settings["experiments"]["arithmetic_fc"]["arithmetic"]
+        ),
     ]
 
 
@@ -154,5 +156,5 @@ def test_pictures_are_those_that_the_page_can_link_to(claims, settings):
 
 def test_studies_by_the_kind_of_figure_that_they_are_for(claims):
     studies = claims.studies(None)
-    assert studies["rounding"] == ["rounding_cnn", "rounding_fc"]
+    assert studies["rounding"] == ["arithmetic_cnn", "arithmetic_fc", "arithmetic_resnet"]
     assert list(studies) == sorted(studies)

@@ -752,6 +752,16 @@ def test_mixed_precision_trains_other_weights_to_a_similar_loss(few_digits, whol
     assert not torch.equal(weights, weights.bfloat16().float())
 
 
+def test_keras_arithmetic_trains_other_weights_to_a_similar_loss(few_digits, whole, tmp_path):
+    spec = replace(FC, training_arithmetic="keras")
+    clipped = segment(few_digits, spec, 0, 3, None, tmp_path / "clipped")
+    losses, full = history(clipped)["train_loss"], history(whole)["train_loss"]
+    assert losses.iloc[0] == full.iloc[0]  # the exact cross-entropy of the same weights
+    assert losses.iloc[-1] != full.iloc[-1]
+    # Few examples are confident after three epochs: rounding alone parts the two runs.
+    assert losses.iloc[-1] == pytest.approx(full.iloc[-1], rel=0.05)
+
+
 def test_a_history_on_some_examples(few_digits, whole, tmp_path):
     spec = replace(FC, history_examples=60)
     some = segment(few_digits, spec, 0, 3, None, tmp_path / "some")

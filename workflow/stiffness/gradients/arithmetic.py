@@ -7,7 +7,7 @@ other arithmetic decides the direction of the example's gradient, and with it si
 * ``float32``: as ordinary autograd of ``torch.nn.functional.cross_entropy`` computes it. p_y - 1,
   its largest entry, is rounding noise below 1 - p_y of about 1e-7.
 * ``keras``: cross-entropy of the softmax's output, which is clipped to [1e-7, 1 - 1e-7] first; see
-  ``keras_cross_entropy``. Where p_y is above that, the gradient is 0.
+  ``stiffness.training.losses``. Where p_y is above that, the gradient is 0.
 * ``bfloat16``: as autograd computes the cross-entropy of outputs that were rounded to bfloat16.
 * ``float64``: exact, and the network's own passes are in float64 too: the check of ``exact``.
 * ``tf32``: exact, and products of the network's passes are in TF32, on a GPU that has it.
@@ -18,21 +18,24 @@ propagated back, and the logarithm of its norm is kept apart: sign and cosine do
 positive factor per example.
 """
 
+import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 
 import torch
 from torch import nn
 
+from stiffness.data.batch import Inputs
+from stiffness.device import float32_products
 from stiffness.errors import StiffnessError
 from stiffness.gradients import causal_lm
+from stiffness.training.losses import keras_cross_entropy
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Loss = str | LossFunction
 
 ARITHMETICS = ("exact", "float32", "keras", "bfloat16", "float64", "tf32", "naive")
-EPSILON = 1e-7
-"""Keras's ``backend.epsilon()``."""
 
 
 def output_gradients(
@@ -99,44 +102,40 @@ def raw_gradients(
     return _autograd_grads(outputs, targets, loss)
 
 
-def keras_cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each example as Keras computes it from a softmax's output.
-
-    Keras's ``categorical_crossentropy(target, output)`` divides the probabilities by their sum,
-    clips them to [epsilon, 1 - epsilon] with epsilon = 1e-7, and takes the logarithm. A clipped
-    probability has no gradient.
-
-    Args:
-        outputs: logits [N, C], in whose dtype the loss is computed.
-        targets: class indices [N].
-
-    Returns:
-        [N].
-
-    Examples:
-        The second example is more confident than 1 - 1e-7:
-
-        >>> import torch
-        >>> logits = torch.tensor([[2.0, 0.0], [30.0, 0.0]], requires_grad=True)
-        >>> losses = keras_cross_entropy(logits, torch.tensor([0, 0]))
-        >>> losses.sum().backward()
-        >>> (logits.grad == 0).all(1).tolist()
-        [False, True]
-    """
-    probabilities = outputs.softmax(1)
-    probabilities = probabilities / probabilities.sum(1, keepdim=True)
-    clipped = probabilities.clamp(EPSILON, 1 - EPSILON)
-    return nn.functional.nll_loss(clipped.log(), targets.long(), reduction="none")
-
-
-def check_arithmetic(arithmetic: str) -> None:
-    """Refuse an arithmetic that is not one of ``ARITHMETICS``.
+def check_arithmetic(arithmetic: str, device: torch.device | None = None) -> None:
+    """Refuse an arithmetic that is not one of ``ARITHMETICS``, or that a device does not have.
 
     Raises:
-        StiffnessError: it is unknown.
+        StiffnessError: it is unknown, or "tf32" without a GPU that computes in it.
     """
     if arithmetic not in ARITHMETICS:
         raise StiffnessError(f"arithmetic: unknown {arithmetic!r}; known: {', '.join(ARITHMETICS)}")
+    if arithmetic == "tf32" and device is not None and not _has_tf32(device):
+        raise StiffnessError(
+            f"arithmetic: tf32 is not one of {device}; leave it out, or take a GPU that has it "
+            "(NVIDIA Ampere or later)"
+        )
+
+
+def _has_tf32(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+
+
+def products_in(arithmetic: str) -> AbstractContextManager[None]:
+    """A context in which products of float32 tensors are in TF32 for "tf32", else in float32."""
+    return float32_products("tf32" if arithmetic == "tf32" else "ieee")
+
+
+def in_float64(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, Inputs]:
+    """A copy of a network, and its inputs, in float64; integers stay as they are."""
+    copied = copy.deepcopy(model).double()
+    if isinstance(inputs, torch.Tensor):
+        return copied, _double(inputs)
+    return copied, {name: _double(value) for name, value in inputs.items()}
+
+
+def _double(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def _unit(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

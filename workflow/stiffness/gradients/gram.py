@@ -8,7 +8,7 @@ from torch import nn
 from stiffness.data.batch import Inputs, call, concatenate_inputs, length, place, take
 from stiffness.device import full_float32
 from stiffness.errors import StiffnessError
-from stiffness.gradients.arithmetic import Loss, check_arithmetic
+from stiffness.gradients.arithmetic import Loss, check_arithmetic, in_float64, products_in
 from stiffness.gradients.engine import gram_blocks, gram_rectangle, mirror, squared_norms
 from stiffness.gradients.memory import packed, parse_bytes, peak_bytes, within_memory
 from stiffness.gradients.models import refuse_training_mode
@@ -144,7 +144,7 @@ def cosine_tile(
     budget = parse_bytes(memory_budget)
     border = _checked_length(first_inputs, first_targets)
     _checked_length(second_inputs, second_targets)
-    placed, output_grads = _checked(
+    model, placed, output_grads = _checked(
         model,
         concatenate_inputs(first_inputs, second_inputs),
         torch.cat([first_targets, second_targets]),
@@ -152,7 +152,7 @@ def cosine_tile(
         arithmetic,
         budget,
     )
-    with full_float32():
+    with products_in(arithmetic):
         (products, squares), _ = within_memory(
             budget,
             lambda room: gram_rectangle(model, placed, output_grads, border, room, plans=plans),
@@ -258,7 +258,7 @@ def whole_set_cosines(
     if targets.ndim != 1 or targets.is_floating_point():
         raise StiffnessError(f"targets: class indices [N] are needed, got {list(targets.shape)}")
     budget = parse_bytes(memory_budget)
-    placed, output_grads = _checked(model, inputs, targets, loss, "exact", budget)
+    model, placed, output_grads = _checked(model, inputs, targets, loss, "exact", budget)
     with full_float32():
         squares, budget = within_memory(
             budget, lambda room: squared_norms(model, placed, output_grads, room, plans=plans)
@@ -337,8 +337,8 @@ def _unit_grams(
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Gram matrices for unit-norm output gradients, and the log-norms (0 in "naive")."""
     budget = parse_bytes(memory_budget)
-    placed, output_grads = _checked(model, inputs, targets, loss, arithmetic, budget)
-    with full_float32():
+    model, placed, output_grads = _checked(model, inputs, targets, loss, arithmetic, budget)
+    with products_in(arithmetic):
         grams, _ = within_memory(
             budget,
             lambda room: gram_blocks(model, placed, output_grads, per_layer, room, plans=plans),
@@ -353,16 +353,18 @@ def _checked(
     loss: Loss,
     arithmetic: str,
     budget: int,
-) -> tuple[Inputs, OutputGrads]:
-    """Checked inputs and targets on the model's device."""
-    check_arithmetic(arithmetic)
+) -> tuple[nn.Module, Inputs, OutputGrads]:
+    """The model (for "float64" a copy), and checked inputs and targets on its device."""
     refuse_training_mode(model)
     parameter = next(model.parameters(), None)
     if parameter is None:
         raise StiffnessError("model: it has no parameters")
+    check_arithmetic(arithmetic, parameter.device)
     placed, targets = place(inputs, parameter.device), targets.to(parameter.device)
     _checked_length(placed, targets)
-    return placed, OutputGrads(targets, loss, arithmetic, budget // _STORED)
+    if arithmetic == "float64":
+        model, placed = in_float64(model, placed)
+    return model, placed, OutputGrads(targets, loss, arithmetic, budget // _STORED)
 
 
 def _checked_length(inputs: Inputs, targets: torch.Tensor) -> int:

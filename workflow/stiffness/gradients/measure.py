@@ -17,7 +17,7 @@ from stiffness.data.evaluation import Evaluation
 from stiffness.data.shards import Block
 from stiffness.files import atomic_directory, write_json, write_tensors
 from stiffness.gradients.gram import cosine_tile, gradient_cosines
-from stiffness.gradients.models import predicted_classes
+from stiffness.gradients.models import network_outputs
 from stiffness.gradients.plan import Plans
 from stiffness.process import peak_memory
 from stiffness.training.checkpoints import checkpoints_of
@@ -44,16 +44,16 @@ def measure_segment(
 ) -> None:
     """Write ``output``/cosines/step=*.safetensors for every checkpoint in ``checkpoints``.
 
-    Each file holds ``cosines`` [N, N], ``log_norms`` [N], ``predictions`` [N] (classes, int64) and,
-    in its metadata, step, epoch, arithmetic and device. Beside their folder, digests.json has the
-    SHA-256 of each tensor of a file, and performance.json the seconds and the peak memory in MiB of
-    each checkpoint, which are no results.
+    Each file holds ``cosines`` [N, N], ``log_norms`` [N], the network's ``outputs`` [N, C] and
+    ``predictions`` [N] (classes, int64) and, in its metadata, step, epoch, arithmetic and device.
+    Beside their folder, digests.json has the SHA-256 of each tensor of a file, and performance.json
+    the seconds and the peak memory in MiB of each checkpoint, which are no results.
 
     Args:
         tile: measure this block of the matrix alone. Its files hold ``cosines`` [n, m], on the
-            diagonal also ``log_norms`` [n] and ``predictions`` [n], and in their metadata also
-            ``rows`` and ``columns`` (first example, and one past the last) and the number of all
-            ``examples``.
+            diagonal also ``log_norms``, ``outputs`` and ``predictions`` of its n examples, and in
+            their metadata also ``rows`` and ``columns`` (first example, and one past the last) and
+            the number of all ``examples``.
 
     Raises:
         StiffnessError: a checkpoint is unreadable or belongs to another model.
@@ -86,7 +86,8 @@ def measure_segment(
             about: dict[str, Any] = {"arithmetic": arithmetic, "device": _device_name(device)}
             about |= where if tile else {}
             if len(sides) == 1:
-                tensors["predictions"] = predicted_classes(model, sides[0][0])
+                tensors["outputs"] = network_outputs(model, sides[0][0])
+                tensors["predictions"] = tensors["outputs"].argmax(1)
             metadata = checkpoint.metadata | about
             digests[name] = write_tensors(folder / COSINES / name, tensors, metadata)
             performance[name] = {

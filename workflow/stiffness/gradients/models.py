@@ -1,4 +1,4 @@
-"""Which models have per-example gradients at all, and which classes they predict."""
+"""Which models have per-example gradients at all, and what they put out."""
 
 import torch
 from torch import nn
@@ -36,11 +36,11 @@ def _has_own_dropout(module: nn.Module) -> bool:
 
 
 @torch.inference_mode()
-def predicted_classes(model: nn.Module, inputs: Inputs) -> torch.Tensor:
-    """int64 [N] on the CPU: the class with the largest output."""
+def network_outputs(model: nn.Module, inputs: Inputs) -> torch.Tensor:
+    """The outputs [N, ...] of all examples, on the CPU."""
     parts = []
     with full_float32():
         for begin in range(0, length(inputs), _CHUNK):
             batch = trim_padding(take(inputs, slice(begin, begin + _CHUNK)))
-            parts.append(call(model, batch).argmax(1).cpu())
+            parts.append(call(model, batch).cpu())
     return torch.cat(parts)

@@ -198,6 +198,8 @@ class Model(Section, json_schema_extra=_optional):
     """Keras's default, with zero biases, or PyTorch's."""
     padding: Literal["valid", "same"] = "valid"
     """Of the CNN: Keras's default, or `same` for images of less than 22 pixels."""
+    blocks: Annotated[int, Field(ge=1, le=100)] = 3
+    """Of each of the ResNet's three stages; 1 makes the small ResNet8v1."""
     batch_norm: bool = False
     """Of the ResNet; the paper uses none."""
     input_scale: Literal["unit_norm", "unit_variance"] = "unit_norm"
@@ -301,6 +303,9 @@ class Experiment(Section, json_schema_extra=_optional):
     """The optimiser."""
     mixed_precision: bool = False
     """bfloat16 products in training; gradients for stiffness are never measured so."""
+    training_arithmetic: Literal["float32", "keras"] = "float32"
+    """Arithmetic of the loss gradient in training: PyTorch's cross-entropy of logits, or Keras's,
+    which clips the softmax's output to [1e-7, 1 - 1e-7] and gives a clipped example no gradient."""
     history_examples: Annotated[int, Field(ge=0)] = 0
     """Examples of each set that losses and accuracies are measured on; 0 takes all."""
     augmentation: Literal["none", "crop_flip"] = "none"

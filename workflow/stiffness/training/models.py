@@ -28,6 +28,7 @@ class ModelSpec:
         path: the transformer's local folder, or its name on the Hugging Face hub.
         initialization: "glorot_uniform" (Keras's default) or "pytorch".
         padding: of the CNN's convolutions, "valid" (Keras's default) or "same".
+        blocks: of each of the three stages of the ResNet; 3 make ResNet20v1.
         batch_norm: whether the ResNet normalises batches; the paper's does not.
         input_scale: "unit_norm" (|X| = 1, Section 3.1), or "unit_variance": the network first
             multiplies X by the square root of its number of values. A deep network without batch
@@ -39,6 +40,7 @@ class ModelSpec:
     name: str
     initialization: str = "glorot_uniform"
     padding: str = "valid"
+    blocks: int = 3
     batch_norm: bool = False
     input_scale: str = "unit_norm"
     zero_init_residual: bool = False
@@ -131,13 +133,16 @@ class BasicBlock(nn.Module):
 def build_resnet20v1(
     input_shape: tuple[int, int, int], num_classes: int, spec: ModelSpec
 ) -> nn.Sequential:
-    """ResNet20v1 of the Keras example: 3 stages of 3 blocks, 16/32/64 channels (Section 3.1)."""
+    """ResNet20v1 of the Keras example: 3 stages of 3 blocks, 16/32/64 channels (Section 3.1).
+
+    With fewer ``blocks`` per stage it is shallower: 1 makes ResNet8v1.
+    """
     layers: list[nn.Module] = [nn.Conv2d(input_shape[0], 16, 3, padding=1)]
     layers += [nn.BatchNorm2d(16)] if spec.batch_norm else []
     layers.append(nn.ReLU())
     width = 16
     for stage, channels in enumerate((16, 32, 64)):
-        for block in range(3):
+        for block in range(spec.blocks):
             stride = 2 if stage > 0 and block == 0 else 1
             layers.append(BasicBlock(width, channels, stride, spec.batch_norm))
             width = channels

@@ -38,6 +38,7 @@ from stiffness.files import (
     write_table,
     write_tensors,
 )
+from stiffness.training.losses import training_loss
 from stiffness.training.models import ModelSpec, build_model, check_tokens, load_weights
 from stiffness.training.schedule import checkpoint_steps
 
@@ -115,6 +116,8 @@ class TrainingSpec:
         augmentation: "none" or "crop_flip" (4 pixels of padding, random crop, random flip).
         mixed_precision: products are computed in bfloat16 in training; losses, accuracies and
             weights stay float32.
+        training_arithmetic: of the loss gradient, "float32" or "keras"; see ``training_loss``. The
+            losses of the history are exact cross-entropies all the same.
         history_examples: the largest number of examples of each set that give losses and
             accuracies; 0 stands for all.
     """
@@ -128,6 +131,7 @@ class TrainingSpec:
     augmentation: str = "none"
     optimizer: OptimizerSpec = OptimizerSpec()
     mixed_precision: bool = False
+    training_arithmetic: str = "float32"
     history_examples: int = 0
 
 
@@ -351,7 +355,8 @@ class _Run:
                     self.device.type, torch.bfloat16, enabled=self.spec.mixed_precision
                 ):
                     outputs = call(self.model, inputs)
-                loss = nn.functional.cross_entropy(outputs.float(), self.targets["train"][batch])
+                targets = self.targets["train"][batch]
+                loss = training_loss(outputs.float(), targets, self.spec.training_arithmetic)
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 self._warm_up()
