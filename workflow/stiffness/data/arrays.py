@@ -34,6 +34,10 @@ class Normalization:
             stds.append((share * (levels - mean) ** 2).sum().sqrt())
         return cls(torch.stack(means).float(), torch.stack(stds).float())
 
+    def to(self, device: torch.device) -> "Normalization":
+        """The same on ``device``, where its use then copies nothing."""
+        return Normalization(self.mean.to(device), self.std.to(device))
+
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         """Preprocess uint8 [N, C, H, W] to float32: zero mean, unit variance, then |X| = 1.
 

@@ -70,13 +70,27 @@ def concatenate_inputs(first: Inputs, second: Inputs) -> Inputs:
     return torch.cat([first, second])
 
 
+def text_lengths(inputs: Inputs) -> torch.Tensor | None:
+    """int64 [N]: positions up to the last that a text uses, at least 1; None without a mask."""
+    if not isinstance(inputs, Mapping) or MASK not in inputs:
+        return None
+    mask = inputs[MASK].bool()
+    places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    return torch.where(mask, places, 1).amax(1)
+
+
+def shorten(inputs: Inputs, longest: int | None) -> Inputs:
+    """The first ``longest`` positions of tokens [N, T]; all of them, and images, for None."""
+    if longest is None:
+        return inputs
+    assert isinstance(inputs, Mapping)
+    return {name: value[:, :longest] for name, value in inputs.items()}
+
+
 def trim_padding(inputs: Inputs) -> Inputs:
     """Remove the padding that all N texts share from tokens [N, T]; images stay as they are."""
-    if not isinstance(inputs, Mapping) or MASK not in inputs:
-        return inputs
-    used = inputs[MASK].any(0).nonzero()
-    longest = int(used.max()) + 1 if len(used) else 1
-    return {name: value[:, :longest] for name, value in inputs.items()}
+    lengths = text_lengths(inputs)
+    return shorten(inputs, None if lengths is None else int(lengths.max()) if len(lengths) else 1)
 
 
 def flatten_inputs(inputs: Inputs, prefix: str) -> dict[str, torch.Tensor]:

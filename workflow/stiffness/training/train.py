@@ -6,8 +6,10 @@ A run is a chain of segments. A segment starts from the state that the one befor
 one folder: the checkpoints, a table of losses and accuracies, and the state to continue from. While
 it works, the same files lie in a hidden folder and are saved after every epoch. A segment that was
 interrupted continues from there and ends with the same bits, because everything random in an epoch
-is seeded from (seed, epoch). It starts over instead where the settings, the data, this code or the
-number of threads are others than it began with: each of them may change the bits.
+is seeded from (seed, epoch). It starts over instead where the settings, the data, this code, the
+device or the number of threads are others than it began with: each of them may change the bits. On
+a GPU the bits are the same where all operators of the network have a deterministic algorithm; torch
+warns of those that have none.
 """
 
 import inspect
@@ -25,8 +27,18 @@ import torch
 from torch import nn
 
 from stiffness.data.arrays import Arrays, Normalization
-from stiffness.data.batch import MASK, Inputs, call, flatten_inputs, place, take, trim_padding
-from stiffness.device import full_float32
+from stiffness.data.batch import (
+    MASK,
+    Inputs,
+    call,
+    flatten_inputs,
+    place,
+    shorten,
+    take,
+    text_lengths,
+    trim_padding,
+)
+from stiffness.device import deterministic, device_name, full_float32, send
 from stiffness.digests import file_digest, json_digest, mix_seed, tensors_digest, text_digest
 from stiffness.errors import StiffnessError
 from stiffness.files import (
@@ -170,7 +182,11 @@ def train_segment(
     def waiting() -> None:
         logger.info("another process trains this run: waiting")
 
-    with exclusive_lock(work.with_suffix(".lock"), waiting), full_float32():
+    with (
+        exclusive_lock(work.with_suffix(".lock"), waiting),
+        full_float32(),
+        deterministic(device),
+    ):
         run = _Run(arrays, spec, device, data_dir)
         run.start(start, end, previous)
         run.resume(work, start, previous)
@@ -215,6 +231,8 @@ class _Run:
         }
         self.history_sets = {split: self._history_sets(split) for split in self.inputs}
         self.raw = self._raw()
+        self.normalization = arrays.normalization and arrays.normalization.to(device)
+        self.lengths = text_lengths(arrays.train_inputs)
         self.steps_per_epoch = math.ceil(len(arrays.train_targets) / spec.batch_size)
         counts = torch.bincount(arrays.train_targets, minlength=self.num_classes).double()
         shares = counts / counts.sum()
@@ -282,7 +300,7 @@ class _Run:
             if previous
             else self.initial_digest
         )
-        # Sums over several threads differ from sums over others in their last bits.
+        # Sums over several threads, or on another device, differ in their last bits.
         self.fingerprint = json_digest(
             [
                 asdict(self.spec),
@@ -291,6 +309,7 @@ class _Run:
                 origin,
                 _code_digest(),
                 torch.get_num_threads(),
+                device_name(self.device),
             ]
         )
         try:
@@ -350,12 +369,13 @@ class _Run:
             order = torch.randperm(len(self.targets["train"]), generator=generator)
             self.model.train()
             for batch in self._batches(order, generator):
-                inputs = self._augmented(batch, generator)
+                rows = send(batch, self.device)
+                inputs = shorten(self._augmented(rows, generator), self._longest(batch))
                 with torch.autocast(
                     self.device.type, torch.bfloat16, enabled=self.spec.mixed_precision
                 ):
                     outputs = call(self.model, inputs)
-                targets = self.targets["train"][batch]
+                targets = self.targets["train"][rows]
                 loss = training_loss(outputs.float(), targets, self.spec.training_arithmetic)
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -369,10 +389,13 @@ class _Run:
                     self.model.train()
 
     def _batches(self, order: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
-        """Cut ``order`` into batches; texts of similar length share one, to need little padding."""
+        """Cut ``order`` into batches; texts of similar length share one, to need little padding.
+
+        They stay on the CPU, which knows without waiting for a GPU how long a batch's texts are.
+        """
         inputs, size = self.arrays.train_inputs, self.spec.batch_size
         if isinstance(inputs, torch.Tensor) or MASK not in inputs:
-            return list(order.to(self.device).split(size))
+            return list(order.split(size))
         lengths = inputs[MASK].sum(1)
         # At least four pools: sorted as a whole, a small set would fall into the same batches.
         pools = order.split(max(1, min(_POOL, len(order) // (4 * size))) * size)
@@ -382,7 +405,11 @@ class _Run:
             for batch in pool[lengths[pool].argsort(stable=True)].split(size)
         ]
         shuffled = torch.randperm(len(batches), generator=generator).tolist()
-        return [batches[number].to(self.device) for number in shuffled]
+        return [batches[number] for number in shuffled]
+
+    def _longest(self, batch: torch.Tensor) -> int | None:
+        """Positions that the longest of a batch's texts uses; None for images."""
+        return None if self.lengths is None else int(self.lengths[batch].max())
 
     def _warm_up(self) -> None:
         """Set the rate of the next update, which is number ``step + 1``."""
@@ -393,10 +420,10 @@ class _Run:
 
     def _augmented(self, batch: torch.Tensor, generator: torch.Generator) -> Inputs:
         if self.raw is None:
-            return trim_padding(take(self.inputs["train"], batch))
-        assert self.arrays.normalization is not None
+            return take(self.inputs["train"], batch)
+        assert self.normalization is not None
         # Augment the bytes and preprocess after it, so that |X| = 1 holds for what is trained on.
-        return crop_flip(self.raw[batch], self.arrays.normalization, generator)
+        return crop_flip(self.raw[batch], self.normalization, generator)
 
     def _record(self, work: Path) -> None:
         """Append losses and accuracies of both sets to the history, and save the weights."""
@@ -427,8 +454,8 @@ def crop_flip(
         float32 [N, C, H, W] with |X| = 1.
     """
     count, _, height, width = images.shape
-    shift = torch.randint(0, 9, (2, count), generator=generator).to(images.device) - 4
-    flip = (torch.rand(count, generator=generator) < 0.5).to(images.device)
+    shift = send(torch.randint(0, 9, (2, count), generator=generator), images.device) - 4
+    flip = send(torch.rand(count, generator=generator) < 0.5, images.device)
     rows = torch.arange(height, device=images.device) + shift[0][:, None]
     columns = torch.arange(width, device=images.device).expand(count, width)
     columns = torch.where(flip[:, None], width - 1 - columns, columns) + shift[1][:, None]
