@@ -5,6 +5,7 @@ rule gradients:
     input:
         state=rules.training.output.state,
         evaluation=needs.evaluation,
+        own=needs.own_code("model", "loss"),
         library=library("gradients"),
     output:
         cosines=kept(directory(f"{paths.GRADIENTS}/cosines")),
@@ -20,6 +21,7 @@ rule gradients:
         **requested(needs.gradients_request),
     params:
         model=setting("model"),
+        loss=setting("loss"),
     message:
         "Gradients of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:
@@ -36,6 +38,7 @@ use rule gradients as gradient_tile with:
         paths.log("gradient_tile", f"{paths.OF_ARITHMETIC}/{{tile}}"),
     params:
         model=setting("model"),
+        loss=setting("loss"),
         shards=setting("evaluation", "shards"),
     message:
         "Gradients of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}, shards {wildcards.tile}"
@@ -45,6 +48,7 @@ rule representations:
     input:
         state=rules.training.output.state,
         evaluation=needs.evaluation,
+        own=needs.own_code("model"),
         library=library("representations"),
     output:
         vectors=kept(directory(paths.REPRESENTATIONS)),
@@ -70,6 +74,7 @@ rule whole_set:
         state=rules.training.output.state,
         histories=needs.histories("evaluation", "all"),
         arrays=needs.arrays,
+        own=needs.own_code("model", "loss"),
         library=library("whole_set"),
     output:
         table=paths.WHOLE_SET,
@@ -83,6 +88,7 @@ rule whole_set:
         **more(mem_mb=12000, runtime=120),
     params:
         model=setting("model"),
+        loss=setting("loss"),
         epochs=setting("epochs"),
         stages=needs.stages("evaluation", "all"),
     message:
@@ -95,6 +101,7 @@ rule rounding:
     input:
         state=rules.training.output.state,
         evaluation=needs.evaluation,
+        own=needs.own_code("model", "loss"),
         library=library("rounding"),
     output:
         table=paths.ROUNDING,
@@ -108,6 +115,7 @@ rule rounding:
         **more(mem_mb=4000, runtime=60),
     params:
         model=setting("model"),
+        loss=setting("loss"),
     message:
         "Rounding errors of gradients of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:
@@ -119,6 +127,7 @@ rule layer_gradients:
         state=rules.training.output.state,
         histories=needs.histories("layer_stiffness"),
         evaluation=needs.evaluation,
+        own=needs.own_code("model", "loss"),
         library=library("layer_gradients"),
     output:
         layers=kept(directory(paths.LAYER_GRADIENTS)),
@@ -132,6 +141,7 @@ rule layer_gradients:
         **more(mem_mb=12000, runtime=120),
     params:
         model=setting("model"),
+        loss=setting("loss"),
         epochs=setting("epochs"),
         stages=needs.stages("layer_stiffness"),
     message:

@@ -10,6 +10,7 @@ TRAINING_KEYS = (
     "mixed_precision",
     "training_arithmetic",
     "history_examples",
+    "loss",
 )
 
 
@@ -17,6 +18,7 @@ rule training:
     input:
         arrays=needs.arrays,
         previous=refusing(needs.previous),
+        own=needs.own_code("model", "loss"),
         library=library("training"),
     output:
         checkpoints=directory(paths.CHECKPOINTS),

@@ -13,7 +13,7 @@ from stiffness.plan import config  # noqa: E402
 from stiffness.plan.section import Section  # noqa: E402
 
 SCHEMA, PAGE = "workflow/schemas/config.schema.json", "docs/configuration.md"
-NAMES = "Config Experiment Model Optimizer Evaluation Bootstrap DataSet Digits Torchvision"
+NAMES = "Config Experiment Model Loss Optimizer Evaluation Bootstrap DataSet Digits Torchvision"
 NAMES += " ImageFolder Texts LabelNoise PaperFigure Study"
 SECTIONS: dict[str, type[Section]] = {name: getattr(config, name) for name in NAMES.split()}
 

@@ -7,6 +7,7 @@ from stiffness.data.shards import tile_block
 from stiffness.gradients.measure import measure_segment
 from stiffness.jobs.gpus import choose_device
 from stiffness.jobs.job import job
+from stiffness.training.losses import LossSpec, build_loss
 from stiffness.training.models import ModelSpec
 
 if __name__ == "__main__":
@@ -22,5 +23,6 @@ if __name__ == "__main__":
             memory_budget=resources.memory_budget,
             arithmetic=wildcards.arithmetic,
             data_dir=resources.data_dir,
+            loss=build_loss(LossSpec(**params.loss)),
             tile=tile_block(tile, len(evaluation.targets), params.shards) if tile else None,
         )

@@ -6,6 +6,7 @@ from stiffness.data.evaluation import Evaluation
 from stiffness.gradients.layer_gradients import measure_layers
 from stiffness.jobs.gpus import choose_device
 from stiffness.jobs.job import job
+from stiffness.training.losses import LossSpec, build_loss
 from stiffness.training.models import ModelSpec
 from stiffness.training.stages import stage_steps
 
@@ -24,4 +25,5 @@ if __name__ == "__main__":
             if params.stages
             else None,
             data_dir=resources.data_dir,
+            loss=build_loss(LossSpec(**params.loss)),
         )

@@ -7,6 +7,7 @@ from stiffness.files import write_table
 from stiffness.gradients.rounding import measure_rounding
 from stiffness.jobs.gpus import choose_device
 from stiffness.jobs.job import job
+from stiffness.training.losses import LossSpec, build_loss
 from stiffness.training.models import ModelSpec
 
 if __name__ == "__main__":
@@ -18,5 +19,6 @@ if __name__ == "__main__":
             model_spec=ModelSpec(**snakemake.params.model),
             device=choose_device(resources.device, resources.jobs_per_gpu),
             data_dir=resources.data_dir,
+            loss=build_loss(LossSpec(**snakemake.params.loss)),
         )
         write_table(snakemake.output.table, table)

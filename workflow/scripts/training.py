@@ -6,6 +6,7 @@ from pathlib import Path
 from stiffness.data.arrays import Arrays
 from stiffness.jobs.gpus import choose_device
 from stiffness.jobs.job import job
+from stiffness.training.losses import LossSpec
 from stiffness.training.models import ModelSpec
 from stiffness.training.train import OptimizerSpec, TrainingSpec, train_segment
 
@@ -15,6 +16,7 @@ if __name__ == "__main__":
         settings = dict(snakemake.params.items())
         del settings["pretrained"]  # there to rerun the job when the folder changes
         settings["model"] = ModelSpec(**settings["model"])
+        settings["loss"] = LossSpec(**settings["loss"])
         settings["optimizer"] = OptimizerSpec(**settings["optimizer"])
         start, end = map(int, re.findall(r"\d+", wildcards.segment))
         train_segment(

@@ -7,6 +7,7 @@ from stiffness.files import write_table
 from stiffness.gradients.whole_set import measure_whole_set
 from stiffness.jobs.gpus import choose_device
 from stiffness.jobs.job import job
+from stiffness.training.losses import LossSpec, build_loss
 from stiffness.training.models import ModelSpec
 from stiffness.training.stages import stage_steps
 
@@ -23,5 +24,6 @@ if __name__ == "__main__":
             if params.stages
             else None,
             data_dir=resources.data_dir,
+            loss=build_loss(LossSpec(**params.loss)),
         )
         write_table(snakemake.output.table, table)

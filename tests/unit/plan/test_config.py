@@ -120,6 +120,7 @@ def test_settings_are_plain_and_complete(config):
         "augmentation": "none",
         "evaluation": EVALUATION,
         "arithmetic": ["exact"],
+        "loss": {"name": "cross_entropy", "label_smoothing": 0},
         "distance_bins": 16,
         "bootstrap": {"resamples": 1000, "seed": 0},
         "distance_layers": ["input"],
@@ -578,7 +579,6 @@ def test_an_own_text_data_set_and_encoder(config):
 @pytest.mark.parametrize(
     ("experiment", "key", "value", "rest"),
     [
-        ("mnist_fc", "model.name", "transformer", "'transformer' does not take images; take fc, "),
         ("mnli_bert", "model.name", "fc", "'fc' does not take texts; take transformer"),
         ("mnli_bert", "model.path", "", "a transformer needs one: a folder below data_dir, or "),
         ("mnli_bert", "augmentation", "crop_flip", "is for images; set it to none"),

@@ -331,12 +331,6 @@ def test_built_in_evaluation_mode_with_every_parameter_to_train(tiny_language):
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize(("name", "shape", "given"), [("transformer", (1, 8, 8), "images")])
-def test_a_transformer_takes_no_images(name, shape, given):
-    with pytest.raises(StiffnessError, match=f"'{name}' does not take {given}"):
-        build_model(ModelSpec(name), shape, 3, 0)
-
-
 def test_fc_takes_no_tokens():
     with pytest.raises(StiffnessError, match="'fc' does not take tokens"):
         build_model(ModelSpec("fc"), (), 3, 0)
@@ -385,7 +379,7 @@ def test_texts_longer_than_the_positions(
     }
     fitting["attention_mask"] = torch.ones_like(fitting["attention_mask"])
     fitting["input_ids"] = fitting["input_ids"].clamp(min=1)
-    check_tokens(model, take(fitting, slice(0, 4)), "short")
+    check_tokens(model, take(fitting, slice(0, 4)), 3, replace(BERT, path="short"))
 
 
 def test_kinds_of_tokens_that_the_network_does_not_know(run, tmp_path, make_transformer):

@@ -55,11 +55,12 @@ class Arrays:
     """One data set: inputs, targets, and how to preprocess.
 
     Attributes:
-        train_inputs, validation_inputs: images, uint8 [N, C, H, W]; or tokens, integers [N, T] by
-            the names that the network has for them.
+        train_inputs, validation_inputs: images, uint8 [N, C, H, W]; or float32 [N, ...], which the
+            network gets as they are; or tokens, integers [N, T] by the names that the network has
+            for them.
         train_targets, validation_targets: int64 [N], class numbers.
         class_names: one name per class.
-        normalization: of images; None for tokens.
+        normalization: of images; None for other inputs.
         clean_targets: int64 [N], the training labels before some were made wrong; None where none
             were.
     """
@@ -101,6 +102,45 @@ class Arrays:
             validation_targets.long(),
             class_names,
             _measure_normalization(train_inputs),
+        )
+
+    @classmethod
+    def from_floats(
+        cls,
+        train_inputs: torch.Tensor,
+        train_targets: torch.Tensor,
+        validation_inputs: torch.Tensor,
+        validation_targets: torch.Tensor,
+        class_names: list[str],
+    ) -> "Arrays":
+        """Check inputs that are preprocessed already, and their labels.
+
+        Args:
+            train_inputs, validation_inputs: numbers [N, ...], which are kept as float32.
+            train_targets, validation_targets: integers [N], class numbers.
+
+        Raises:
+            StiffnessError: lengths, shapes or labels do not fit, or a number is not finite.
+        """
+        if validation_inputs.shape[1:] != train_inputs.shape[1:]:
+            raise StiffnessError("validation set: inputs of another shape than the training set's")
+        for name, inputs, targets in (
+            ("training", train_inputs, train_targets),
+            ("validation", validation_inputs, validation_targets),
+        ):
+            _check_targets(name, len(inputs), targets, class_names)
+            if inputs.ndim < 2 or not torch.isfinite(inputs).all():
+                raise StiffnessError(
+                    f"{name} set: inputs must be finite numbers [N, ...], these are "
+                    f"{list(inputs.shape)}"
+                )
+        return cls(
+            train_inputs.float().contiguous(),
+            train_targets.long(),
+            validation_inputs.float().contiguous(),
+            validation_targets.long(),
+            class_names,
+            None,
         )
 
     @classmethod
@@ -159,7 +199,7 @@ class Arrays:
             train_inputs=inputs,
             train_targets=targets,
             normalization=_measure_normalization(inputs)
-            if isinstance(inputs, torch.Tensor)
+            if self.normalization is not None and isinstance(inputs, torch.Tensor)
             else None,
         )
 
@@ -173,12 +213,12 @@ class Arrays:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one image (C, H, W); () for tokens, whose number varies."""
+        """Shape of one input, such as (C, H, W); () for tokens, whose number varies."""
         inputs = self.train_inputs
         return tuple(inputs.shape[1:]) if isinstance(inputs, torch.Tensor) else ()
 
     def preprocess(self, inputs: Inputs) -> Inputs:
-        """Inputs as the network gets them: images normalised, tokens unchanged (Section 3.1)."""
+        """Inputs as the network gets them: images normalised, others unchanged (Section 3.1)."""
         if self.normalization is None:
             return inputs
         assert isinstance(inputs, torch.Tensor)
@@ -203,7 +243,7 @@ class Arrays:
         """Read what ``save`` wrote; raises ``StiffnessError`` as ``read_tensors`` does."""
         tensors, metadata = read_tensors(path)
         try:
-            images = "train_inputs" in tensors
+            images = "mean" in tensors
             return cls(
                 unflatten_inputs(tensors, "train_inputs"),
                 tensors["train_targets"],

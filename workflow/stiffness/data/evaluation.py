@@ -24,8 +24,8 @@ class Evaluation:
     """[training subset ; validation subset], each sorted by class.
 
     Attributes:
-        inputs: preprocessed images, float32 [N, C, H, W] with |X| = 1; or tokens, integers [N, T]
-            by name.
+        inputs: preprocessed images, float32 [N, C, H, W] with |X| = 1; or other numbers, float32
+            [N, ...]; or tokens, integers [N, T] by name.
         targets: int64 [N], class numbers.
         indices: int64 [N], positions in the training (first ``num_train``) or validation set.
         num_train: number of examples from the training set; they come first.
@@ -78,7 +78,7 @@ class Evaluation:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one image (C, H, W); () for tokens."""
+        """Shape of one input, such as (C, H, W); () for tokens."""
         return tuple(self.inputs.shape[1:]) if isinstance(self.inputs, torch.Tensor) else ()
 
     def distances(
@@ -108,15 +108,15 @@ class Evaluation:
             arrays: the data set that the subset was drawn from.
 
         Raises:
-            StiffnessError: the inputs are tokens.
+            StiffnessError: the inputs are no images.
         """
         parts = []
         for rows, inputs in (
             (self.indices[: self.num_train], arrays.train_inputs),
             (self.indices[self.num_train :], arrays.validation_inputs),
         ):
-            if not isinstance(inputs, torch.Tensor):
-                raise StiffnessError("contact_sheet: shows images; these inputs are tokens")
+            if not isinstance(inputs, torch.Tensor) or inputs.dtype != torch.uint8:
+                raise StiffnessError("contact_sheet: shows images of bytes; these inputs are none")
             parts.append(inputs[rows])
         return torch.cat(parts)
 

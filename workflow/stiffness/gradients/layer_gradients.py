@@ -18,6 +18,7 @@ from torch import nn
 from stiffness.data.batch import Inputs, length, place
 from stiffness.data.evaluation import Evaluation, cosine_distances
 from stiffness.files import atomic_directory, write_json, write_tensors
+from stiffness.gradients.arithmetic import Loss
 from stiffness.gradients.gram import gradient_cosines
 from stiffness.gradients.memory import packed, parse_bytes
 from stiffness.gradients.plan import Plans
@@ -39,6 +40,7 @@ def measure_layers(
     arithmetic: str,
     steps: Collection[int] | None = None,
     data_dir: str | Path = ".",
+    loss: Loss = "cross_entropy",
 ) -> None:
     """Write ``output``/step=*.safetensors for checkpoints in the folder ``checkpoints``.
 
@@ -51,6 +53,7 @@ def measure_layers(
 
     Args:
         steps: of the checkpoints to measure; None for all of them.
+        loss: as ``gradient_cosines`` takes it.
 
     Raises:
         StiffnessError: a checkpoint is unreadable, belongs to another model or has diverged.
@@ -68,6 +71,7 @@ def measure_layers(
                     model,
                     inputs,
                     targets,
+                    loss=loss,
                     per_layer=True,
                     memory_budget=memory_budget,
                     arithmetic=arithmetic,

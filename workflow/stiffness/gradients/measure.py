@@ -16,6 +16,7 @@ from stiffness.data.batch import Inputs, place, take
 from stiffness.data.evaluation import Evaluation
 from stiffness.data.shards import Block
 from stiffness.files import atomic_directory, write_json, write_tensors
+from stiffness.gradients.arithmetic import Loss
 from stiffness.gradients.gram import cosine_tile, gradient_cosines
 from stiffness.gradients.models import network_outputs
 from stiffness.gradients.plan import Plans
@@ -41,6 +42,7 @@ def measure_segment(
     arithmetic: str,
     data_dir: str | Path = ".",
     tile: Block | None = None,
+    loss: Loss = "cross_entropy",
 ) -> None:
     """Write ``output``/cosines/step=*.safetensors for every checkpoint in ``checkpoints``.
 
@@ -54,6 +56,7 @@ def measure_segment(
             diagonal also ``log_norms``, ``outputs`` and ``predictions`` of its n examples, and in
             their metadata also ``rows`` and ``columns`` (first example, and one past the last) and
             the number of all ``examples``.
+        loss: as ``gradient_cosines`` takes it.
 
     Raises:
         StiffnessError: a checkpoint is unreadable or belongs to another model.
@@ -81,7 +84,7 @@ def measure_segment(
                 torch.cuda.reset_peak_memory_stats(device)
             began = time.perf_counter()
             with checkpoint.named_in_errors():
-                tensors = _measured(model, sides, memory_budget, arithmetic, plans)
+                tensors = _measured(model, sides, memory_budget, arithmetic, plans, loss)
             seconds = time.perf_counter() - began
             about: dict[str, Any] = {"arithmetic": arithmetic, "device": _device_name(device)}
             about |= where if tile else {}
@@ -107,18 +110,34 @@ def measure_segment(
 
 
 def _measured(
-    model: nn.Module, sides: list[Examples], memory_budget: str, arithmetic: str, plans: Plans
+    model: nn.Module,
+    sides: list[Examples],
+    memory_budget: str,
+    arithmetic: str,
+    plans: Plans,
+    loss: Loss,
 ) -> dict[str, torch.Tensor]:
     """Cosines of one side with itself, or of two sides with one another."""
     if len(sides) == 1:
         cosines, log_norms = gradient_cosines(
-            model, *sides[0], memory_budget=memory_budget, arithmetic=arithmetic, plans=plans
+            model,
+            *sides[0],
+            loss=loss,
+            memory_budget=memory_budget,
+            arithmetic=arithmetic,
+            plans=plans,
         )
         assert isinstance(cosines, torch.Tensor)
         assert isinstance(log_norms, torch.Tensor)
         return {"cosines": cosines, "log_norms": log_norms}
     tile, *_ = cosine_tile(
-        model, *sides[0], *sides[1], memory_budget=memory_budget, arithmetic=arithmetic, plans=plans
+        model,
+        *sides[0],
+        *sides[1],
+        loss=loss,
+        memory_budget=memory_budget,
+        arithmetic=arithmetic,
+        plans=plans,
     )
     return {"cosines": tile}
 

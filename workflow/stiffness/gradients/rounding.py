@@ -13,7 +13,7 @@ from scipy import stats
 from stiffness.data.batch import call, length, place, take
 from stiffness.data.evaluation import Evaluation
 from stiffness.device import full_float32
-from stiffness.gradients.arithmetic import output_gradients, raw_gradients
+from stiffness.gradients.arithmetic import Loss, output_gradients, raw_gradients
 from stiffness.training.checkpoints import checkpoints_of
 from stiffness.training.models import ModelSpec, build_model
 
@@ -23,17 +23,20 @@ COLUMNS = ["step", "epoch", "split", "quantity", "value", "low", "high", "n_exam
 _CHUNK = 250
 
 
-def relative_errors(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """float64 [N]: |g32 - g| / |g| of the cross-entropy's gradients with respect to the outputs.
+def relative_errors(
+    outputs: torch.Tensor, targets: torch.Tensor, loss: Loss = "cross_entropy"
+) -> torch.Tensor:
+    """float64 [N]: |g32 - g| / |g| of the loss gradients with respect to the outputs.
 
     Args:
         outputs: float32 logits [N, C]; g is computed from them in float64, g32 in float32.
         targets: class indices [N].
+        loss: as ``gradient_cosines`` takes it.
     """
-    unit, log_norms = output_gradients(outputs, targets)
+    unit, log_norms = output_gradients(outputs, targets, loss)
     # Below e^-600 the float32 gradient is 0 anyway, and the factor must stay finite.
     scale = log_norms.clamp_min(-600).neg().exp()
-    rounded = raw_gradients(outputs, targets, "cross_entropy", "float32").double()
+    rounded = raw_gradients(outputs, targets, loss, "float32").double()
     return (rounded * scale[:, None] - unit).norm(dim=1)
 
 
@@ -44,6 +47,7 @@ def measure_rounding(
     model_spec: ModelSpec,
     device: torch.device,
     data_dir: str | Path = ".",
+    loss: Loss = "cross_entropy",
 ) -> pd.DataFrame:
     """The share of examples whose float32 gradient is ``wrong`` (by more than 1 %) or ``zero``.
 
@@ -64,8 +68,8 @@ def measure_rounding(
         parts = [slice(begin, begin + _CHUNK) for begin in range(0, length(inputs), _CHUNK)]
         with full_float32():
             outputs = torch.cat([call(model, take(inputs, part)) for part in parts])
-        errors = relative_errors(outputs, targets)
-        lost = (raw_gradients(outputs, targets, "cross_entropy", "float32") == 0).all(1)
+        errors = relative_errors(outputs, targets, loss)
+        lost = (raw_gradients(outputs, targets, loss, "float32") == 0).all(1)
         for split, part in splits.items():
             for quantity, hit in (("wrong", errors > WRONG), ("zero", lost)):
                 count, number = int(hit[part].sum()), len(hit[part])

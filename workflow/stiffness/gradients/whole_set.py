@@ -11,6 +11,7 @@ import torch
 
 from stiffness.data.arrays import Arrays
 from stiffness.data.batch import Inputs, length
+from stiffness.gradients.arithmetic import Loss
 from stiffness.gradients.gram import whole_set_cosines
 from stiffness.gradients.plan import Plans
 from stiffness.training.checkpoints import checkpoints_of
@@ -49,11 +50,13 @@ def measure_whole_set(
     memory_budget: str,
     steps: Collection[int] | None = None,
     data_dir: str | Path = ".",
+    loss: Loss = "cross_entropy",
 ) -> pd.DataFrame:
     """The class stiffness matrix of every checkpoint in the folder ``checkpoints``.
 
     Args:
         steps: of the checkpoints to measure; None for all of them.
+        loss: as ``gradient_cosines`` takes it.
 
     Returns:
         One row per pair of classes: step, epoch, class_a, class_b, value, the number of examples
@@ -75,6 +78,7 @@ def measure_whole_set(
                 model,
                 inputs,
                 arrays.train_targets,
+                loss,
                 num_classes=len(names),
                 memory_budget=memory_budget,
                 plans=plans,

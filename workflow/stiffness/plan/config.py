@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     ValidationError,
     WrapValidator,
@@ -22,6 +23,7 @@ from pydantic import (
 )
 
 from stiffness.errors import StiffnessError
+from stiffness.own_code import check_import_path, is_import_path
 from stiffness.plan.kinds import KINDS, ClaimsLooks, check_figure
 from stiffness.plan.section import Section, describe_errors, nearest
 
@@ -190,12 +192,34 @@ def _optional(schema: dict[str, Any]) -> None:
 class Model(Section, json_schema_extra=_optional):
     """The network of an experiment."""
 
-    name: Literal[(*NETWORKS, "transformer")]  # type: ignore[valid-type]
-    """One of the paper's networks, or a pretrained transformer with a new head, for texts."""
+    name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            json_schema_extra={
+                "anyOf": [{"enum": [*NETWORKS, "transformer"]}, {"type": "string"}],
+                "examples": ["torchvision:resnet18", "nets.py:build"],
+            },
+        ),
+    ]
+    """One of the paper's networks; `torchvision:resnet18` and the like; `timm:...` where timm is
+    installed; `file.py:function` or `package.module:function`, called with
+    `(input_shape, num_classes, **arguments)`; or a pretrained transformer with a new
+    head: its folder below data_dir, its name on the Hugging Face hub, or `transformer` and a
+    `path`."""
+    arguments: dict[str, Any] = Field({})
+    """Further arguments of a network that is not one of the paper's."""
     path: str = ""
-    """Of a transformer: a folder below data_dir, or a name on the Hugging Face hub."""
-    initialization: Literal["glorot_uniform", "pytorch"] = "glorot_uniform"
-    """Keras's default, with zero biases, or PyTorch's."""
+    """Of `transformer`: a folder below data_dir, or a name on the Hugging Face hub."""
+    initialization: Literal["glorot_uniform", "pytorch"] = Field(
+        default_factory=lambda given: (
+            "glorot_uniform" if given.get("name") in NETWORKS else "pytorch"
+        ),
+        json_schema_extra={
+            "x-default": "`glorot_uniform` for the paper's networks, else `pytorch`"
+        },
+    )
+    """Keras's default, with zero biases, or as the network's own code draws its weights."""
     padding: Literal["valid", "same"] = "valid"
     """Of the CNN: Keras's default, or `same` for images of less than 22 pixels."""
     blocks: Annotated[int, Field(ge=1, le=100)] = 3
@@ -219,6 +243,16 @@ class Optimizer(Section):
     """An L2 penalty with adam and sgd, decoupled with adamw."""
     warmup_epochs: NotNegative = 0
     """Epochs, or a fraction of one, over which the learning rate rises linearly."""
+
+
+class Loss(Section):
+    """The loss of an experiment: it is trained on, and stiffness is that of its gradients."""
+
+    name: Text = "cross_entropy"
+    """`cross_entropy`, or the import path of a function of outputs [N, classes] and targets [N]
+    that returns a loss per example, [N]: `file.py:function` or `package.module:function`."""
+    label_smoothing: Share = 0
+    """Of cross_entropy: the share of each label that is spread evenly over all classes."""
 
 
 Measured = Literal["none", "stages", "checkpoints"]
@@ -279,6 +313,14 @@ class Experiment(Section, json_schema_extra=_optional):
     """One of `datasets`."""
     model: Model
     """The network."""
+    loss: Annotated[
+        Loss,
+        BeforeValidator(
+            lambda value: {"name": value} if isinstance(value, str) else value,
+            json_schema_input_type=Loss | str,
+        ),
+    ] = Loss()
+    """Cross-entropy, or a loss of your own: `losses.py:focal` is short for `{name: ...}`."""
     epochs: Epochs
     """Passes over the training set."""
     learning_rates: Annotated[list[Rate], Field(min_length=1)] = Field(
@@ -441,6 +483,8 @@ def read_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         experiment["distance_layers"] = experiment["distance_layers"] or (
             [LAST_HIDDEN] if text else ["input"]
         )
+        _check_network(f"experiments.{name}.model", experiment["model"], settings["data_dir"])
+        _check_loss(f"experiments.{name}.loss", experiment["loss"])
         _check_experiment(f"experiments.{name}", experiment, text)
     for name in settings["run"]:
         _known(name, experiments, "run", "experiment")
@@ -519,14 +563,51 @@ def _check_totals(key: str, experiment: Mapping[str, Any]) -> None:
         )
 
 
+def _check_network(key: str, model: dict[str, Any], data_dir: str) -> None:
+    """Find out what the name of a network means; a transformer's own name becomes its path."""
+    name = model["name"]
+    package = name.partition(":")[0]
+    if package != name and package not in ("torchvision", "timm"):
+        if not is_import_path(name):
+            raise StiffnessError(f"{key}.name: {name!r} is no import path, such as nets.py:build")
+        check_import_path(name, f"{key}.name")
+    elif package == name and name not in (*NETWORKS, "transformer"):
+        if "/" not in name and not any(Path(place, name).is_dir() for place in (data_dir, ".")):
+            known = (*NETWORKS, "transformer", "torchvision:...", "timm:...", "file.py:function")
+            raise StiffnessError(f"{key}.name: unknown {name!r}{nearest(name, known)}")
+        model |= {"name": "transformer", "path": name}
+    if model["arguments"] and model["name"] in (*NETWORKS, "transformer"):
+        raise StiffnessError(f"{key}.arguments: {model['name']} takes none; see its own keys")
+    if not model["arguments"]:
+        del model["arguments"]
+    for option in ("padding", "batch_norm", "zero_init_residual"):
+        if model["name"] not in NETWORKS and model[option] != Model.model_fields[option].default:
+            raise StiffnessError(
+                f"{key}.{option}: is of the paper's networks; give yours {key}.arguments"
+            )
+
+
+def _check_loss(key: str, loss: Mapping[str, Any]) -> None:
+    name = loss["name"]
+    if name == "cross_entropy":
+        return
+    if not is_import_path(name):
+        raise StiffnessError(
+            f"{key}: unknown {name!r}; take cross_entropy, or an import path such as losses.py:f"
+        )
+    check_import_path(name, key)
+    if loss["label_smoothing"]:
+        raise StiffnessError(f"{key}.label_smoothing: is of cross_entropy; {name} smooths itself")
+
+
 def _check_inputs(key: str, experiment: Mapping[str, Any], text: bool) -> None:
     """Tokens and images take different networks and different options."""
     name, layers = experiment["model"]["name"], experiment["distance_layers"]
-    if text != (name == "transformer"):
-        fit = "transformer" if text else " or ".join([", ".join(NETWORKS[:-1]), NETWORKS[-1]])
-        kind = "texts" if text else "images"
-        raise StiffnessError(f"{key}.model.name: {name!r} does not take {kind}; take {fit}")
-    if text and not experiment["model"]["path"]:
+    if text and name in NETWORKS:
+        raise StiffnessError(
+            f"{key}.model.name: {name!r} does not take texts; take transformer, or your own"
+        )
+    if name == "transformer" and not experiment["model"]["path"]:
         raise StiffnessError(
             f"{key}.model.path: a transformer needs one: a folder below data_dir, or a name on the "
             "Hugging Face hub"

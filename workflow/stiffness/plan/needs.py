@@ -8,6 +8,7 @@ from typing import Any
 from stiffness.data.hub import local_or_hub
 from stiffness.data.shards import tile_names
 from stiffness.errors import StiffnessError
+from stiffness.own_code import source_files
 from stiffness.plan import paths, requests
 from stiffness.plan.fingerprint import content_fingerprint
 from stiffness.plan.kinds import KINDS, Kind, check_figure
@@ -164,6 +165,19 @@ class Needs:
             own = dict(wildcards.items())
             files = [paths.HISTORY.format(**own | {"segment": segment}) for segment in chain]
             return files if stages(wildcards) else []
+
+        return get
+
+    def own_code(self, *keys: str) -> Function:
+        """The user's own files that settings of an experiment name by import paths.
+
+        Args:
+            keys: of settings that have a ``name``.
+        """
+
+        def get(wildcards: Wildcards) -> list[str]:
+            entry = self.settings["experiments"][wildcards.experiment]
+            return sorted({file for key in keys for file in source_files(entry[key]["name"])})
 
         return get
 

@@ -16,10 +16,10 @@ from stiffness.files import read_table, rows
 
 OK, DIVERGED, AT_CHANCE, COLLAPSED = "ok", "diverged", "at chance", "collapsed"
 
-# A network that has learnt anything has a loss below this share of the labels' entropy.
-_CHANCE_SHARE = 0.99
-# The validation loss ends this much above its minimum if over-fitting has set in.
-_ONSET_MARGIN = 1.01
+# A network that has learnt anything has a loss this share below that of constant outputs.
+_CHANCE_MARGIN = 0.01
+# The validation loss ends this share above its minimum if over-fitting has set in.
+_ONSET_MARGIN = 0.01
 
 
 def run_status(history: pd.DataFrame) -> str:
@@ -35,7 +35,8 @@ def run_status(history: pd.DataFrame) -> str:
     losses = history["train_loss"].to_numpy()
     if not np.isfinite(losses).all():
         return DIVERGED
-    learnt = losses < _CHANCE_SHARE * history["chance_loss"].to_numpy()
+    chance = history["chance_loss"].to_numpy()
+    learnt = losses < chance - _CHANCE_MARGIN * np.abs(chance)
     if learnt[-1]:
         return OK
     return COLLAPSED if learnt.any() else AT_CHANCE
@@ -66,7 +67,8 @@ def describe_run(history: pd.DataFrame) -> dict[str, Any]:
         lowest = int(np.nanargmin(losses))
         row["onset_epoch"] = history["epoch"].iloc[lowest]
         row["lowest_validation_loss"] = losses[lowest]
-        row["onset_reached"] = bool(losses[-1] > _ONSET_MARGIN * losses[lowest])
+        rise = losses[-1] - losses[lowest]
+        row["onset_reached"] = bool(rise > _ONSET_MARGIN * abs(losses[lowest]))
     for name in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
         row[f"final_{name}"] = final[name]
     row["best_validation_accuracy"] = history["validation_accuracy"].max()

@@ -1,4 +1,4 @@
-"""Gradient descent on cross-entropy, with checkpoints (sections 3.1 and 3.2).
+"""Gradient descent on a loss, with checkpoints (sections 3.1 and 3.2).
 
 The paper's optimiser is Adam at a constant rate; others, and a linear warm-up, are options.
 
@@ -18,7 +18,7 @@ import math
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,13 @@ from stiffness.files import (
     write_table,
     write_tensors,
 )
-from stiffness.training.losses import training_loss
+from stiffness.training.losses import (
+    LossFunction,
+    LossSpec,
+    build_loss,
+    chance_loss,
+    training_loss,
+)
 from stiffness.training.models import ModelSpec, build_model, check_tokens, load_weights
 from stiffness.training.schedule import checkpoint_steps
 
@@ -132,6 +138,7 @@ class TrainingSpec:
             losses of the history are exact cross-entropies all the same.
         history_examples: the largest number of examples of each set that give losses and
             accuracies; 0 stands for all.
+        loss: what the training lowers, and what the history records.
     """
 
     model: ModelSpec
@@ -145,6 +152,7 @@ class TrainingSpec:
     mixed_precision: bool = False
     training_arithmetic: str = "float32"
     history_examples: int = 0
+    loss: LossSpec = field(default_factory=LossSpec)
 
 
 def checkpoint_name(step: int) -> str:
@@ -215,7 +223,7 @@ class _Run:
         model = build_model(spec.model, arrays.shape, self.num_classes, spec.seed, data_dir)
         for inputs in (arrays.train_inputs, arrays.validation_inputs):
             if isinstance(inputs, Mapping):
-                check_tokens(model, inputs, spec.model.path)
+                check_tokens(model, inputs, self.num_classes, spec.model)
         self.initial_digest = tensors_digest(model.state_dict().values())
         # Pooling and convolutions on the CPU are several times faster in this layout.
         self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -236,7 +244,8 @@ class _Run:
         self.steps_per_epoch = math.ceil(len(arrays.train_targets) / spec.batch_size)
         counts = torch.bincount(arrays.train_targets, minlength=self.num_classes).double()
         shares = counts / counts.sum()
-        self.chance_loss = float(-torch.special.xlogy(shares, shares).sum())
+        self.loss = build_loss(spec.loss)
+        self.chance_loss = chance_loss(self.loss, arrays.train_targets, self.num_classes)
         self.chance_accuracy = float(shares.max())
         self.data_digest = tensors_digest(_tensors(arrays))
         self.checkpoint_steps: frozenset[int] = frozenset()
@@ -250,7 +259,7 @@ class _Run:
 
     def _place(self, inputs: Inputs) -> Inputs:
         placed = self.arrays.preprocess(place(inputs, self.device))
-        if isinstance(placed, torch.Tensor):
+        if isinstance(placed, torch.Tensor) and placed.ndim == 4:
             return placed.contiguous(memory_format=torch.channels_last)
         return placed
 
@@ -258,9 +267,12 @@ class _Run:
         """The images that augmentation starts from."""
         if self.spec.augmentation != "crop_flip":
             return None
-        if not isinstance(self.arrays.train_inputs, torch.Tensor):
-            raise StiffnessError("augmentation: crop_flip is for images; set augmentation: none")
-        return self.arrays.train_inputs.to(self.device)
+        images = self.arrays.train_inputs
+        if not isinstance(images, torch.Tensor) or self.arrays.normalization is None:
+            raise StiffnessError(
+                "augmentation: crop_flip is for images of bytes; set augmentation: none"
+            )
+        return images.to(self.device)
 
     def _history_sets(self, split: str) -> tuple[Inputs, torch.Tensor]:
         """Inputs and targets that losses and accuracies are measured on: all, or a fixed draw."""
@@ -308,6 +320,7 @@ class _Run:
                 self.data_digest,
                 origin,
                 _code_digest(),
+                self.spec.model.digest() + self.spec.loss.digest(),
                 torch.get_num_threads(),
                 device_name(self.device),
             ]
@@ -376,7 +389,8 @@ class _Run:
                 ):
                     outputs = call(self.model, inputs)
                 targets = self.targets["train"][rows]
-                loss = training_loss(outputs.float(), targets, self.spec.training_arithmetic)
+                arithmetic = self.spec.training_arithmetic
+                loss = training_loss(outputs.float(), targets, arithmetic, self.loss)
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 self._warm_up()
@@ -430,7 +444,7 @@ class _Run:
         self.model.eval()
         row: dict[str, float] = {"step": self.step, "epoch": self.step / self.steps_per_epoch}
         for split in ("train", "validation"):
-            loss, accuracy = _evaluate(self.model, *self.history_sets[split])
+            loss, accuracy = _evaluate(self.model, self.loss, *self.history_sets[split])
             row |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
         row |= {"chance_loss": self.chance_loss, "chance_accuracy": self.chance_accuracy}
         self.history.append(row)
@@ -472,16 +486,21 @@ def crop_flip(
 
 
 @torch.inference_mode()
-def _evaluate(model: nn.Module, inputs: Inputs, targets: torch.Tensor) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy."""
-    loss = torch.zeros((), dtype=torch.float64, device=targets.device)
+def _evaluate(
+    model: nn.Module, loss: str | LossFunction, inputs: Inputs, targets: torch.Tensor
+) -> tuple[float, float]:
+    """Mean loss and accuracy."""
+    total = torch.zeros((), dtype=torch.float64, device=targets.device)
     correct = torch.zeros((), dtype=torch.int64, device=targets.device)
     for begin in range(0, len(targets), _EVALUATION_BATCH):
         rows = slice(begin, begin + _EVALUATION_BATCH)
         outputs, labels = call(model, trim_padding(take(inputs, rows))), targets[rows]
-        loss += nn.functional.cross_entropy(outputs.double(), labels, reduction="sum")
+        if isinstance(loss, str):
+            total += nn.functional.cross_entropy(outputs.double(), labels, reduction="sum")
+        else:
+            total += loss(outputs.double(), labels).sum()
         correct += (outputs.argmax(1) == labels).sum()
-    return float(loss) / len(targets), int(correct) / len(targets)
+    return float(total) / len(targets), int(correct) / len(targets)
 
 
 def _tensors(arrays: Arrays) -> list[torch.Tensor]:
