@@ -96,7 +96,7 @@ def chance_loss(loss: str | LossFunction, targets: torch.Tensor, num_classes: in
         losses = loss(constant.expand(len(present), -1), present)
         value = (shares[present] * losses).sum()
         value.backward()
-        found.append(float(value))
+        found.append(value.item())
         return value
 
     with torch.enable_grad():
