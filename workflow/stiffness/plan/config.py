@@ -484,7 +484,7 @@ def read_settings(config: Mapping[str, Any]) -> dict[str, Any]:
             [LAST_HIDDEN] if text else ["input"]
         )
         _check_network(f"experiments.{name}.model", experiment["model"], settings["data_dir"])
-        _check_loss(f"experiments.{name}.loss", experiment["loss"])
+        _check_loss(f"experiments.{name}.loss", experiment)
         _check_experiment(f"experiments.{name}", experiment, text)
     for name in settings["run"]:
         _known(name, experiments, "run", "experiment")
@@ -587,8 +587,12 @@ def _check_network(key: str, model: dict[str, Any], data_dir: str) -> None:
             )
 
 
-def _check_loss(key: str, loss: Mapping[str, Any]) -> None:
+def _check_loss(key: str, experiment: Mapping[str, Any]) -> None:
+    loss = experiment["loss"]
     name = loss["name"]
+    keras = [*experiment["arithmetic"], experiment["training_arithmetic"]].count("keras")
+    if keras and (name != "cross_entropy" or loss["label_smoothing"]):
+        raise StiffnessError(f"{key}: the arithmetic keras is one of plain cross_entropy")
     if name == "cross_entropy":
         return
     if not is_import_path(name):
