@@ -2,6 +2,7 @@
 
 The library follows the workflow's rooms, in this order and never backwards:
 ``data`` -> ``training`` -> ``gradients`` -> ``measures`` -> ``figures`` -> ``report``.
+``monitor`` and ``integrations`` measure the same in somebody else's training loop.
 
 The names below are what a notebook needs; they are loaded on first use, so that a plot does
 not pay for importing torch.
@@ -12,18 +13,30 @@ from typing import Any
 
 _EXPORTS = {
     "class_mean_cosine": "stiffness.gradients.gram",
+    "class_stiffness": "stiffness.measures.from_cosines",
+    "cosine_distances": "stiffness.data.evaluation",
     "cosine_tile": "stiffness.gradients.gram",
+    "critical_length": "stiffness.measures.from_cosines",
     "gradient_cosines": "stiffness.gradients.gram",
     "gradient_gram": "stiffness.gradients.gram",
+    "plot_stiffness": "stiffness.monitor.plot",
     "StiffnessError": "stiffness.errors",
+    "StiffnessMonitor": "stiffness.monitor.monitor",
+    "StiffnessWarning": "stiffness.errors",
 }
 
 __all__ = [
     "StiffnessError",
+    "StiffnessMonitor",
+    "StiffnessWarning",
     "class_mean_cosine",
+    "class_stiffness",
+    "cosine_distances",
     "cosine_tile",
+    "critical_length",
     "gradient_cosines",
     "gradient_gram",
+    "plot_stiffness",
 ]
 
 

@@ -21,7 +21,7 @@ from stiffness.training.stages import reference_run as reference_run
 
 MODE_NAMES = {"train-train": "train–train", "train-val": "train–val", "val-val": "val–val"}
 METRIC_NAMES = {"sign": "sign stiffness", "cosine": "cosine stiffness"}
-LOOKS: dict[str, Any] = {
+LOOKS: Any = {  # matplotlib types its keys
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,

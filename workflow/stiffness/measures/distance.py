@@ -171,6 +171,15 @@ class DistanceStiffness:
     bins: Bins
     lengths: list[CriticalLength]
 
+    def of(self, estimator: str) -> CriticalLength:
+        """The critical length by one estimator."""
+        return next(one for one in self.lengths if one.estimator == estimator)
+
+    @property
+    def line(self) -> CriticalLength:
+        """The paper's: where a line through all pairs crosses 0."""
+        return self.of("line")
+
 
 class ResampledPairs:
     """Pairs in bins of distance, with resamples of the examples.

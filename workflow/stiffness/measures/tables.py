@@ -219,13 +219,17 @@ class SegmentTables:
 
     def add(
         self, checkpoint: Checkpoint | WholeMatrix, vectors: Mapping[str, torch.Tensor]
-    ) -> None:
+    ) -> list[dict[str, Any]]:
         """Measure a checkpoint.
 
         Args:
             vectors: [N, D] by name, the representations of the layers ``inner``.
+
+        Returns:
+            The checkpoint's rows of the table "summary".
         """
         rows, evaluation = self._rows, self.evaluation
+        before = len(rows["summary"])
         self._steps.append(checkpoint.step)
         about = {"step": checkpoint.step, "epoch": checkpoint.epoch}
         spaces = dict(self._of_input)
@@ -268,6 +272,7 @@ class SegmentTables:
                         name = f"xi/{length.estimator}/{layer}/{mode}/{metric}"
                         self._replicates.setdefault(name, []).append(length.replicates)
         rows["extremes"] += [about | row for row in found.rows(checkpoint.predictions)]
+        return rows["summary"][before:]
 
     def finish(self) -> Measured:
         """The tables of all checkpoints so far; more can follow."""
