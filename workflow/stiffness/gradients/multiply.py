@@ -4,6 +4,7 @@ Letters: n, m examples; t, s tokens (positions, pixels); p, q the two sides of a
 needs about ``room`` numbers beside its factors and its result: larger products are cut.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
@@ -193,9 +194,10 @@ class Tokens(Gradients):
         # Where in the sorted row the first of each token's equals stands.
         places = torch.arange(t, device=index.device).expand(n, t)
         place = torch.where(first, places, 0).cummax(1).values
+        row = torch.arange(n, device=index.device)[:, None] * t
+        goal = torch.empty_like(place).scatter_(1, order, place) + row
         summed = torch.zeros_like(d)
-        for one in range(n):
-            summed[one].index_add_(0, place[one], d[one, order[one]])
+        summed.flatten(0, 1).index_add_(0, goal.flatten(), d.flatten(0, 1))
         return cls(sorted_index.masked_fill(~first, -1), summed)
 
     def add_product(self, other: "Tokens", out: torch.Tensor, room: int) -> None:
@@ -214,14 +216,13 @@ class Tokens(Gradients):
             dots = (self.d[at[:, 0], at[:, 1]] * other.d[to[:, 0], to[:, 1]]).sum(1)
             out.index_put_((at[:, 0], to[:, 0]), dots, accumulate=True)
         many = torch.stack([begin, count, other_begin, other_count], 1)[~few]
-        for start, length, other_start, other_length in many.tolist():
-            to = theirs.entries[other_start : other_start + other_length]
-            width = max(1, room // (2 * (other_length + self.d.shape[2])))
-            for right in to.split(width):
-                others = other.d[right[:, 0], right[:, 1]].T
-                for at in mine.entries[start : start + length].split(width):
-                    dots = self.d[at[:, 0], at[:, 1]] @ others
-                    out[at[:, :1], right[:, 0]] += dots
+        for ranges, width, other_width in _of_similar_sizes(many.tolist(), room, self.d.shape[2]):
+            places = torch.tensor(ranges, device=out.device)
+            at, mine_there = mine.padded(places[:, 0], places[:, 1], width)
+            to, theirs_there = theirs.padded(places[:, 2], places[:, 3], other_width)
+            dots = self.d[at[..., 0], at[..., 1]] @ other.d[to[..., 0], to[..., 1]].mT
+            dots *= mine_there[:, :, None] & theirs_there[:, None, :]
+            out.index_put_((at[:, :, None, 0], to[:, None, :, 0]), dots, accumulate=True)
 
     def _by_row(self) -> "_Sorted":
         """The tokens in the order of their rows."""
@@ -257,6 +258,48 @@ class _Sorted:
     begin: torch.Tensor
     count: torch.Tensor
     entries: torch.Tensor
+
+    def padded(
+        self, begin: torch.Tensor, count: torch.Tensor, width: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The entries [k, width, 2] of k ranges, and which of them [k, width] are in their range.
+
+        After its last entry a range repeats it.
+        """
+        place = torch.arange(width, device=begin.device)
+        there = place < count[:, None]
+        return self.entries[begin[:, None] + place.minimum(count[:, None] - 1)], there
+
+
+def _of_similar_sizes(
+    ranges: list[list[int]], room: int, numbers: int
+) -> Iterator[tuple[list[list[int]], int, int]]:
+    """Pairs of ranges (begin, count, other begin, other count) that one batched product serves.
+
+    Ranges that are too long are cut. Sizes are padded by a quarter at most: many products of few
+    tokens each would leave a GPU waiting.
+
+    Yields:
+        Pairs of ranges, and the sizes that both sides are padded to.
+    """
+    longest = max(1, min(room // (4 * numbers), math.isqrt(room // 2)))
+    groups: dict[tuple[int, int], list[list[int]]] = {}
+    for begin, count, other_begin, other_count in ranges:
+        for at in range(0, count, longest):
+            for to in range(0, other_count, longest):
+                sizes = min(longest, count - at), min(longest, other_count - to)
+                pair = [begin + at, sizes[0], other_begin + to, sizes[1]]
+                groups.setdefault((_rounded(sizes[0]), _rounded(sizes[1])), []).append(pair)
+    for (width, other_width), pairs in groups.items():
+        size = max(1, room // (2 * (width + other_width) * numbers + 2 * width * other_width))
+        for first in range(0, len(pairs), size):
+            yield pairs[first : first + size], width, other_width
+
+
+def _rounded(size: int) -> int:
+    """Up, to three binary digits."""
+    step = 1 << max(0, size.bit_length() - 3)
+    return -(-size // step) * step
 
 
 def _pairs(
