@@ -180,7 +180,7 @@ def _agreeing(
     unit_of = {p: name for name, unit in units.items() for p in unit.parameters}
     one = slice(row, row + 1)
     found: dict[str, dict[str, torch.Tensor]] = {name: {} for name in units}
-    right: set[str] = set()
+    errors: dict[str, torch.Tensor] = {}
 
     def hook_of(parameter: str) -> Callable[[torch.Tensor], None]:
         def hook(leaf: torch.Tensor) -> None:
@@ -191,8 +191,9 @@ def _agreeing(
             if len(found[name]) == len(units[name].parameters):
                 gradients = [found[name][p] for p in units[name].parameters]
                 found[name].clear()
-                if _agrees(units[name], _calls_on(one, units[name], layers, calls), gradients):
-                    right.add(name)
+                error = _error(_calls_on(one, units[name], layers, calls), gradients)
+                if error is not None:
+                    errors[name] = error
 
         return hook
 
@@ -205,13 +206,22 @@ def _agreeing(
         outputs = call(model, take(inputs, one), parameters)
         if outputs.requires_grad:
             outputs.backward(_random(outputs)[one])
-    return {name: unit for name, unit in units.items() if name in right}
+    # One wait for a GPU serves all units.
+    found_errors = torch.stack(list(errors.values())).tolist() if errors else []
+    right = {}
+    for name, (error, scale) in zip(errors, found_errors, strict=True):
+        units[name].proved |= scale > 0
+        if error <= _TOLERANCE * scale:
+            right[name] = units[name]
+    return {name: right[name] for name in units if name in right}
 
 
-def _agrees(unit: Unit, calls: list[Call], truth: list[torch.Tensor]) -> bool:
+def _error(calls: list[Call], truth: list[torch.Tensor]) -> torch.Tensor | None:
+    """The largest error of a gradient made from ``calls``, and its largest true entry [2]; None
+    where the calls make none of the right shape."""
     try:
         gradients = gradients_of(calls, "rows")
-        scale = max(_largest(t) for t in truth)
+        scale = torch.stack([_largest(t) for t in truth]).amax()
         if isinstance(gradients, Tokens):
             rows = gradients.index[0] >= 0
             index, (table,) = gradients.index[0][rows], truth
@@ -223,12 +233,12 @@ def _agrees(unit: Unit, calls: list[Call], truth: list[torch.Tensor]) -> bool:
                 truth = [t.T if t.ndim == 2 else t for t in truth]
             ours = gradients.rows[0].split([t.numel() for t in truth])
             wrong = [mine.sub_(t.flatten()) for mine, t in zip(ours, truth, strict=True)]
+        errors = [_largest(part) for part in wrong if part.numel()]
+        return torch.stack([torch.stack(errors).amax(), scale]).double()
     except (RuntimeError, IndexError, TypeError, ValueError) as error:  # unexpected shapes
         if out_of_memory(error):
             raise
-        return False
-    unit.proved |= scale > 0
-    return all(_largest(part) <= _TOLERANCE * scale for part in wrong if part.numel())
+        return None
 
 
 def _calls_on(rows: slice, unit: Unit, layers: Mapping[str, nn.Module], calls: Calls) -> list[Call]:
@@ -237,10 +247,10 @@ def _calls_on(rows: slice, unit: Unit, layers: Mapping[str, nn.Module], calls: C
     ]
 
 
-def _largest(values: torch.Tensor) -> float:
+def _largest(values: torch.Tensor) -> torch.Tensor:
     """The largest absolute value, without a copy: some tensors are as large as a vocabulary."""
     least, most = torch.aminmax(values)
-    return max(-float(least), float(most))
+    return torch.maximum(-least, most)
 
 
 def _random(outputs: torch.Tensor) -> torch.Tensor:
