@@ -71,7 +71,7 @@ def batches(texts, tiny_language):
     """The batches of an epoch, as training draws them."""
 
     def of(epoch: int, spec: TrainingSpec = SPEC) -> list[torch.Tensor]:
-        job = train._Run(texts, spec, CPU, tiny_language)
+        job = train.Run(texts, spec, CPU, tiny_language)
         generator = torch.Generator().manual_seed(train.mix_seed(spec.seed, epoch))
         return job._batches(torch.randperm(60, generator=generator), generator)
 
@@ -112,7 +112,7 @@ def test_a_chain_equals_one_run(run, whole, tmp_path):
 
 
 def test_an_interrupted_training_ends_with_the_same_bits(run, whole, tmp_path, monkeypatch):
-    original = train._Run.train_epoch
+    original = train.Run.train_epoch
 
     def stop(job, work):
         if job.epoch == 2:
@@ -121,7 +121,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(run, whole, tmp_path, m
 
     output = tmp_path / whole.name
     with monkeypatch.context() as patch:
-        patch.setattr(train._Run, "train_epoch", stop)
+        patch.setattr(train.Run, "train_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
             run(SPEC, 0, 3, None, output)
     assert_same(tensors(run(SPEC, 0, 3, None, output)), tensors(whole))
@@ -198,13 +198,13 @@ def test_mixed_precision(run, whole, tmp_path):
 
 def test_the_rate_rises_over_the_warm_up(run, tmp_path, monkeypatch):
     rates = []
-    original = train._Run._warm_up
+    original = train.Run._warm_up
 
     def watched(job):
         original(job)
         rates.append(job.optimizer.param_groups[0]["lr"])
 
-    monkeypatch.setattr(train._Run, "_warm_up", watched)
+    monkeypatch.setattr(train.Run, "_warm_up", watched)
     first = run(SPEC, 0, 1, None, tmp_path / "first")
     run(SPEC, 1, 2, first, tmp_path / "second")
     rising = [0.25, 0.5, 0.75, 1.0]  # half an epoch
@@ -258,7 +258,7 @@ def test_short_batches_are_not_padded_to_the_longest_text(run, texts, tmp_path, 
 
 def test_a_history_on_some_texts(run, texts, tiny_language, tmp_path):
     spec = replace(SPEC, history_examples=20, checkpoint_interval=1, early_checkpoints=0)
-    job = train._Run(texts, spec, CPU, tiny_language)
+    job = train.Run(texts, spec, CPU, tiny_language)
     inputs, targets = job.history_sets["train"]
     lengths = inputs["attention_mask"].sum(1)
     assert len(targets) == 20

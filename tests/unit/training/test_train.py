@@ -98,13 +98,13 @@ def interrupted(monkeypatch, name: str, call: int, error: BaseException) -> Iter
 def trained_epochs(monkeypatch) -> list[int]:
     """Filled with the epochs (from 0) that are trained."""
     epochs = []
-    original = train._Run.train_epoch
+    original = train.Run.train_epoch
 
     def count(run, work):
         epochs.append(run.epoch)
         original(run, work)
 
-    monkeypatch.setattr(train._Run, "train_epoch", count)
+    monkeypatch.setattr(train.Run, "train_epoch", count)
     return epochs
 
 
@@ -218,13 +218,13 @@ def test_the_seed_decides_the_order_too(few_digits, whole, tmp_path, monkeypatch
 
 def test_every_epoch_sees_every_example_once_in_a_new_order(few_digits, tmp_path, monkeypatch):
     batches = []
-    original = train._Run._augmented
+    original = train.Run._augmented
 
     def watch(run, batch, generator):
         batches.append(batch.tolist())
         return original(run, batch, generator)
 
-    monkeypatch.setattr(train._Run, "_augmented", watch)
+    monkeypatch.setattr(train.Run, "_augmented", watch)
     segment(few_digits, FC, 0, 2, None, tmp_path / "run")
     assert [len(batch) for batch in batches] == [32, 32, 32, 32, 22] * 2
     first, second = (

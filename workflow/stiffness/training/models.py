@@ -58,6 +58,11 @@ class ModelSpec:
         """Of the user's code; "" where there is none."""
         return source_digest(self.name)
 
+    @property
+    def scales_another(self) -> bool:
+        """Whether inputs are scaled before a network that is not one of the paper's."""
+        return self.input_scale == "unit_variance" and self.name not in _BUILDERS
+
 
 Builder = Callable[[tuple[int, int, int], int, ModelSpec], nn.Sequential]
 _BUILDERS: dict[str, Builder] = {}

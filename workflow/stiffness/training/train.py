@@ -195,7 +195,7 @@ def train_segment(
         full_float32(),
         deterministic(device),
     ):
-        run = _Run(arrays, spec, device, data_dir)
+        run = Run(arrays, spec, device, data_dir)
         run.start(start, end, previous)
         run.resume(work, start, previous)
         began, first = time.perf_counter(), run.epoch
@@ -212,7 +212,7 @@ def train_segment(
         replace_directory(work, output)
 
 
-class _Run:
+class Run:
     """Model, optimiser, data on the device, and the history so far."""
 
     def __init__(
@@ -334,7 +334,7 @@ class _Run:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         if start == 0 and not self.diverged:
-            self._record(work)
+            self.record(work)
 
     def _load(self, folder: Path, keep_history: bool) -> None:
         tensors, metadata = read_tensors(folder / STATE)
@@ -397,7 +397,7 @@ class _Run:
                 self.optimizer.step()
                 self.step += 1
                 if self.step in self.checkpoint_steps:
-                    self._record(work)
+                    self.record(work)
                     if self.diverged:
                         return
                     self.model.train()
@@ -439,10 +439,16 @@ class _Run:
         # Augment the bytes and preprocess after it, so that |X| = 1 holds for what is trained on.
         return crop_flip(self.raw[batch], self.normalization, generator)
 
-    def _record(self, work: Path) -> None:
-        """Append losses and accuracies of both sets to the history, and save the weights."""
+    def record(self, work: Path, epoch: float | None = None) -> None:
+        """Append losses and accuracies of both sets to the history, and save the weights.
+
+        Args:
+            work: the folder.
+            epoch: by default it follows from the step.
+        """
         self.model.eval()
-        row: dict[str, float] = {"step": self.step, "epoch": self.step / self.steps_per_epoch}
+        epoch = self.step / self.steps_per_epoch if epoch is None else epoch
+        row: dict[str, float] = {"step": self.step, "epoch": epoch}
         for split in ("train", "validation"):
             loss, accuracy = _evaluate(self.model, self.loss, *self.history_sets[split])
             row |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
@@ -518,7 +524,7 @@ def _code_digest() -> str:
     return text_digest(" ".join(file_digest(path) for path in sorted(folder.glob("*.py"))))
 
 
-def _log_progress(run: _Run, end: int, seconds_left: float) -> None:
+def _log_progress(run: Run, end: int, seconds_left: float) -> None:
     minutes, seconds = divmod(round(seconds_left), 60)
     scores = "no checkpoint yet"
     if run.history:
