@@ -200,12 +200,7 @@ COVERED: dict[str, Callable[[], Made]] = {
         nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, 3)),
         torch.randn(N, 6),
     ),
-}
-
-UNCOVERED: dict[str, Callable[[], Made]] = {
     "a table that is also a weight": lambda: (Tied(), tokens(9, 4)),
-    "lstm": lambda: (Recurrent(nn.LSTM), torch.randn(N, 6, 4)),
-    "gru": lambda: (Recurrent(nn.GRU), torch.randn(N, 6, 4)),
     "attention": lambda: (Attention(), torch.randn(N, 5, 8)),
     "transformer": lambda: (
         nn.Sequential(
@@ -213,11 +208,16 @@ UNCOVERED: dict[str, Callable[[], Made]] = {
         ),
         torch.randn(N, 5, 8),
     ),
-    "transposed convolution": lambda: vision(nn.ConvTranspose2d(2, 3, 3), (2, 4, 4)),
     "learned slope": lambda: (
         nn.Sequential(nn.Linear(6, 5), nn.PReLU(5), nn.Linear(5, 2)),
         torch.randn(N, 6),
     ),
+}
+
+UNCOVERED: dict[str, Callable[[], Made]] = {
+    "lstm": lambda: (Recurrent(nn.LSTM), torch.randn(N, 6, 4)),
+    "gru": lambda: (Recurrent(nn.GRU), torch.randn(N, 6, 4)),
+    "transposed convolution": lambda: vision(nn.ConvTranspose2d(2, 3, 3), (2, 4, 4)),
 }
 
 

@@ -165,14 +165,14 @@ class Scarce(nn.Module):
         return self.layer(x)
 
 
-class Scaled(nn.Linear):
-    """A layer of no family: its parameters take the slow path."""
+class Slow(nn.Linear):
+    """A layer of no family, with an operator of no rule: its parameters take the slow path."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return 2 * super().forward(x)
+        return torch.tensordot(x, self.weight.T, 1) + torch.cummax(self.bias, 0).values * x[:, :1]
 
 
-@pytest.mark.parametrize("layer", [nn.Linear, Scaled])
+@pytest.mark.parametrize("layer", [nn.Linear, Slow])
 def test_a_probe_without_memory_halves_the_budget_and_says_nothing_of_the_layers(
     layer: type[nn.Linear],
 ) -> None:
@@ -190,5 +190,5 @@ def test_a_probe_without_memory_halves_the_budget_and_says_nothing_of_the_layers
     found, told = measured(1)
     assert "going on with" in told[0]
     assert told[1:] == usual
-    assert len(usual) == (layer is Scaled)
+    assert len(usual) == (layer is Slow)
     torch.testing.assert_close(found, expected)

@@ -18,6 +18,7 @@ from stiffness.gradients.memory import packed
 from stiffness.gradients.multiply import Rows, Tokens
 from stiffness.gradients.output_grads import OutputGrads
 from stiffness.gradients.passes import Call, Unit, capture, gradients_of
+from stiffness.gradients.uses import Unable, Uses, find_uses
 
 _PROBE = 2  # examples of the pass that is compared with autograd
 _TOLERANCE = 1e-3  # of the largest entry: a wrong family is wrong by much more
@@ -37,23 +38,51 @@ def probe(model: nn.Module, inputs: Inputs, output_grads: OutputGrads) -> int:
     return count
 
 
+Covered = Iterator[tuple[str, Unit, list[Call]]]
+
+
 def covered_units(
-    model: nn.Module, inputs: Inputs, output_grads: OutputGrads, room: int
-) -> Iterator[tuple[str, Unit, list[Call]]]:
-    """Units with a fast path, each under the name of its first layer and with its calls on the
-    first example.
+    model: nn.Module, inputs: Inputs, output_grads: OutputGrads, room: int, uses: Uses
+) -> Covered:
+    """Units with a fast path, each under a name and with its calls on the first example.
+
+    First come layers of a known family, by the name of the first that shares a unit's parameters,
+    then other parameters, by their own names.
 
     Args:
         room: bytes for the inputs and output gradients of layers that are checked together.
+        uses: is filled with the uses of the other parameters.
     """
     layers = dict(model.named_modules())
     units = _candidates(model)
     with _sizes_of_calls(units, layers) as sizes:
         count = probe(model, inputs, output_grads)
     few = take(inputs, slice(0, count))
+    rest = {name for name, p in model.named_parameters() if p.requires_grad}
+    for name, unit, calls in _proved(model, layers, units, few, sizes, room):
+        rest.difference_update(unit.parameters)
+        yield name, unit, calls
+    if rest:
+        found = find_uses(model, few, [n for n, _ in model.named_parameters() if n in rest])
+        uses.joins, uses.layers, uses.names = found.joins, found.layers, found.names
+        units = {name: Unit(list(uses.names[name]), [name]) for name in uses.names}
+        sizes = {name: 2 * model.get_parameter(name).nbytes for name in units}
+        yield from _proved(model, layers | uses.layers, units, few, sizes, room, uses)
+
+
+def _proved(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    units: Mapping[str, Unit],
+    few: Inputs,
+    sizes: Mapping[str, int],
+    room: int,
+    uses: Uses | None = None,
+) -> Covered:
+    count = length(few)
     for names in packed({name: sizes.get(name, 0) for name in units}, 1, room):
         group = {name: units[name] for name in names}
-        calls = _captured(model, layers, group, few, count)
+        calls = _captured(model, layers, group, few, count, uses)
         group = {name: unit for name, unit in group.items() if _usable(unit, calls, count)}
         for row in range(count if group else 0):
             group = _agreeing(model, layers, group, few, row, calls)
@@ -70,12 +99,10 @@ def _candidates(model: nn.Module) -> dict[str, Unit]:
         own = {key: p for key, p in module._parameters.items() if p is not None}
         for p in own.values():
             owners.setdefault(names[id(p)], set()).add(layer)
-        # A pruned or reparametrised layer owns other parameters than it multiplies by.
-        plain = own.keys() in ({"weight"}, {"weight", "bias"}) and len(
-            list(module.named_parameters())
-        ) == len(own)
+        # A reparametrised layer multiplies by what its submodules make of their parameters.
+        plain = len(list(module.named_parameters())) == len(own) > 0
         if family_of(module) and plain and all(p.requires_grad for p in own.values()):
-            key = tuple(names[id(own[part])] for part in ("weight", "bias") if part in own)
+            key = tuple(names[id(p)] for p in own.values())
             units.setdefault(key, Unit([], list(key))).layers.append(layer)
     return {
         unit.layers[0]: unit
@@ -113,6 +140,7 @@ def _captured(
     units: Mapping[str, Unit],
     inputs: Inputs,
     count: int,
+    uses: Uses | None = None,
 ) -> Calls:
     """The calls of ``units`` in a pass with random output gradients; none where it fails.
 
@@ -129,11 +157,15 @@ def _captured(
             lambda outputs: _random(outputs)[:count],
             lambda name, a, d: calls.setdefault(name, []).append((a, d)),
             broadcast,
+            uses,
         )
         return outputs, calls
 
     try:
         outputs, calls = run(())
+    except Unable as error:
+        few = {name: unit for name, unit in units.items() if name not in error.names}
+        return _captured(model, layers, few, inputs, count, uses) if few else {}
     except (RuntimeError, TypeError, AttributeError) as error:  # layers used in unexpected ways
         if out_of_memory(error):  # says nothing of the layers; the caller tries with less
             raise
@@ -232,7 +264,8 @@ def _error(calls: list[Call], truth: list[torch.Tensor]) -> torch.Tensor | None:
             if family and family.transposed:
                 truth = [t.T if t.ndim == 2 else t for t in truth]
             ours = gradients.rows[0].split([t.numel() for t in truth])
-            wrong = [mine.sub_(t.flatten()) for mine, t in zip(ours, truth, strict=True)]
+            # In place of the truth: what the rows are made of may be the gradient of other tensors.
+            wrong = [t.reshape(-1).sub_(mine) for mine, t in zip(ours, truth, strict=True)]
         errors = [_largest(part) for part in wrong if part.numel()]
         return torch.stack([torch.stack(errors).amax(), scale]).double()
     except (RuntimeError, IndexError, TypeError, ValueError) as error:  # unexpected shapes

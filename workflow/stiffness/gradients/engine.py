@@ -60,7 +60,7 @@ def gram_blocks(
     everything = slice(0, len(output_grads))
 
     def gram_of(unit: str) -> torch.Tensor:
-        name = unit if per_layer else ""
+        name = plan.owners[unit] if per_layer else ""
         if name not in grams:
             grams[name] = like.new_zeros(len(output_grads), len(output_grads))
         return grams[name]

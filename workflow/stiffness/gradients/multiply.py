@@ -78,8 +78,11 @@ class Rows(Gradients):
         parts = self.rows.split(width, 1)
         return sum((part.double() ** 2).sum(1) for part in parts)
 
-    def __add__(self, other: "Rows") -> "Rows":
-        return Rows(self.rows + other.rows)
+    def __add__(self, other: Any) -> Gradients:
+        if isinstance(other, LateRows):
+            return other + self
+        rows = other.as_rows(self.rows.shape[1]) if isinstance(other, Tokens) else other
+        return Rows(self.rows + rows.rows)
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,9 @@ class LateRows(Gradients):
     def _pieces(self, width: int) -> Iterator[torch.Tensor]:
         return self.columns(self.a, self.d, width)
 
-    def __add__(self, other: "LateRows") -> Rows:
-        return Rows(self._formed() + other._formed())
+    def __add__(self, other: Any) -> Gradients:
+        formed = Rows(self._formed())
+        return formed + (Rows(other._formed()) if isinstance(other, LateRows) else other)
 
     def _formed(self) -> torch.Tensor:
         return torch.cat(list(self._pieces(_SLAB)), 1)
@@ -165,8 +169,10 @@ class Factors(Gradients):
             norms.append(products.sum((1, 2), dtype=torch.float64))
         return torch.cat(norms)
 
-    def __add__(self, other: "Factors") -> "Factors":
+    def __add__(self, other: Any) -> Gradients:
         """Another call's tokens are further tokens; the cross terms follow."""
+        if not isinstance(other, Factors):
+            return other + self
         return Factors(torch.cat([self.a, other.a], 1), torch.cat([self.d, other.d], 1), self.bias)
 
 
@@ -243,9 +249,84 @@ class Tokens(Gradients):
             ]
         )
 
-    def __add__(self, other: "Tokens") -> "Tokens":
+    def as_rows(self, size: int) -> "Rows":
+        """With the whole table, of ``size`` numbers, for every example."""
+        n, width = len(self.d), self.d.shape[2]
+        rows = self.d.new_zeros(n, size // width, width)
+        index, d = self.index[..., None], self.d.masked_fill(self.index[..., None] < 0, 0)
+        return Rows(rows.scatter_add_(1, index.clamp_min(0).expand_as(d), d).flatten(1))
+
+    def __add__(self, other: Any) -> "Gradients":
+        if isinstance(other, (Rows, LateRows)):
+            return other + self
+        if isinstance(other, Factors):
+            return Tied(self.index, self.d, other.a, other.d)
+        if isinstance(other, Tied):
+            return other + self
         index = torch.cat([self.index, other.index], 1)
         return Tokens.of(index, torch.cat([self.d, other.d], 1))
+
+
+@dataclass(frozen=True)
+class Tied(Gradients):
+    """A table [v, p] that is looked up, as ``Tokens`` (index, e), and multiplied by, as ``Factors``
+    (a, d): its gradient is the sum of both.
+
+    The cross terms are sums over looked-up t and multiplied s of (e_it . a_js) d_js[index_it].
+    """
+
+    index: torch.Tensor
+    e: torch.Tensor
+    a: torch.Tensor
+    d: torch.Tensor
+
+    @property
+    def tokens(self) -> Tokens:
+        return Tokens(self.index, self.e)
+
+    @property
+    def factors(self) -> Factors:
+        return Factors(self.a, self.d, False)
+
+    def add_product(self, other: "Tied", out: torch.Tensor, room: int) -> None:
+        self.tokens.add_product(other.tokens, out, room)
+        self.factors.add_product(other.factors, out, room)
+        _add_cross(self.tokens, other.factors, out, room)
+        _add_cross(other.tokens, self.factors, out.T, room)
+
+    def squared_norms(self, room: int) -> torch.Tensor:
+        cross = []
+        size = max(1, room // (4 * self.e.shape[1] * self.a.shape[1]))
+        for index, e, a, d in zip(
+            *(tensor.split(size) for tensor in (self.index, self.e, self.a, self.d)), strict=True
+        ):
+            at = index.clamp_min(0)[:, None].expand(-1, d.shape[1], -1)
+            products = (a @ e.transpose(1, 2)) * d.gather(2, at)  # [n, s, t]
+            products = products.masked_fill((index < 0)[:, None], 0)
+            cross.append(products.sum((1, 2), dtype=torch.float64))
+        norms = self.tokens.squared_norms(room) + self.factors.squared_norms(room)
+        return norms + 2 * torch.cat(cross)
+
+    def __add__(self, other: Any) -> "Tied":
+        tokens: Any = self.tokens + other if isinstance(other, Tokens) else self.tokens
+        factors: Any = self.factors + other if isinstance(other, Factors) else self.factors
+        return Tied(tokens.index, tokens.d, factors.a, factors.d)
+
+
+def _add_cross(tokens: Tokens, factors: Factors, out: torch.Tensor, room: int) -> None:
+    """out [n, m] += products of gradients of a table that is looked up with such of a weight."""
+    (n, t, p), (m, s, q) = tokens.d.shape, factors.d.shape
+    pairs = max(1, min(room // 3, _SLAB) // (t * s))
+    columns = min(m, pairs)
+    rows = max(1, pairs // columns)
+    valid = (tokens.index >= 0).to(tokens.d)
+    for right in (slice(at, at + columns) for at in range(0, m, columns)):
+        a, d = factors.a[right].reshape(-1, p).T, factors.d[right].reshape(-1, q)
+        for left in (slice(at, at + rows) for at in range(0, n, rows)):
+            index, mask = tokens.index[left].flatten(), valid[left].flatten()
+            products = (tokens.d[left].reshape(-1, p) @ a) * mask[:, None]  # [n t, m s]
+            products *= d.index_select(1, index.clamp_min(0)).T
+            out[left, right] += products.unflatten(0, (-1, t)).unflatten(2, (-1, s)).sum((1, 3))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ autograd go back as far as the earliest of them and no farther.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -20,9 +21,8 @@ from stiffness.gradients.families import family_of
 from stiffness.gradients.memory import peak_bytes
 from stiffness.gradients.multiply import Form, Gradients
 from stiffness.gradients.output_grads import OutputGrads
+from stiffness.gradients.uses import Receive, Uses, Watch, marked
 
-# (name of the layer, its input, the gradient of its output)
-Receive = Callable[[str, torch.Tensor, torch.Tensor], None]
 # (the layer, its input, the gradient of its output)
 Call = tuple[nn.Module, torch.Tensor, torch.Tensor]
 
@@ -83,6 +83,7 @@ class FastPasses:
 
     Args:
         peaks: where measured peaks are remembered.
+        uses: of parameters that belong to no layer of a family.
     """
 
     def __init__(
@@ -92,9 +93,11 @@ class FastPasses:
         output_grads: OutputGrads,
         units: Mapping[str, Unit],
         peaks: dict[tuple[str, ...], int],
+        uses: Uses | None = None,
     ) -> None:
         self.model, self.inputs, self.output_grads = model, inputs, output_grads
-        self.layers = dict(model.named_modules())
+        self.uses = uses or Uses()
+        self.layers = dict(model.named_modules()) | self.uses.layers
         self.units, self.peaks = units, peaks
         self.sizes = {name: unit.size for name, unit in units.items()}
 
@@ -132,6 +135,7 @@ class FastPasses:
             lambda outputs: self.output_grads.of(rows, outputs),
             convert,
             {layer for name in units for layer in self.units[name].broadcast},
+            self.uses,
         )
         for name, so_far in progress.items():
             if so_far.calls != self.units[name].calls:
@@ -155,6 +159,7 @@ def capture(
     output_grad_of: Callable[[torch.Tensor], torch.Tensor],
     receive: Receive,
     broadcast: Collection[str] = (),
+    uses: Uses | None = None,
 ) -> torch.Tensor:
     """Propagate ``output_grad_of(outputs)`` [n, ...] back from the outputs of ``model``.
 
@@ -165,12 +170,36 @@ def capture(
         broadcast: layers that see one example whatever the number of examples, and whose outputs
             are then broadcast: they are repeated for each example, so that each has its own
             gradient.
+        uses: of parameters that belong to no layer of a family. ``layers`` names those of its
+            layers whose calls are wanted.
 
     Returns:
         The outputs.
     """
     count = length(inputs)
     anchors: list[torch.Tensor] = []
+    detached = {name: p.detach() for name, p in model.named_parameters()}
+    watch: Watch | None = None
+
+    def attach(
+        output: torch.Tensor, gives: Sequence[Callable[[torch.Tensor], None]]
+    ) -> torch.Tensor:
+        """Have the gradient of ``output`` computed and given to all of ``gives``."""
+        if not output.requires_grad:
+            anchors.append(output.new_zeros((), requires_grad=True))
+            output = output + anchors[-1]
+        waiting = list(gives)
+
+        def hook(gradient: torch.Tensor) -> None:
+            while waiting:  # what they hold is freed
+                waiting.pop(0)(gradient)
+
+        output.register_hook(hook)
+        return output
+
+    if uses and not uses.layers.keys().isdisjoint(layers):
+        watch = Watch(uses, detached, layers.keys(), count, anchors.append, attach, receive)
+        inputs = marked(inputs)
 
     def hook_of(name: str) -> Callable[..., Any]:
         def hook(
@@ -184,27 +213,29 @@ def capture(
                 return output
             if name in broadcast:
                 given = given.expand(count, *given.shape[1:])
-                output = output.expand(count, *output.shape[1:])
-            if not output.requires_grad:
-                anchors.append(output.new_zeros((), requires_grad=True))
-                output = output + anchors[-1]
-            held = [given]
-            output.register_hook(lambda gradient: receive(name, held.pop(), gradient))
-            return output
+                output = (
+                    watch.spread(output)
+                    if watch
+                    else output.expand(given.shape[:1] + output.shape[1:])
+                )
+            return attach(output, [lambda gradient: receive(name, given, gradient)])
 
         return hook
 
-    detached = {name: p.detach() for name, p in model.named_parameters()}
     handles = [
         layer.register_forward_hook(hook_of(name), with_kwargs=True)
         for name, layer in layers.items()
+        if not (uses and name in uses.layers)
     ]
     try:
         with torch.enable_grad():
-            outputs = call(model, inputs, detached)
+            with watch or nullcontext():
+                outputs = call(model, inputs, detached)
             output_grad = output_grad_of(outputs.detach())
             if outputs.requires_grad:
                 torch.autograd.grad(outputs, anchors, output_grad, allow_unused=True)
+            if watch:
+                watch.finish()
     finally:
         for handle in handles:
             handle.remove()

@@ -16,7 +16,7 @@ scratch space of kernels and the allocator's holes.
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,9 +27,10 @@ from stiffness.errors import StiffnessError, StiffnessWarning
 from stiffness.gradients.cover import covered_units, probe
 from stiffness.gradients.fallback import Fallback
 from stiffness.gradients.memory import packed
-from stiffness.gradients.multiply import Factors, Rows
+from stiffness.gradients.multiply import Factors, Rows, Tied
 from stiffness.gradients.output_grads import OutputGrads
 from stiffness.gradients.passes import Call, FastPasses, Source, Unit, gradients_of
+from stiffness.gradients.uses import Uses
 
 _CHUNK = 32  # examples per pass; larger ones no longer gain speed,
 _SMALL = 2**25  # unless all of a pass is smaller than these bytes
@@ -47,12 +48,20 @@ class Plan:
         rest: names of the parameters without one, by the module that owns them.
         vmapped: whether the gradients of the rest come from vmap; None where this is not known.
         peaks: bytes per example of passes, by their units, as far as they have been measured.
+        uses: of parameters with a fast path that belong to no layer of a family.
     """
 
     units: dict[str, Unit]
     rest: dict[str, list[str]]
     vmapped: bool | None
     peaks: dict[tuple[str, ...], int]
+    uses: Uses = field(default_factory=Uses)
+
+    @property
+    def owners(self) -> dict[str, str]:
+        """The module that owns the parameters of a unit, by the unit's name."""
+        owners = {name: unit.parameters[0].rpartition(".")[0] for name, unit in self.units.items()}
+        return owners | {name: name for name in self.rest}
 
     def sources(self, model: nn.Module, inputs: Inputs, output_grads: OutputGrads) -> list[Source]:
         """The passes of this plan over ``inputs``.
@@ -62,7 +71,9 @@ class Plan:
         """
         sources: list[Source] = []
         if self.units:
-            sources.append(FastPasses(model, inputs, output_grads, self.units, self.peaks))
+            sources.append(
+                FastPasses(model, inputs, output_grads, self.units, self.peaks, self.uses)
+            )
         if self.rest:
             slow = Fallback(model, inputs, output_grads, self.rest, self.peaks, self.vmapped)
             self.vmapped = slow.vmapped
@@ -86,7 +97,8 @@ def make_plan(
     if not trainable:
         raise StiffnessError("model: no parameter requires a gradient")
     units: dict[str, Unit] = {}
-    for name, unit, calls in covered_units(model, inputs, output_grads, budget // 8):
+    uses = Uses()
+    for name, unit, calls in covered_units(model, inputs, output_grads, budget // 8, uses):
         choose_form(unit, calls, model.get_parameter(unit.parameters[0]), partners)
         units[name] = unit
     covered = {name for unit in units.values() for name in unit.parameters}
@@ -94,7 +106,7 @@ def make_plan(
     for name in trainable:
         if name not in covered:
             rest.setdefault(name.rpartition(".")[0], []).append(name)
-    return Plan(units, rest, None, {})
+    return Plan(units, rest, None, {}, uses)
 
 
 def choose_form(unit: Unit, calls: list[Call], weight: torch.Tensor, partners: int) -> None:
@@ -108,6 +120,9 @@ def choose_form(unit: Unit, calls: list[Call], weight: torch.Tensor, partners: i
         of_factors = partners * t * t * (p + q + _ELEMENTWISE)
         if of_factors > partners * p * q + 2 * t * p * q:
             unit.form, unit.pair_cost = "rows", p * q
+    elif isinstance(factors, Tied):
+        (_, t, p), (_, s, q) = factors.e.shape, factors.d.shape
+        unit.pair_cost = s * (s + 2 * t) * p + s * s * q
     elif isinstance(factors, Rows):
         unit.form, unit.pair_cost = "rows", factors.rows.shape[1]
     if unit.form == "rows":
