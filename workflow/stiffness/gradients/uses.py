@@ -116,8 +116,8 @@ class Unable(StiffnessError):
 
     def __init__(self, operator: str, names: Collection[str]) -> None:
         super().__init__(
-            f"model: it uses {', '.join(sorted(names))} ({operator}) in other ways for some examples "
-            "than for others, which the gradients cannot follow"
+            f"model: it uses {', '.join(sorted(names))} ({operator}) in other ways for some "
+            "examples than for others, which the gradients cannot follow"
         )
         self.names = set(names)
 
