@@ -118,8 +118,7 @@ class StiffnessMonitor:
 
         Args:
             model: on any device.
-            step: number of optimiser steps so far; a later measurement at the same step is left
-                out.
+            step: number of optimiser steps so far. A second measurement at a step is left out.
             epoch: epochs so far, for tables and plots; a fraction within an epoch.
 
         Returns:
@@ -135,6 +134,7 @@ class StiffnessMonitor:
             StiffnessWarning: a measurement was left out, and why.
         """
         if step in self.seconds:
+            self._leave_out(step, "it has been measured; another training needs its own monitor")
             return {}
         inner = unwrapped(model)
         if self._model is None or self._model() is not inner:
