@@ -19,6 +19,7 @@ _EXPORTS = {
     "critical_length": "stiffness.measures.from_cosines",
     "gradient_cosines": "stiffness.gradients.gram",
     "gradient_gram": "stiffness.gradients.gram",
+    "measure_checkpoints": "stiffness.monitor.checkpoints",
     "plot_stiffness": "stiffness.monitor.plot",
     "StiffnessError": "stiffness.errors",
     "StiffnessMonitor": "stiffness.monitor.monitor",
@@ -36,6 +37,7 @@ __all__ = [
     "critical_length",
     "gradient_cosines",
     "gradient_gram",
+    "measure_checkpoints",
     "plot_stiffness",
 ]
 

@@ -87,7 +87,7 @@ class StiffnessMonitor:
     ) -> None:
         sides = {"train": train, "validation": validation}
         inputs, targets = zip(*(_tensors(*side) for side in sides.values()), strict=True)
-        classes, names = _classes(targets, labels)
+        classes, self.class_names = _classes(targets, labels)
         number = len(targets[0])
         self.inputs = trim_padding(concatenate_inputs(*inputs))
         self.targets = torch.cat(targets)
@@ -100,7 +100,7 @@ class StiffnessMonitor:
             distance_layers = [INPUT] if plain else []
         positions = torch.cat([torch.arange(number), torch.arange(len(targets[1]))])
         self._tables = SegmentTables(
-            Evaluation(self.inputs, classes, positions, number, names),
+            Evaluation(self.inputs, classes, positions, number, self.class_names),
             distance_bins,
             resamples,
             seed,
