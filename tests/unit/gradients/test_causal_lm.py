@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -128,6 +129,45 @@ def test_padding_that_was_cut_off_changes_nothing() -> None:
     cut, again = causal_lm_grads(logits[:, :4], targets, False, torch.float64)
     torch.testing.assert_close(whole[:, :4], cut)
     torch.testing.assert_close(log_norms, again)
+
+
+def test_single_tokens_are_compared_with_one_another() -> None:
+    """The gradient of a sequence is the sum of its tokens', and a token's is found by a loop."""
+    model, tokens, targets = language()
+    positions = torch.tensor([[0, 1], [0, 6], [1, 3], [4, 2], [0, 6]])
+    rows = []
+    for example, position in positions.tolist():
+        losses = nn.functional.cross_entropy(
+            model(tokens[example : example + 1])[0, position - 1], targets[example, position]
+        )
+        gradients = torch.autograd.grad(losses, list(model.parameters()))
+        rows.append(torch.cat([g.flatten() for g in gradients]))
+    expected = torch.stack(rows)
+    cosines, log_norms = gradient_cosines(model, tokens, targets, "causal_lm", positions=positions)
+    unit = nn.functional.normalize(expected)
+    torch.testing.assert_close(cosines, (unit @ unit.T).float())
+    torch.testing.assert_close(log_norms, expected.norm(dim=1).log(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("positions", "loss", "wrong"),
+    [
+        ([[0, 1]], "cross_entropy", "need loss=causal_lm"),
+        ([0, 1], "causal_lm", "pairs"),
+        ([[0, 0]], "causal_lm", "predicted from nothing"),
+        ([[0, 1], [5, 1]], "causal_lm", r"\[5, 1\] is no example below 5"),
+        ([[0, 7]], "causal_lm", "a position from 1 to 6"),
+        ([[1, 4]], "causal_lm", "not predicted"),
+    ],
+    ids=["loss", "shape", "first", "example", "position", "ignored"],
+)
+def test_positions_that_are_no_predicted_tokens_are_refused(
+    positions: list[Any], loss: str, wrong: str
+) -> None:
+    model, tokens, targets = language()
+    with pytest.raises(StiffnessError, match=f"^positions: .*{wrong}") as caught:
+        gradient_cosines(model, tokens, targets, loss, positions=torch.tensor(positions))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

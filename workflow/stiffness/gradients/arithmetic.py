@@ -18,7 +18,6 @@ propagated back, and the logarithm of its norm is kept apart: sign and cosine do
 positive factor per example.
 """
 
-import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -26,7 +25,6 @@ from functools import partial
 import torch
 from torch import nn
 
-from stiffness.data.batch import Inputs
 from stiffness.device import float32_products
 from stiffness.errors import StiffnessError
 from stiffness.gradients import causal_lm
@@ -124,18 +122,6 @@ def _has_tf32(device: torch.device) -> bool:
 def products_in(arithmetic: str) -> AbstractContextManager[None]:
     """A context in which products of float32 tensors are in TF32 for "tf32", else in float32."""
     return float32_products("tf32" if arithmetic == "tf32" else "ieee")
-
-
-def in_float64(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, Inputs]:
-    """A copy of a network, and its inputs, in float64; integers stay as they are."""
-    copied = copy.deepcopy(model).double()
-    if isinstance(inputs, torch.Tensor):
-        return copied, _double(inputs)
-    return copied, {name: _double(value) for name, value in inputs.items()}
-
-
-def _double(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def _unit(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

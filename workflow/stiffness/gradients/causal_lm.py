@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from stiffness.data.batch import Inputs, take
 from stiffness.errors import StiffnessError
 
 IGNORED = -100
@@ -80,6 +81,45 @@ def causal_lm_grads(
     if mean:
         log_norms -= _predicted(labels).clamp_min(1).double().log()
     return gradient, log_norms
+
+
+def single_tokens(
+    inputs: Inputs, targets: torch.Tensor, positions: torch.Tensor
+) -> tuple[Inputs, torch.Tensor]:
+    """Sequences of which one token each is predicted, for the gradients of single tokens' losses.
+
+    Args:
+        targets: the tokens [N, T].
+        positions: integers [P, 2], pairs of an example and the position of a token in ``targets``,
+            which is predicted from those before it.
+
+    Returns:
+        The inputs of P sequences, and their targets [P, T].
+
+    Raises:
+        StiffnessError: no such pairs, or a token that is not predicted.
+    """
+    shape, count = targets.shape, len(targets)
+    if positions.ndim != 2 or positions.shape[1] != 2 or positions.is_floating_point():
+        raise StiffnessError(
+            f"positions: pairs (example, position) of integers [P, 2] are needed, got "
+            f"{list(positions.shape)} ({positions.dtype})"
+        )
+    example, position = positions.cpu().long().T
+    length = shape[1] if len(shape) == 2 else 0
+    outside = (example < 0) | (example >= count) | (position < 1) | (position >= length)
+    if outside.any():
+        raise StiffnessError(
+            f"positions: {positions[outside.nonzero()[0, 0]].tolist()} is no example below {count} "
+            f"with a position from 1 to {length - 1}; the first token is predicted from nothing"
+        )
+    chosen = targets[example, position]
+    if (chosen == IGNORED).any():
+        at = positions[(chosen == IGNORED).nonzero()[0, 0]].tolist()
+        raise StiffnessError(f"positions: the token at {at} is {IGNORED}, which is not predicted")
+    alone = torch.full_like(targets[example], IGNORED)
+    alone[torch.arange(len(alone)), position] = chosen
+    return take(inputs, example), alone
 
 
 def _next_tokens(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from stiffness.data.batch import Inputs, call, length, take
 from stiffness.errors import out_of_memory
 from stiffness.gradients.families import family_of
 from stiffness.gradients.memory import packed
+from stiffness.gradients.models import RefuseAutocast
 from stiffness.gradients.multiply import Rows, Tokens
 from stiffness.gradients.output_grads import OutputGrads
 from stiffness.gradients.passes import Call, Unit, capture, gradients_of
@@ -33,8 +34,11 @@ def probe(model: nn.Module, inputs: Inputs, output_grads: OutputGrads) -> int:
         Their number.
     """
     count = min(_PROBE, length(inputs))
+    few, device = slice(0, count), next(model.parameters()).device
     with torch.no_grad():
-        output_grads.of(slice(0, count), call(model, take(inputs, slice(0, count))))
+        with RefuseAutocast(device):
+            outputs = call(model, take(inputs, few))
+        output_grads.of(few, outputs)
     return count
 
 

@@ -1,23 +1,34 @@
 """Cosines, norms and inner products of per-example loss gradients (eq. 1, 4, 5)."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import accumulate
 
 import torch
 from torch import nn
 
 from stiffness.data.batch import Inputs, call, concatenate_inputs, length, place, take
-from stiffness.device import full_float32
-from stiffness.errors import StiffnessError
-from stiffness.gradients.arithmetic import Loss, check_arithmetic, in_float64, products_in
+from stiffness.errors import StiffnessError, StiffnessWarning, out_of_memory
+from stiffness.gradients import causal_lm
+from stiffness.gradients.arithmetic import Loss, check_arithmetic, products_in
 from stiffness.gradients.engine import gram_blocks, gram_rectangle, mirror, squared_norms
 from stiffness.gradients.memory import packed, parse_bytes, peak_bytes, within_memory
-from stiffness.gradients.models import refuse_training_mode
+from stiffness.gradients.models import (
+    half_precision,
+    in_float32,
+    in_float64,
+    recurrent_backward,
+    refuse_training_mode,
+)
 from stiffness.gradients.output_grads import OutputGrads
 from stiffness.gradients.plan import Plans, Shares
 
 Matrices = torch.Tensor | dict[str, torch.Tensor]
 _SLAB = 256  # rows of a matrix scaled at once
 _STORED = 20  # output gradients are stored where they take no more than this part of the budget
+_SAMPLE = 8  # examples that show the error of half precision
+_SAMPLE_BUDGET = 2**30
 _CHUNK = 256  # examples of a weighted backward pass, at most
 
 
@@ -30,6 +41,8 @@ def gradient_cosines(
     memory_budget: str | int = "4GiB",
     arithmetic: str = "exact",
     plans: Plans | None = None,
+    float32_copy: bool = True,
+    positions: torch.Tensor | None = None,
 ) -> tuple[Matrices, Matrices]:
     """Cosines (eq. 5) of all pairs of per-example loss gradients, and the logs of their norms.
 
@@ -56,6 +69,12 @@ def gradient_cosines(
             "float32", "keras", "bfloat16", "float64", "tf32" or "naive"; see
             ``stiffness.gradients.arithmetic``.
         plans: the same ``Plans`` for all checkpoints of one network saves time.
+        float32_copy: measure a bfloat16 or float16 network in a copy with float32 weights, which
+            comes on top of the budget; without it, a warning says how large the error is. The
+            network itself is left as it is.
+        positions: for a causal language model, integers [P, 2]: pairs of an example and the
+            position of a token in it. Instead of whole sequences, the losses of these P single
+            tokens are compared, each predicted from the tokens before it. N is P in the result.
 
     Returns:
         Cosines float32 [N, N] and natural log-norms float64 [N], on the CPU (with ``per_layer``
@@ -66,7 +85,8 @@ def gradient_cosines(
             trainable parameter, or outputs that are not finite.
 
     Warns:
-        StiffnessWarning: parameters without a fast path, or a budget too small for one example.
+        StiffnessWarning: parameters without a fast path, a budget too small for one example, or
+            half precision.
 
     Examples:
         The gradients of opposite examples of two classes agree, and a copy has a cosine of 1:
@@ -81,8 +101,12 @@ def gradient_cosines(
         >>> log_norms.shape
         torch.Size([4])
     """
+    if positions is not None:
+        if not isinstance(loss, str) or loss not in causal_lm.LOSSES:
+            raise StiffnessError(f"positions: they need loss={' or '.join(causal_lm.LOSSES)}")
+        inputs, targets = causal_lm.single_tokens(inputs, targets, positions)
     grams, output_log_norms = _unit_grams(
-        model, inputs, targets, loss, per_layer, memory_budget, arithmetic, plans
+        model, inputs, targets, loss, per_layer, memory_budget, arithmetic, float32_copy, plans
     )
     cosines, log_norms = {}, {}
     for name in list(grams):
@@ -109,6 +133,7 @@ def cosine_tile(
     memory_budget: str | int = "4GiB",
     arithmetic: str = "exact",
     plans: Plans | None = None,
+    float32_copy: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Cosines of the loss gradients of n examples with those of m others.
 
@@ -151,8 +176,9 @@ def cosine_tile(
         loss,
         arithmetic,
         budget,
+        float32_copy,
     )
-    with products_in(arithmetic):
+    with _passes(model, arithmetic):
         (products, squares), _ = within_memory(
             budget,
             lambda room: gram_rectangle(model, placed, output_grads, border, room, plans=plans),
@@ -173,6 +199,7 @@ def gradient_gram(
     per_layer: bool = False,
     memory_budget: str | int = "4GiB",
     arithmetic: str = "exact",
+    float32_copy: bool = True,
 ) -> Matrices:
     """Inner products K_ij = g_i . g_j of per-example loss gradients (eq. 1).
 
@@ -195,7 +222,7 @@ def gradient_gram(
                 [0.5000, 1.0000]])
     """
     grams, output_log_norms = _unit_grams(
-        model, inputs, targets, loss, per_layer, memory_budget, arithmetic
+        model, inputs, targets, loss, per_layer, memory_budget, arithmetic, float32_copy
     )
     scale = output_log_norms.exp()
     scaled = {}
@@ -215,6 +242,7 @@ def class_mean_cosine(
     loss: Loss = "cross_entropy",
     num_classes: int | None = None,
     memory_budget: str | int = "4GiB",
+    float32_copy: bool = True,
 ) -> torch.Tensor:
     """The cosine class stiffness matrix (eq. 6) over ALL pairs of examples, in time linear in N.
 
@@ -242,7 +270,9 @@ def class_mean_cosine(
         tensor([[1.0000, 0.8000],
                 [0.8000, 0.6000]], dtype=torch.float64)
     """
-    return whole_set_cosines(model, inputs, targets, loss, num_classes, memory_budget)[0]
+    return whole_set_cosines(
+        model, inputs, targets, loss, num_classes, memory_budget, float32_copy=float32_copy
+    )[0]
 
 
 def whole_set_cosines(
@@ -253,13 +283,16 @@ def whole_set_cosines(
     num_classes: int | None = None,
     memory_budget: str | int = "4GiB",
     plans: Plans | None = None,
+    float32_copy: bool = True,
 ) -> tuple[torch.Tensor, int]:
     """``class_mean_cosine``, and the number of examples that it left out as their gradient is 0."""
     if targets.ndim != 1 or targets.is_floating_point():
         raise StiffnessError(f"targets: class indices [N] are needed, got {list(targets.shape)}")
     budget = parse_bytes(memory_budget)
-    model, placed, output_grads = _checked(model, inputs, targets, loss, "exact", budget)
-    with full_float32():
+    model, placed, output_grads = _checked(
+        model, inputs, targets, loss, "exact", budget, float32_copy
+    )
+    with _passes(model, "exact"):
         squares, budget = within_memory(
             budget, lambda room: squared_norms(model, placed, output_grads, room, plans=plans)
         )
@@ -303,7 +336,7 @@ def _weighted_sums(
     sums = torch.zeros(len(members), edges[-1], dtype=torch.float64, device=scale.device)
 
     def add(label: int, rows: torch.Tensor) -> None:
-        with full_float32(), torch.enable_grad():
+        with _passes(model, "exact"), torch.enable_grad():
             outputs = call(model, take(inputs, rows))
             weights = output_grads.of(rows, outputs)
             weights = weights * scale[rows].to(weights).view(-1, *[1] * (weights.ndim - 1))
@@ -333,12 +366,15 @@ def _unit_grams(
     per_layer: bool,
     memory_budget: str | int,
     arithmetic: str,
+    float32_copy: bool,
     plans: Plans | None = None,
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Gram matrices for unit-norm output gradients, and the log-norms (0 in "naive")."""
     budget = parse_bytes(memory_budget)
-    model, placed, output_grads = _checked(model, inputs, targets, loss, arithmetic, budget)
-    with products_in(arithmetic):
+    model, placed, output_grads = _checked(
+        model, inputs, targets, loss, arithmetic, budget, float32_copy
+    )
+    with _passes(model, arithmetic):
         grams, _ = within_memory(
             budget,
             lambda room: gram_blocks(model, placed, output_grads, per_layer, room, plans=plans),
@@ -353,8 +389,9 @@ def _checked(
     loss: Loss,
     arithmetic: str,
     budget: int,
+    float32_copy: bool,
 ) -> tuple[nn.Module, Inputs, OutputGrads]:
-    """The model (for "float64" a copy), and checked inputs and targets on its device."""
+    """The model, or a copy in another precision, and checked inputs and targets on its device."""
     refuse_training_mode(model)
     parameter = next(model.parameters(), None)
     if parameter is None:
@@ -362,9 +399,51 @@ def _checked(
     check_arithmetic(arithmetic, parameter.device)
     placed, targets = place(inputs, parameter.device), targets.to(parameter.device)
     _checked_length(placed, targets)
+    half = half_precision(model)
     if arithmetic == "float64":
         model, placed = in_float64(model, placed)
+    elif half and float32_copy:
+        model, placed = in_float32(model, placed)
+    elif half:
+        _warn_of_half(model, placed, targets, loss, half)
     return model, placed, OutputGrads(targets, loss, arithmetic, budget // _STORED)
+
+
+def _warn_of_half(
+    model: nn.Module, inputs: Inputs, targets: torch.Tensor, loss: Loss, half: torch.dtype
+) -> None:
+    """Say how far some examples' cosines are from those of a float32 copy."""
+    few = slice(0, _SAMPLE)
+    some, labels = take(inputs, few), targets[few]
+
+    def cosines(network: nn.Module, examples: Inputs) -> torch.Tensor:
+        output_grads = OutputGrads(labels, loss)
+        with _passes(network, "exact"):
+            gram = gram_blocks(network, examples, output_grads, False, _SAMPLE_BUDGET)[""].double()
+        return gram / gram.diagonal().sqrt() / gram.diagonal().sqrt()[:, None]
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", StiffnessWarning)
+            errors = cosines(model, some) - cosines(*in_float32(model, some))
+        size = f"off by up to {float(errors.nan_to_num().abs().max()):.2g}"
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        size = f"wrong in digits from {torch.finfo(half).eps:.2g}"
+    warnings.warn(
+        f"model: measured in {str(half).removeprefix('torch.')}, in which cosines of its first "
+        f"{len(labels)} examples are {size}; float32_copy=True measures it in float32",
+        StiffnessWarning,
+        stacklevel=4,
+    )
+
+
+@contextmanager
+def _passes(model: nn.Module, arithmetic: str) -> Iterator[None]:
+    """What holds in forward and backward passes, whatever the caller has set."""
+    with products_in(arithmetic), recurrent_backward(model):
+        yield
 
 
 def _checked_length(inputs: Inputs, targets: torch.Tensor) -> int:
