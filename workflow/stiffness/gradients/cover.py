@@ -266,7 +266,7 @@ def _error(calls: list[Call], truth: list[torch.Tensor]) -> torch.Tensor | None:
             assert isinstance(gradients, Rows)
             family = family_of(calls[0][0])
             if family and family.transposed:
-                truth = [t.T if t.ndim == 2 else t for t in truth]
+                truth = [_transposed(t) for t in truth]
             ours = gradients.rows[0].split([t.numel() for t in truth])
             # In place of the truth: what the rows are made of may be the gradient of other tensors.
             wrong = [t.reshape(-1).sub_(mine) for mine, t in zip(ours, truth, strict=True)]
@@ -276,6 +276,11 @@ def _error(calls: list[Call], truth: list[torch.Tensor]) -> torch.Tensor | None:
         if out_of_memory(error):
             raise
         return None
+
+
+def _transposed(weight: torch.Tensor) -> torch.Tensor:
+    """The weight [p, q] of a linear layer as [q, p], of a convolution with its second axis last."""
+    return weight.T if weight.ndim == 2 else weight.movedim(1, -1) if weight.ndim > 2 else weight
 
 
 def _calls_on(rows: slice, unit: Unit, layers: Mapping[str, nn.Module], calls: Calls) -> list[Call]:

@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-_SLABS = 4  # an upper triangle is covered by this many slabs of rows, at most
+_SLABS = 4  # an upper triangle is covered by at least this many slabs of rows
+_LEAST, _MOST = 32, 128  # rows of a slab: fewer are multiplied less well, more waste the corners
 _SLAB = 2**22  # numbers in the largest intermediate of a product of factors; more gain nothing
 _FEW = 8  # up to so many examples that share a row of a table are met pair by pair
 
@@ -30,7 +31,7 @@ class Gradients:
     def add_triangle(self, out: torch.Tensor, room: int) -> None:
         """out [n, n] += g_i . g_j on and above the diagonal, in slabs of rows."""
         count = len(out)
-        size = max(32, -(-count // _SLABS))
+        size = max(_LEAST, min(_MOST, -(-count // _SLABS)))
         for begin in range(0, count, size):
             rows, rest = slice(begin, min(begin + size, count)), slice(begin, count)
             self[rows].add_product(self[rest], out[rows, rest], room)
@@ -59,9 +60,14 @@ class Gradients:
             getattr(self, name)[rows] = value
 
     def empty(self: G, count: int) -> G:
-        """Uninitialised gradients of ``count`` examples in the same form."""
-        shapes = {name: (count, *value.shape[1:]) for name, value in self.tensors().items()}
-        return replace(self, **{n: getattr(self, n).new_empty(s) for n, s in shapes.items()})
+        """Uninitialised gradients of ``count`` examples in the same form and order of axes."""
+        return replace(self, **{n: _empty_like(v, count) for n, v in self.tensors().items()})
+
+
+def _empty_like(value: torch.Tensor, count: int) -> torch.Tensor:
+    order = [0, *sorted(range(1, value.ndim), key=lambda axis: -value.stride(axis))]
+    shape = (count, *value.shape[1:])
+    return torch.empty_permuted(shape, order, dtype=value.dtype, device=value.device)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Shared forward and backward passes, and the per-example gradients of covered layers.
 
 Parameters are detached for a pass, so that no weight gradient is computed. Where nothing before a
-chosen layer requires a gradient, a zero that does is added to its output, which is what makes
-autograd go back as far as the earliest of them and no farther.
+chosen layer requires a gradient, its output is made to depend on a number that does, which is what
+makes autograd go back as far as the earliest of them and no farther.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -84,6 +84,7 @@ class FastPasses:
     Args:
         peaks: where measured peaks are remembered.
         uses: of parameters that belong to no layer of a family.
+        channels_last: see ``capture``.
     """
 
     def __init__(
@@ -94,7 +95,9 @@ class FastPasses:
         units: Mapping[str, Unit],
         peaks: dict[tuple[str, ...], int],
         uses: Uses | None = None,
+        channels_last: bool = False,
     ) -> None:
+        self.channels_last = channels_last
         self.model, self.inputs, self.output_grads = model, inputs, output_grads
         self.uses = uses or Uses()
         self.layers = dict(model.named_modules()) | self.uses.layers
@@ -136,6 +139,7 @@ class FastPasses:
             convert,
             {layer for name in units for layer in self.units[name].broadcast},
             self.uses,
+            self.channels_last,
         )
         for name, so_far in progress.items():
             if so_far.calls != self.units[name].calls:
@@ -152,6 +156,21 @@ def gradients_of(calls: Sequence[Call], form: Form) -> Gradients:
     return reduce(add, parts)
 
 
+class _Anchored(torch.autograd.Function):
+    """A tensor, not a copy of it, made to depend on a number that it does not change."""
+
+    @staticmethod
+    def forward(ctx: Any, output: torch.Tensor, anchor: torch.Tensor) -> torch.Tensor:
+        del anchor
+        ctx.mark_dirty(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[None, torch.Tensor]:
+        del ctx
+        return None, gradient.new_zeros(())
+
+
 def capture(
     model: nn.Module,
     layers: Mapping[str, nn.Module],
@@ -160,6 +179,7 @@ def capture(
     receive: Receive,
     broadcast: Collection[str] = (),
     uses: Uses | None = None,
+    channels_last: bool = False,
 ) -> torch.Tensor:
     """Propagate ``output_grad_of(outputs)`` [n, ...] back from the outputs of ``model``.
 
@@ -172,6 +192,8 @@ def capture(
             gradient.
         uses: of parameters that belong to no layer of a family. ``layers`` names those of its
             layers whose calls are wanted.
+        channels_last: whether the weights of two-dimensional convolutions, and so what they read
+            and return, have their channels last in memory, which CPUs like better.
 
     Returns:
         The outputs.
@@ -179,6 +201,11 @@ def capture(
     count = length(inputs)
     anchors: list[torch.Tensor] = []
     detached = {name: p.detach() for name, p in model.named_parameters()}
+    if channels_last:
+        for name, p in detached.items():
+            if p.ndim == 4:  # with strides that say so for one channel too
+                copy = torch.empty_like(p, memory_format=torch.channels_last)
+                detached[name] = copy.copy_(p)
     watch: Watch | None = None
 
     def attach(
@@ -187,7 +214,10 @@ def capture(
         """Have the gradient of ``output`` computed and given to all of ``gives``."""
         if not output.requires_grad:
             anchors.append(output.new_zeros((), requires_grad=True))
-            output = output + anchors[-1]
+            if output._is_view():  # of a tensor that would have to depend on it too
+                output = output + anchors[-1]
+            else:
+                output = _Anchored.apply(output, anchors[-1])
         waiting = list(gives)
 
         def hook(gradient: torch.Tensor) -> None:

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from stiffness.data.batch import Inputs, take
-from stiffness.errors import StiffnessError, StiffnessWarning
+from stiffness.errors import StiffnessError, StiffnessWarning, out_of_memory
 from stiffness.gradients.cover import covered_units, probe
 from stiffness.gradients.fallback import Fallback
 from stiffness.gradients.memory import packed
@@ -37,6 +37,7 @@ _SMALL = 2**25  # unless all of a pass is smaller than these bytes
 _PRODUCT = 2**22  # numbers that a product needs at most; more gain nothing
 # The cost of the elementwise work of a pair of tokens, in multiplications of a product.
 _ELEMENTWISE = 32
+_SAME = 1e-3  # relative difference of squared norms: a wrong axis is wrong by much more
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Plan:
         vmapped: whether the gradients of the rest come from vmap; None where this is not known.
         peaks: bytes per example of passes, by their units, as far as they have been measured.
         uses: of parameters with a fast path that belong to no layer of a family.
+        channels_last: whether the channels of convolutions come last in memory.
     """
 
     units: dict[str, Unit]
@@ -56,6 +58,7 @@ class Plan:
     vmapped: bool | None
     peaks: dict[tuple[str, ...], int]
     uses: Uses = field(default_factory=Uses)
+    channels_last: bool = False
 
     @property
     def owners(self) -> dict[str, str]:
@@ -70,12 +73,12 @@ class Plan:
             StiffnessWarning: parameters without a fast path.
         """
         sources: list[Source] = []
+        given = model, inputs, output_grads
         if self.units:
-            sources.append(
-                FastPasses(model, inputs, output_grads, self.units, self.peaks, self.uses)
-            )
+            fast = FastPasses(*given, self.units, self.peaks, self.uses, self.channels_last)
+            sources.append(fast)
         if self.rest:
-            slow = Fallback(model, inputs, output_grads, self.rest, self.peaks, self.vmapped)
+            slow = Fallback(*given, self.rest, self.peaks, self.vmapped)
             self.vmapped = slow.vmapped
             sources.append(slow)
         return sources
@@ -106,7 +109,36 @@ def make_plan(
     for name in trainable:
         if name not in covered:
             rest.setdefault(name.rpartition(".")[0], []).append(name)
-    return Plan(units, rest, None, {}, uses)
+    plan = Plan(units, rest, None, {}, uses)
+    plan.channels_last = _channels_last(model, inputs, output_grads, plan)
+    return plan
+
+
+def _channels_last(model: nn.Module, inputs: Inputs, output_grads: OutputGrads, plan: Plan) -> bool:
+    """Whether channels can come last: on a CPU, where that is faster, in a network that permits it
+    and whose gradients are then the same."""
+    weights = [model.get_parameter(unit.parameters[0]) for unit in plan.units.values()]
+    if not any(
+        w.ndim == 4 and w.dtype == torch.float32 and w.device.type == "cpu" for w in weights
+    ):
+        return False
+    norms: list[dict[str, torch.Tensor]] = []
+    for last in (False, True):
+        found: dict[str, torch.Tensor] = {}
+        passes = FastPasses(model, inputs, output_grads, plan.units, {}, plan.uses, last)
+        try:
+            passes.visit(
+                list(plan.units),
+                slice(0, min(2, len(output_grads))),
+                lambda name, some: found.update({name: some.squared_norms(2**20)}),  # noqa: B023
+            )
+        except RuntimeError as error:  # a view that is none of such a tensor, for example
+            if out_of_memory(error):
+                raise
+            return False
+        norms.append(found)
+    usual, other = norms
+    return all(torch.allclose(other[name], usual[name], rtol=_SAME) for name in plan.units)
 
 
 def choose_form(unit: Unit, calls: list[Call], weight: torch.Tensor, partners: int) -> None:

@@ -2,12 +2,11 @@
 
 With groups the weight is a stack of independent linear layers, one per group of channels. Letters:
 n examples, g groups, t output positions, k kernel positions, c and q channels of a group. Rows are
-in the weight's own order: [g q, c, k].
+in the order [g q, k, c], in which patches of inputs whose channels come last lie in memory.
 """
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import product
 
 import torch
 from torch import nn
@@ -21,16 +20,21 @@ _WEIGHT_GRADIENT = {
     2: nn_grad.conv2d_weight,
     3: nn_grad.conv3d_weight,
 }
+_MANY = 8  # positions per channel from which on examples are groups of one convolution
+_PATCHES = (
+    2**18
+)  # numbers in the patches that one thread multiplies at once: they stay in its cache
+_PATCHES_GPU = 2**26
 
 
-@family(nn.Conv1d, nn.Conv2d, nn.Conv3d)
+@family(nn.Conv1d, nn.Conv2d, nn.Conv3d, transposed=True)
 def convolution(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Gradients:
     """dW = sum over output positions t of d_t (x) patch_t; db = sum over t of d_t."""
     assert isinstance(layer, nn.modules.conv._ConvNd)
-    a = padded(layer, a)
     if form == "factors" and layer.groups == 1:
-        flat = patches(layer, a, d.shape[2:])[:, 0]
-        return Factors(flat, d.flatten(2).transpose(1, 2), layer.bias is not None)
+        windows = _windows(layer, a, d.shape[2:])
+        patches = windows.reshape(len(a), d.shape[2:].numel(), -1)
+        return Factors(patches, d.flatten(2).transpose(1, 2), layer.bias is not None)
     if form == "late rows":
         return LateRows(a, d, partial(columns, layer))
     return Rows(torch.cat(list(columns(layer, a, d, layer.weight.numel())), 1))
@@ -39,42 +43,63 @@ def convolution(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) 
 def columns(
     layer: nn.modules.conv._ConvNd, a: torch.Tensor, d: torch.Tensor, width: int
 ) -> Iterator[torch.Tensor]:
-    """The gradients of some outputs of every group at a time, [n, g q c k], then [n, g q]."""
-    weights_of_output = layer.weight[0].numel()
-    outputs = max(1, width // (layer.groups * weights_of_output))
-    for part in d.unflatten(1, (layer.groups, -1)).split(outputs, 2):  # [n, g, q, ...]
-        yield _weight_gradients(layer, a, part)
-    if layer.bias is not None:
-        yield d.flatten(2).sum(2)
-
-
-def _weight_gradients(
-    layer: nn.modules.conv._ConvNd, a: torch.Tensor, d: torch.Tensor
-) -> torch.Tensor:
-    """The weight's gradient of every example, from a [n, g c, ...] and d [n, g, q, ...].
+    """The gradients of some outputs of every group at a time, [n, g q k c], then [n, g q].
 
     Where positions are many, examples are further groups of one convolution, whose kernels beat
     products with copied patches. Where they are few and channels many, there is one product per
     example.
     """
+    outputs = max(1, width // (layer.groups * layer.weight[0].numel()))
+    few = d.shape[2:].numel() < _MANY * min(layer.weight.shape[:2])
+    if layer.groups == 1 and (few or a.is_cuda):
+        windows = _windows(layer, a, d.shape[2:])
+        for part in d.flatten(2).split(outputs, 1):
+            yield _from_patches(windows, part)
+    else:
+        both = list(layer._reversed_padding_repeated_twice)  # last axis first, before and after
+        padding = both[::-2]
+        if layer.padding_mode != "zeros" or both[::2] != both[1::2]:
+            a, padding = _padded(layer, a), [0] * len(padding)
+        for part in d.unflatten(1, (layer.groups, -1)).split(outputs, 2):  # [n, g, q, ...]
+            yield _from_convolution(layer, a, part, padding)
+    if layer.bias is not None:
+        yield d.flatten(2).sum(2)
+
+
+def _from_patches(windows: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
+    """[n, q k c] from windows [n, ..., k, c] and d [n, q, t], with patches of some examples at a
+    time."""
+    n, q, t = d.shape
+    size = windows[0].numel()
+    rows = d.new_empty(n, q, size // t)
+    room = _PATCHES_GPU if d.is_cuda else _PATCHES * torch.get_num_threads()
+    some = max(1, room // size)
+    for begin in range(0, n, some):
+        part = slice(begin, begin + some)
+        patches = windows[part].reshape(-1, t, size // t)
+        torch.bmm(d[part], patches, out=rows[part])
+    return rows.flatten(1)
+
+
+def _from_convolution(
+    layer: nn.modules.conv._ConvNd, a: torch.Tensor, d: torch.Tensor, padding: list[int]
+) -> torch.Tensor:
+    """[n, g q k c] from a [n, g c, ...] and d [n, g, q, ...]."""
     n, g, q = d.shape[:3]
     positions, c = d.shape[3:], layer.weight.shape[1]
-    if positions.numel() < min(q, c):
-        gradients = d.flatten(3) @ patches(layer, a, positions)  # ngqt, ngt(ck) -> ngq(ck)
-        return gradients.flatten(1)
-    weight_gradient = _WEIGHT_GRADIENT[len(positions)]
-    return weight_gradient(
+    gradients = _WEIGHT_GRADIENT[len(positions)](
         a.reshape(1, n * g * c, *a.shape[2:]),
         (n * g * q, c, *layer.kernel_size),
         d.reshape(1, n * g * q, *positions),
         layer.stride,
-        0,
+        padding,
         layer.dilation,
         n * g,
-    ).view(n, -1)
+    )
+    return gradients.flatten(2).transpose(1, 2).reshape(n, -1)
 
 
-def padded(layer: nn.modules.conv._ConvNd, a: torch.Tensor) -> torch.Tensor:
+def _padded(layer: nn.modules.conv._ConvNd, a: torch.Tensor) -> torch.Tensor:
     """The input with its padding, in the layer's padding mode."""
     padding = list(layer._reversed_padding_repeated_twice)
     if not any(padding):
@@ -83,17 +108,14 @@ def padded(layer: nn.modules.conv._ConvNd, a: torch.Tensor) -> torch.Tensor:
     return nn.functional.pad(a, padding, "constant" if mode == "zeros" else mode)
 
 
-def patches(layer: nn.modules.conv._ConvNd, a: torch.Tensor, positions: torch.Size) -> torch.Tensor:
-    """The values of a padded input under the kernel at each output position: [n, g, t, c k]."""
-    windows = [
-        tuple(
-            slice(k * dilation, k * dilation + (count - 1) * stride + 1, stride)
-            for k, dilation, count, stride in zip(
-                kernel, layer.dilation, positions, layer.stride, strict=True
-            )
-        )
-        for kernel in product(*(range(size) for size in layer.kernel_size))
-    ]
-    channels = a.unflatten(1, (layer.groups, -1)).movedim(2, -1)  # [n, g, ..., c]
-    shifted = [channels[(slice(None), slice(None), *window)] for window in windows]
-    return torch.stack(shifted, -1).flatten(-2).flatten(2, -2)
+def _windows(
+    layer: nn.modules.conv._ConvNd, a: torch.Tensor, positions: torch.Size
+) -> torch.Tensor:
+    """The padded input under the kernel at each output position, a view [n, ..., k..., c]."""
+    a = _padded(layer, a).movedim(1, -1).contiguous()
+    n, *steps, one = a.stride()
+    moves = [step * by for step, by in zip(steps, layer.stride, strict=True)]
+    inside = [step * by for step, by in zip(steps, layer.dilation, strict=True)]
+    return a.as_strided(
+        (len(a), *positions, *layer.kernel_size, a.shape[-1]), (n, *moves, *inside, one)
+    )

@@ -16,7 +16,8 @@ class Family(NamedTuple):
 
     Attributes:
         gradients: the registered function.
-        transposed: whether its rows are in the order of the transposed weight.
+        transposed: whether its rows are in the order of the transposed weight; for a convolution,
+            of the weight with its second axis last.
     """
 
     gradients: Function
@@ -41,7 +42,8 @@ def family(
     Args:
         types: exact types, not their subclasses, which may compute something else. A string is the
             full name of a type that is not to be imported for this.
-        transposed: rows are in the order of the transposed weight.
+        transposed: rows are in the order of the transposed weight; for a convolution, of the
+            weight with its second axis last.
 
     Examples:
         A layer that scales its input, out = w * a, has the gradient d * a:
