@@ -65,7 +65,8 @@ class Gradients:
 
 
 def _empty_like(value: torch.Tensor, count: int) -> torch.Tensor:
-    order = [0, *sorted(range(1, value.ndim), key=lambda axis: -value.stride(axis))]
+    strides = value.stride()
+    order = [0, *sorted(range(1, value.ndim), key=lambda axis: -strides[axis])]
     shape = (count, *value.shape[1:])
     return torch.empty_permuted(shape, order, dtype=value.dtype, device=value.device)
 
