@@ -37,3 +37,25 @@ rule claims:
         "Judging the paper's claims"
     script:
         "../scripts/claims.py"
+
+
+# Without an output it always runs: the zip is of what is there now, whatever has been run.
+rule archive:
+    input:
+        lambda wildcards: rules.all.input,
+    log:
+        "results/logs/archive.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        archive=paths.ARCHIVE,
+        configuration=config,
+        checkpoints=SETTINGS["archive_checkpoints"],
+    message:
+        "Packing results into one zip"
+    script:
+        "../scripts/archive.py"

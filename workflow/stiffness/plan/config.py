@@ -63,6 +63,12 @@ def _positive(rate: str) -> str:
     return rate
 
 
+def _typed(value: Any) -> Any:
+    """`--config key=true` comes as a text; Snakemake itself reads True and False alone."""
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+Switch = Annotated[bool, BeforeValidator(_typed)]
 T = TypeVar("T")
 UNIQUE = AfterValidator(_unique)
 Several = Annotated[list[T], Field(min_length=1), UNIQUE]
@@ -440,8 +446,10 @@ class Config(Section, title="Configuration of the stiffness workflow"):
     """Jobs that share a GPU: small networks leave most of a large one idle."""
     memory_budget: Memory = "4GiB"
     """Memory for the per-example gradients held at once. Less is slower, not different."""
-    keep_gradients: bool = True
+    keep_gradients: Switch = True
     """`false` deletes cosine matrices (4 N² bytes per checkpoint) once their tables are made."""
+    archive_checkpoints: Switch = False
+    """Whether `snakemake archive` packs checkpoints too."""
     run: Several[Text]
     """Experiments that a plain `snakemake` builds."""
     datasets: dict[

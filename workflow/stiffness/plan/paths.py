@@ -27,6 +27,7 @@ FIGURE = "results/{experiment}/figures/{kind}.{suffix}"
 STAGE_FIGURE = "results/{experiment}/figures/{kind}/stage={stage}.{suffix}"
 STUDY = "results/studies/{study}.{suffix}"
 CLAIMS = "results/claims.{suffix}"
+ARCHIVE = "results/archive.zip"
 
 OF_RUN = "{experiment}/lr={lr}/seed={seed}/{segment}"
 """Wildcards of a job that works on one segment of a training; see ``log``."""
