@@ -99,7 +99,7 @@ def test_snakemake_targets_exist(page):
     config = CONFIG
     for block in examples(page):
         config = laid_over(config, yaml.safe_load(block))
-    targets = {*config["paper"], *config["studies"], "paper", "studies", "claims"}
+    targets = {*config["paper"], *config["studies"], "paper", "studies", "claims", "archive"}
     for words in commands(page, "snakemake"):
         for option, value in pairwise(words):
             if option == "--profile":
