@@ -90,7 +90,9 @@ def _in_order(files: str | Path | Sequence[str | Path]) -> list[tuple[int, float
             raise StiffnessError(f"files: there is no file {files}")
     else:
         found = [Path(path) for path in files]
-    points = sorted(((*_point(path), path) for path in found), key=lambda point: point[0])
+    points = sorted(
+        ((*_point(path), path) for path in found), key=lambda point: (point[0], point[2])
+    )
     for (step, _, path), (other, _, next_path) in pairwise(points):
         if step == other:
             raise StiffnessError(f"files: {path} and {next_path} are both of step {step}")
