@@ -11,8 +11,9 @@ from stiffness.data.evaluation import Evaluation, draw_evaluation
 from stiffness.errors import StiffnessError
 from stiffness.files import write_tensors
 from stiffness.measures.classes import class_stiffness
-from stiffness.measures.distance import distance_stiffness
+from stiffness.measures.distance import ESTIMATORS
 from stiffness.measures.layers import COLUMNS, layer_tables, whole_cosines
+from stiffness.measures.lengths import distance_stiffness
 from stiffness.measures.pairs import METRICS, PAIR_MODES, select_pairs
 from stiffness.measures.tables import Space, example_weights
 
@@ -127,12 +128,11 @@ def test_distance_is_the_layers_and_stiffness_the_whole_gradients(
     np.testing.assert_allclose(rows("distance")["distance"], expected.bins.distance, atol=1e-6)
     np.testing.assert_allclose(rows("distance")["value"], expected.bins.value, atol=1e-6)
     lengths = rows("critical_length")
-    assert lengths["estimator"].tolist() == ["line", "monotone"]
+    assert lengths["estimator"].tolist() == list(ESTIMATORS)
     assert lengths["crossing"].tolist() == [length.crossing for length in expected.lengths]
     np.testing.assert_allclose(lengths["slope"].iloc[0], expected.lengths[0].slope, atol=1e-5)
-    assert (
-        lengths["median_distance"].tolist() == [pytest.approx(np.median(space.pairs.distances))] * 2
-    )
+    median = pytest.approx(np.median(space.pairs.distances))
+    assert lengths["median_distance"].tolist() == [median] * len(ESTIMATORS)
     assert set(lengths["limit"]) == {1.0}
     assert set(lengths["n_excluded"]) == {0}
 

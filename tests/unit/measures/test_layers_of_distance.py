@@ -10,11 +10,12 @@ from stiffness.errors import StiffnessError
 from stiffness.files import write_tensors
 from stiffness.measures.bootstrap import draw_weights
 from stiffness.measures.distance import (
+    ESTIMATORS,
     ResampledPairs,
-    distance_stiffness,
     distances_from_matrix,
     same_class_pairs,
 )
+from stiffness.measures.lengths import distance_stiffness
 from stiffness.measures.pairs import PAIR_MODES
 from stiffness.measures.tables import Measured, measure_segment
 from stiffness.training.runs import select_layer, select_line_fit
@@ -109,7 +110,7 @@ def test_every_layer_agrees_with_a_direct_computation(tables, evaluation, layer,
 
 def test_one_fit_a_layer_and_estimator(tables, measured):
     table = select_line_fit(tables["critical_length"])
-    assert len(tables["critical_length"]) == 2 * len(table)
+    assert len(tables["critical_length"]) == len(ESTIMATORS) * len(table)
     counts = table.groupby([*KEY, "layer"]).size()
     assert set(counts) == {1}
     assert len(counts) == len(STEPS) * 3 * 2 * 3

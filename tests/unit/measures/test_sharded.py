@@ -138,6 +138,7 @@ def test_every_quantity_is_compared(expected: Measured) -> None:
     assert set(summary["quantity"]) == {
         "within",
         "between",
+        "positive_share",
         "super_class",
         *(f"{name}_{part}" for name in ("within", "between") for part in ("clean", "mislabelled")),
     }

@@ -16,12 +16,11 @@ from stiffness.measures.classes import ClassStiffness, class_stiffness
 from stiffness.measures.distance import (
     ESTIMATORS,
     ClassPairs,
-    DistanceStiffness,
     ResampledPairs,
-    distance_stiffness,
     distances_from_matrix,
     same_class_pairs,
 )
+from stiffness.measures.lengths import DistanceStiffness, distance_stiffness
 from stiffness.measures.pairs import METRICS, PAIR_MODES, select_pairs
 from stiffness.measures.tables import COLUMNS, Measured, measure_segment
 
@@ -120,7 +119,18 @@ def distance_directly(evaluation: Evaluation, key: tuple[int, str, str]) -> Dist
     """The same bins for every checkpoint, mode and metric: they reach to the farthest of all."""
     pairs, values = close_pairs(evaluation, key)
     edges = np.linspace(0, farthest(evaluation), BINS + 1)
-    return distance_stiffness(ResampledPairs(pairs, edges, weights_of(evaluation)), values)
+    weights = weights_of(evaluation)
+    return distance_stiffness(ResampledPairs(pairs, edges, weights, radius(evaluation)), values)
+
+
+def radius(evaluation: Evaluation) -> float:
+    """The least of the pair modes' 90 % quantiles: one for all modes and checkpoints."""
+    distances = distances_from_matrix(evaluation.distances().numpy())
+    classes = evaluation.targets.numpy()
+    return min(
+        float(np.quantile(same_class_pairs(distances, classes, NUM_TRAIN, mode).distances, 0.9))
+        for mode in PAIR_MODES
+    )
 
 
 def close_pairs(evaluation: Evaluation, key: tuple[int, str, str]):
@@ -142,7 +152,7 @@ def close_pairs(evaluation: Evaluation, key: tuple[int, str, str]):
         elif not zero:
             keep.append(number)
             values.append(cosines[i, j])
-    parts = (part[keep] for part in (pairs.first, pairs.second, pairs.distances))
+    parts = (part[keep] for part in (pairs.first, pairs.second, pairs.distances, pairs.classes))
     return ClassPairs(*parts), np.array(values, np.float64)
 
 
@@ -164,9 +174,9 @@ def test_columns(tables):
 @pytest.mark.parametrize(
     ("name", "extra", "rows_a_key"),
     [
-        ("summary", ["quantity"], 3),
+        ("summary", ["quantity"], 4),
         ("classes", ["class_a", "class_b"], 9),
-        ("critical_length", ["estimator"], 2),
+        ("critical_length", ["estimator"], len(ESTIMATORS)),
         ("distance", ["distance"], None),
     ],
 )
@@ -192,8 +202,9 @@ def test_summary_agrees_with_a_direct_call(tables, evaluation, key):
     insects = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0]], bool)
     stiffness = directly(evaluation, key, {"super_class": insects})
     rows = at(tables["summary"], key).set_index("quantity")
-    assert list(rows.index) == ["within", "between", "super_class"]
-    estimates = {"within": stiffness.within, "between": stiffness.between} | stiffness.groups
+    assert list(rows.index) == ["within", "between", "positive_share", "super_class"]
+    estimates = {"within": stiffness.within, "between": stiffness.between}
+    estimates |= {"positive_share": stiffness.positive} | stiffness.groups
     for quantity, estimate in estimates.items():
         row = rows.loc[quantity]
         expected = [estimate.value, estimate.low, estimate.high]
@@ -203,10 +214,10 @@ def test_summary_agrees_with_a_direct_call(tables, evaluation, key):
         assert row["n_pairs"] == estimate.num_pairs
 
 
-def test_without_a_hierarchy_there_are_two_quantities(evaluation, tmp_path):
+def test_without_a_hierarchy_there_are_three_quantities(evaluation, tmp_path):
     write(tmp_path, 0, len(evaluation.targets))
     summary = measure(tmp_path, evaluation).tables["summary"]
-    assert set(summary["quantity"]) == {"within", "between"}
+    assert set(summary["quantity"]) == {"within", "between", "positive_share"}
 
 
 # --- wrong labels --------------------------------------------------------------------------------
@@ -299,7 +310,7 @@ def test_all_labels_of_the_subset_clean_or_all_wrong(evaluation, tmp_path):
     write(tmp_path, 0, len(evaluation.targets))
     own = evaluation.targets[:NUM_TRAIN]
     clean = measure(tmp_path, replace(evaluation, clean_targets=own.clone())).tables["summary"]
-    assert set(clean["quantity"]) == {"within", "between"}
+    assert set(clean["quantity"]) == {"within", "between", "positive_share"}
     summary = measure(tmp_path, replace(evaluation, clean_targets=(own + 1) % 3)).tables["summary"]
     wide = summary.pivot_table(
         index=["pair_mode", "metric"], columns="quantity", values="value", dropna=False
@@ -337,7 +348,8 @@ def test_critical_lengths_agree_with_a_direct_call(tables, evaluation, key):
     rows = at(tables["critical_length"], key)
     assert rows["estimator"].tolist() == list(ESTIMATORS)
     names = ["value", "low", "high", "slope", "slope_low", "slope_high", "intercept"]
-    names.append("max_distance")
+    names += ["at_crossing", "at_crossing_low", "at_crossing_high"]
+    names += ["floor", "floor_low", "floor_high", "radius", "max_distance"]
     for row, fit in zip(rows.to_dict("records"), lengths, strict=True):
         assert row["crossing"] == fit.crossing
         assert row["n_pairs"] == fit.num_pairs
@@ -350,7 +362,8 @@ def test_replicates_are_those_behind_the_intervals(measured, evaluation, key):
     step, mode, metric = key
     replicates = {name: values.numpy() for name, values in measured.replicates.items()}
     assert replicates.pop("steps").tolist() == list(STEPS)
-    quantities = ("within", "between", "super_class", "xi/line/input", "xi/monotone/input")
+    quantities = ["within", "between", "positive_share", "super_class", "floor/decay/input"]
+    quantities += [f"xi/{estimator}/input" for estimator in ESTIMATORS]
     assert set(replicates) == {
         f"{quantity}/{one}/{other}"
         for quantity in quantities
@@ -363,12 +376,16 @@ def test_replicates_are_those_behind_the_intervals(measured, evaluation, key):
     expected = {"within": stiffness.within.replicates, "between": stiffness.between.replicates} | {
         f"xi/{length.estimator}/input": length.replicates for length in lengths
     }
+    expected["positive_share"] = stiffness.positive.replicates
+    (expected["floor/decay/input"],) = (one.floors for one in lengths if len(one.floors))
     for name, values in expected.items():
         np.testing.assert_allclose(
             replicates[f"{name}/{end}"][number], values, rtol=1e-5, atol=1e-6
         )
     summary = at(measured.tables["summary"], key).set_index("quantity")
     for quantity in ("within", "between", "super_class"):
+        if abs(summary.loc[quantity, "value"]) == 1:
+            continue  # pairs that all agree have an interval of Wilson's type
         ends = percentile_interval(replicates[f"{quantity}/{end}"][number])
         np.testing.assert_allclose(
             summary.loc[quantity, ["low", "high"]].astype(float), ends, rtol=1e-5

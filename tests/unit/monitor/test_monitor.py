@@ -215,7 +215,7 @@ def test_a_step_is_measured_once(monitor):
     assert monitor.measure(model, 1)
     with pytest.warns(StiffnessWarning, match="step 1: left out: it has been measured"):
         assert monitor.measure(model, 1) == {}
-    assert len(monitor.table) == 12
+    assert len(monitor.table) == 18
 
 
 def test_wrappers_are_looked_through(monitor):

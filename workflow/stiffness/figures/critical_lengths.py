@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from stiffness.figures import style
 from stiffness.figures.critical_length import length_axis, loss_axis, mark_handles, points
 from stiffness.files import rows
-from stiffness.measures.distance import ESTIMATORS, MEASURED
+from stiffness.measures.distance import MEASURED
 from stiffness.measures.equal_loss import add_losses, round_losses, tables_at_losses
 
 _GREY = "0.75"
@@ -46,7 +46,7 @@ def numbers(
         tables_at_losses(rows(lengths, estimator=estimator), losses).assign(
             quantity=f"xi/{estimator}"
         )
-        for estimator in ESTIMATORS
+        for estimator in _NAMES
     ]
     parts.append(tables_at_losses(within, losses).assign(quantity="within", crossing=""))
     columns = ["experiment", "lr", "seed", "train_loss", "quantity", "value", "low", "high"]
@@ -74,7 +74,7 @@ def draw(
     figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(3, 1.25))[:, 0]
     axes = above.subplots(
-        1 + len(ESTIMATORS), len(experiments), sharex=True, sharey="row", squeeze=False
+        1 + len(_NAMES), len(experiments), sharex=True, sharey="row", squeeze=False
     )
     lengths, within = _measured(history, summary, critical_length, options)
     shades = {
@@ -96,7 +96,7 @@ def draw(
             for (rate, _), run in rows(within, experiment=shown).groupby(["lr", "seed"]):
                 color = _GREY if behind else shades[shown][rate]
                 _stiffness(panels[-1], run, color, behind)
-            for axis, estimator in zip(panels, ESTIMATORS, strict=False):
+            for axis, estimator in zip(panels, _NAMES, strict=False):
                 of_estimator = rows(lengths, experiment=shown, estimator=estimator)
                 for (rate, _), run in of_estimator.groupby(["lr", "seed"]):
                     points(axis, run, "train_loss", _GREY if behind else shades[shown][rate])
@@ -110,7 +110,7 @@ def draw(
         panels[-1].set_xlabel("training loss (falling)")
     for axis in axes[:-1].flat:
         length_axis(axis)
-    for axis, estimator in zip(axes[:, 0], ESTIMATORS, strict=False):
+    for axis, estimator in zip(axes[:, 0], _NAMES, strict=False):
         axis.set_ylabel(rf"$\xi$ of the {_NAMES[estimator]}")
     axes[-1, 0].set_ylabel(f"within-class\n{style.METRIC_NAMES[options['metric']]}")
     if len(within):

@@ -14,6 +14,7 @@ place would differ. A value that depends on such an example has no interval.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,6 +86,41 @@ def percentile_interval(replicates: npt.NDArray[np.floating]) -> tuple[Floats, F
     return np.where(enough, quantile(tail), np.nan), np.where(enough, quantile(1 - tail), np.nan)
 
 
+def interval_around(value: float, replicates: Floats) -> tuple[float, float]:
+    """95 % percentile interval, widened to an estimate that resampling shifts out of it.
+
+    Args:
+        value: the estimate; an undefined one widens nothing.
+        replicates: [R], as for ``percentile_interval``.
+
+    Returns:
+        Lower and upper end; NaN where ``percentile_interval`` gives none.
+    """
+    low, high = (float(end) for end in percentile_interval(replicates))
+    if np.isnan(value) or np.isnan(low):
+        return low, high
+    return min(low, value), max(high, value)
+
+
+def unanimity_bound(examples: npt.ArrayLike) -> Floats:
+    """Bound the mean stiffness with n examples that all agree, from one side.
+
+    If a share q of examples disagrees with the rest, the mean sign of their pairs with others is
+    1 - 2 q. Where none of n is seen to, Wilson's 95 % interval of q ends at z^2 / (n + z^2).
+
+    Args:
+        examples: numbers n, of any shape.
+
+    Returns:
+        1 - 2 q at that end; NaN where it is not above 0, which is for n below 4. A mean over pairs
+        of two sets is bounded by the product of both sets' bounds.
+    """
+    n = np.asarray(examples, np.float64)
+    squared = NormalDist().inv_cdf((1 + COVERAGE) / 2) ** 2
+    bound = (n - squared) / (n + squared)
+    return np.asarray(np.where(bound > 0, bound, np.nan))
+
+
 @dataclass(frozen=True)
 class ClassReplicates:
     """Class stiffness of R resamples; see ``classes.ClassStiffness``.
@@ -93,12 +129,14 @@ class ClassReplicates:
         cells: float32 [C, C, R]; NaN where a resample has no pair.
         within, between: [R], means over the cells that a resample has pairs of. All are NaN where
             the sample has pairs of some cell, but no resample has.
+        positive: [R], the share of off-diagonal cells above 0.
         groups: [R] for each group of cells.
     """
 
     cells: Floats32
     within: Floats
     between: Floats
+    positive: Floats
     groups: dict[str, Floats]
 
 
@@ -168,10 +206,13 @@ class ReplicateSums:
         unknown = held & np.isnan(cells).all(-1)  # too few examples to draw from
         off_diagonal = ~np.eye(num_classes, dtype=bool)
 
-        def mean(mask: Bools) -> Floats:
-            """Mean [R] over the cells in ``mask`` that a resample has pairs of."""
+        def mean(mask: Bools, positive: bool = False) -> Floats:
+            """Mean [R] over the cells in ``mask`` that a resample has pairs of, or the share that
+            is positive."""
             chosen = cells[mask]
             defined = ~np.isnan(chosen)
+            if positive:
+                chosen = chosen > 0
             if unknown[mask].any():
                 return np.full(cells.shape[-1], np.nan)
             with np.errstate(invalid="ignore"):
@@ -179,7 +220,8 @@ class ReplicateSums:
                 return np.asarray(sums / defined.sum(0))
 
         means = {name: mean(mask & off_diagonal) for name, mask in (groups or {}).items()}
-        return ClassReplicates(cells, mean(~off_diagonal), mean(off_diagonal), means)
+        own, others = mean(~off_diagonal), mean(off_diagonal)
+        return ClassReplicates(cells, own, others, mean(off_diagonal, True), means)
 
 
 def _defined_weights(weights: Floats32, defined: Bools) -> Floats32:

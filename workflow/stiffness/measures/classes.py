@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stiffness.measures.bootstrap import Floats32, ReplicateSums, percentile_interval
+from stiffness.measures.bootstrap import (
+    Floats32,
+    ReplicateSums,
+    interval_around,
+    percentile_interval,
+    unanimity_bound,
+)
 from stiffness.measures.pairs import Bools, Floats, Ints, PairBlock, Pairs, Sides
 
 
@@ -32,10 +38,12 @@ class ClassStiffness:
 
     Attributes:
         matrix, low, high: [C, C]; NaN where there is no pair, such as the diagonal entry of a class
-            with one example. ``low`` and ``high`` are also NaN where a class has one example only.
+            with one example. ``low`` and ``high`` are also NaN where a class has one example only,
+            or where all pairs of fewer than four examples of a class agree in sign.
         num_pairs: int64 [C, C]; (i, j) and (j, i) of one set are the same pair.
         within: mean of the diagonal entries that are defined.
         between: mean of the off-diagonal entries that are defined (Eq. 7).
+        positive: share of the off-diagonal entries that is above 0 (claim C1).
         groups: mean of the defined off-diagonal entries of each group of cells (Section 4.2).
     """
 
@@ -45,6 +53,7 @@ class ClassStiffness:
     num_pairs: Ints
     within: Estimate
     between: Estimate
+    positive: Estimate
     groups: dict[str, Estimate]
 
 
@@ -110,17 +119,22 @@ class ClassSums:
             matrix = self.sums / counts  # 0 / 0 is NaN: no pair, undefined
         replicates = self.replicates.finish(groups)
         low, high = percentile_interval(replicates.cells)
+        factors = [unanimity_bound(size) for size in sizes]
+        _open_unanimous(matrix, low, high, np.outer(*factors))
+        whole = float(np.prod([unanimity_bound(size.sum()) for size in sizes]))
         off_diagonal = ~np.eye(self.num_classes, dtype=bool)
         pair_counts = np.where(off_diagonal, counts, counts / 2) if sides.same_set else counts
 
-        def estimate(cells: Bools, means: Floats, shared: bool) -> Estimate:
+        def estimate(entries: Floats, cells: Bools, means: Floats, shared: bool) -> Estimate:
             defined = cells & np.isfinite(matrix)
             if not defined.any():
                 return Estimate(np.nan, np.nan, np.nan, 0, means)
-            ends = percentile_interval(means)
             # In one set the cells (a, b) and (b, a) hold the same pairs.
             number = pair_counts[defined].sum() / (2 if shared and sides.same_set else 1)
-            value = float(matrix[defined].mean())
+            value = float(entries[defined].mean())
+            ends = [np.array(end) for end in interval_around(value, means)]
+            if entries is matrix:
+                _open_unanimous(np.array(value), *ends, np.array(whole))
             return Estimate(value, float(ends[0]), float(ends[1]), int(number), means)
 
         return ClassStiffness(
@@ -128,10 +142,11 @@ class ClassSums:
             low,
             high,
             pair_counts.astype(np.int64),
-            estimate(~off_diagonal, replicates.within, False),
-            estimate(off_diagonal, replicates.between, True),
+            estimate(matrix, ~off_diagonal, replicates.within, False),
+            estimate(matrix, off_diagonal, replicates.between, True),
+            estimate((matrix > 0).astype(np.float64), off_diagonal, replicates.positive, True),
             {
-                name: estimate(mask & off_diagonal, replicates.groups[name], True)
+                name: estimate(matrix, mask & off_diagonal, replicates.groups[name], True)
                 for name, mask in (groups or {}).items()
             },
         )
@@ -140,3 +155,17 @@ class ClassSums:
         hot = np.zeros((len(classes), self.num_classes))
         hot[np.arange(len(classes)), classes] = defined
         return hot
+
+
+def _open_unanimous(values: Floats, low: Floats, high: Floats, bounds: Floats) -> None:
+    """Widen the intervals of means of exactly 1 or -1, in place.
+
+    All pairs agree, and so does every resample of them: a bootstrap would give no width. The
+    interval then says what share of the examples may disagree with the rest although none of those
+    seen does; see ``bootstrap.unanimity_bound``. It is unknown where the bound is.
+    """
+    known, unknown = np.isfinite(low), np.isnan(bounds)
+    stiff, against = known & (values == 1), known & (values == -1)
+    low[stiff] = bounds[stiff]
+    high[against] = -bounds[against]
+    low[against & unknown] = high[stiff & unknown] = np.nan

@@ -16,7 +16,7 @@ import pandas as pd
 
 from stiffness.errors import StiffnessError
 from stiffness.files import rows
-from stiffness.measures.distance import BEYOND, EXTRAPOLATED, MEASURED, NONE
+from stiffness.measures.distance import BEYOND, EXTRAPOLATED, MEASURED, MISFIT, NONE
 from stiffness.measures.pairs import Floats
 from stiffness.measures.replicates import RunValues
 from stiffness.training.runs import OK
@@ -28,7 +28,7 @@ FIRST_EPOCH = 1.0
 
 _RUN = ["experiment", "lr", "seed"]
 _ENDS = ["value", "low", "high"]
-_WORSE = [MEASURED, EXTRAPOLATED, BEYOND, NONE]
+_WORSE = [MEASURED, MISFIT, EXTRAPOLATED, BEYOND, NONE]
 
 
 def loss_grid(runs: Sequence[RunValues], number: int = LEVELS) -> Floats:

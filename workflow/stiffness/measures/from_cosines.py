@@ -10,13 +10,12 @@ from stiffness.measures.bootstrap import draw_weights
 from stiffness.measures.classes import ClassStiffness
 from stiffness.measures.classes import class_stiffness as stiffness_of_classes
 from stiffness.measures.distance import (
-    DistanceStiffness,
     ResampledPairs,
     defined_pairs,
-    distance_stiffness,
     distances_from_matrix,
     same_class_pairs,
 )
+from stiffness.measures.lengths import DistanceStiffness, distance_stiffness
 from stiffness.measures.pairs import METRICS, PAIR_MODES, Floats, Ints, select_pairs
 
 
@@ -91,15 +90,16 @@ def critical_length(
         distances: [N, N]; ``cosine_distances`` has those of the paper (eq. 8), in the input or
             between what a layer makes of it.
         bins: the number of bins of distance, of equal width from 0 to the farthest same-class pair.
-            The lengths do not depend on it.
+            The line, the decay and the monotone fit do not depend on it; the area L(r) does, and
+            whether the line is a misfit.
 
     Other arguments are those of ``class_stiffness``.
 
     Returns:
         ``line`` is the critical length xi of the paper, where a line through all pairs crosses 0;
-        its ``crossing`` says whether that is measured, extrapolated or not there at all.
-        ``lengths`` has every estimate with its interval, and ``bins`` the mean stiffness by
-        distance.
+        its ``crossing`` says whether that is measured, a misfit, extrapolated or not there at all.
+        ``lengths`` has every estimate with its interval, ``of("area")`` and ``of("decay")`` among
+        them, and ``bins`` the mean stiffness by distance.
 
     Raises:
         StiffnessError: the arguments do not fit together.

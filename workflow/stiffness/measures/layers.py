@@ -17,7 +17,7 @@ from stiffness.errors import StiffnessError
 from stiffness.files import read_tensors
 from stiffness.measures.bootstrap import Floats32
 from stiffness.measures.classes import class_stiffness
-from stiffness.measures.distance import distance_stiffness
+from stiffness.measures.lengths import distance_stiffness
 from stiffness.measures.pairs import METRICS, PAIR_MODES, Floats, select_pairs
 from stiffness.measures.tables import (
     COLUMNS as WHOLE,

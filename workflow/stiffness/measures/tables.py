@@ -18,18 +18,17 @@ from stiffness.measures.bootstrap import Floats32, draw_weights
 from stiffness.measures.classes import ClassStiffness, ClassSums, Estimate
 from stiffness.measures.distance import (
     Bins,
-    CriticalLength,
     Distances,
-    DistanceStiffness,
     ResampledPairs,
     both_defined,
     defined_pairs,
-    distance_stiffness,
     distances_from_matrix,
+    near_radius,
     same_class_pairs,
 )
 from stiffness.measures.extremes import COLUMNS as EXTREMES
 from stiffness.measures.extremes import Extremes
+from stiffness.measures.lengths import CriticalLength, DistanceStiffness, distance_stiffness
 from stiffness.measures.pairs import (
     METRICS,
     PAIR_MODES,
@@ -62,6 +61,13 @@ COLUMNS = {
         "slope_low",
         "slope_high",
         "intercept",
+        "at_crossing",
+        "at_crossing_low",
+        "at_crossing_high",
+        "floor",
+        "floor_low",
+        "floor_high",
+        "radius",
         "max_distance",
         "n_pairs",
         "n_excluded",
@@ -79,13 +85,14 @@ class Measured:
             hierarchy it also has the stiffness between the classes of its groups (Section 4.2), and
             with wrong training labels that of clean and of mislabelled training examples. "classes"
             has the class stiffness matrix (Eq. 6), "distance" same-class stiffness in bins of
-            distance, "critical_length" xi by both estimators (Section 4.5), and "extremes" the rows
-            of ``extremes.Extremes``. ``low`` and ``high`` are the ends of a 95 % bootstrap interval
-            over examples, ``n_pairs`` is a number of different pairs, and ``n_excluded`` one of
-            examples whose gradient is 0.
+            distance, "critical_length" the lengths of all estimators (Section 4.5), and "extremes"
+            the rows of ``extremes.Extremes``. ``low`` and ``high`` are the ends of a 95 % bootstrap
+            interval over examples, ``n_pairs`` is a number of different pairs, and ``n_excluded``
+            one of examples whose gradient is 0.
         replicates: float32 [steps, R] by name, the resamples behind the intervals of the summary
-            ("within/train-val/sign") and of xi ("xi/line/input/train-val/sign"; infinite where a
-            resample has no crossing); and "steps", int64 [steps].
+            ("within/train-val/sign"), of the lengths ("xi/line/input/train-val/sign"; infinite
+            where a resample has no crossing) and of the decay's floor ("floor/decay/input/...");
+            and "steps", int64 [steps].
     """
 
     tables: dict[str, pd.DataFrame]
@@ -99,10 +106,12 @@ class Space:
     Attributes:
         pairs: by pair mode.
         edges: [B + 1], of the bins of distance.
+        radius: the distance r of the areas L(r), within the data in every pair mode.
     """
 
     pairs: dict[str, ResampledPairs]
     edges: Floats
+    radius: float
 
     @classmethod
     def from_matrix(
@@ -122,15 +131,19 @@ class Space:
         pairs = {mode: same_class_pairs(distances, classes, number, mode) for mode in PAIR_MODES}
         farthest = max(float(one.distances.max(initial=0)) for one in pairs.values())
         edges = np.linspace(0, max(farthest, 1e-9), bins + 1)
-        resampled = {mode: ResampledPairs(one, edges, weights) for mode, one in pairs.items()}
-        return cls(resampled, edges)
+        radius = min(near_radius(one.distances) for one in pairs.values())
+        resampled = {
+            mode: ResampledPairs(one, edges, weights, radius) for mode, one in pairs.items()
+        }
+        return cls(resampled, edges, radius)
 
     def defined(self, mode: str, defined: Bools) -> ResampledPairs:
         """The pairs of one mode whose two examples are ``defined``, bool [N]."""
         whole = self.pairs[mode]
         if defined.all():
             return whole
-        return ResampledPairs(defined_pairs(whole.pairs, defined), self.edges, whole.weights)
+        pairs = defined_pairs(whole.pairs, defined)
+        return ResampledPairs(pairs, self.edges, whole.weights, self.radius)
 
 
 def example_weights(evaluation: Evaluation, resamples: int, seed: int) -> Floats32:
@@ -153,7 +166,7 @@ def measure_segment(
     """Measure stiffness at the checkpoints in ``folders``, with all quantities of the paper.
 
     The cosines are read tile by tile, once per pair mode. Memory holds one tile, the same-class
-    pairs (20 bytes per pair and layer), the weights of the resamples (4 N R bytes) and sums
+    pairs (22 bytes per pair and layer), the weights of the resamples (4 N R bytes) and sums
     [C, C, R], but no N x N matrix.
 
     Args:
@@ -256,6 +269,8 @@ class SegmentTables:
                         f"within{ending}": stiffness.within,
                         f"between{ending}": stiffness.between,
                     }
+                    if not part:
+                        estimates["positive_share"] = stiffness.positive
                     excluded = {"n_excluded": sums.sides.num_excluded}
                     for quantity, estimate in (estimates | stiffness.groups).items():
                         rows["summary"].append(summary_row(key | excluded, quantity, estimate))
@@ -271,6 +286,9 @@ class SegmentTables:
                         rows["critical_length"].append(in_layer | length_row(length))
                         name = f"xi/{length.estimator}/{layer}/{mode}/{metric}"
                         self._replicates.setdefault(name, []).append(length.replicates)
+                        if len(length.floors):
+                            name = f"floor/{length.estimator}/{layer}/{mode}/{metric}"
+                            self._replicates.setdefault(name, []).append(length.floors)
         rows["extremes"] += [about | row for row in found.rows(checkpoint.predictions)]
         return rows["summary"][before:]
 
@@ -373,7 +391,7 @@ def _training_masks(evaluation: Evaluation) -> dict[str, Bools]:
 def length_row(length: CriticalLength) -> dict[str, Any]:
     """A critical length as columns of the table "critical_length"."""
     row = {field.name: getattr(length, field.name) for field in fields(length)}
-    del row["replicates"]
+    del row["replicates"], row["floors"]
     row["n_pairs"] = row.pop("num_pairs")
     return row
 
