@@ -45,3 +45,15 @@ def test_every_rule_is_local_or_in_a_group_or_long():
             if "    localrule: True\n" in block:
                 local.add(name)
     assert local | set(profile("slurm")["groups"]) | ALONE == rules
+
+
+def test_no_group_holds_a_gpu_while_tables_are_made():
+    on_device = {"training"}
+    for path in (REPOSITORY / "workflow/rules").glob("*.smk"):
+        blocks = re.split(r"^(?:use rule \w+ as|rule) ", path.read_text(), flags=re.MULTILINE)
+        on_device |= {re.match(r"\w+", block)[0] for block in blocks[1:] if "ON_DEVICE" in block}
+    groups = profile("slurm")["groups"]
+    with_gpu = {group for rule, group in groups.items() if rule in on_device}
+    without = {group for rule, group in groups.items() if rule not in on_device}
+    assert with_gpu
+    assert not with_gpu & without

@@ -114,10 +114,11 @@ def test_every_job_ran_in_slurm(run):
     done = [record for record in run.records if record.state == "COMPLETED"]
     assert {record.node for record in done} == set(NODES)
     kinds = [re.split("_wildcards_", record.what)[0] for record in done]
-    # A segment's gradients and stiffness are one job, and so are tables and figure.
+    # A segment's stiffness waits for no GPU; tables and figure are one job.
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "rule_training": 4,
-        "rule_measurement_gradients_measures": 4,
+        "rule_measurement_gradients": 4,
+        "rule_segment_tables_measures": 4,
         "rule_report_figure_tables": 1,
     }
     assert run.outcome.jobs["evaluation"] == 1  # light, and run on this side

@@ -46,6 +46,16 @@ def test_choice(gpu, name, present, kind):
     assert choose_device(name).type == kind
 
 
+@pytest.mark.parametrize("driver", [True, False])
+def test_auto_says_so_where_torch_cannot_use_the_driver(gpu, monkeypatch, caplog, driver):
+    gpu(False)
+    monkeypatch.setattr(module, "gpu_driver_present", lambda: driver)
+    assert choose_device("auto").type == choose_device("cpu").type == "cpu"
+    said = [record.message for record in caplog.records]
+    assert len(said) == driver
+    assert all(torch.__version__ in line and "computing on the CPU" in line for line in said)
+
+
 def test_a_process_keeps_its_gpu_and_makes_it_the_current_one(gpu):
     current = gpu(True)
     assert choose_device("auto") == choose_device("cuda") == torch.device("cuda:0")

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from stiffness.data.batch import Inputs, length, place
-from stiffness.data.evaluation import Evaluation, cosine_distances
+from stiffness.data.evaluation import Evaluation
 from stiffness.files import atomic_directory, write_json, write_tensors
 from stiffness.gradients.arithmetic import Loss
 from stiffness.gradients.gram import gradient_cosines
@@ -79,7 +79,7 @@ def measure_layers(
                 )
                 assert isinstance(cosines, dict)
                 assert isinstance(log_norms, dict)
-                distances, layers = _distances(model, inputs, list(cosines), memory_budget)
+                distances, layers = _distances(model, inputs, list(cosines), device, memory_budget)
             about = {"arithmetic": arithmetic, "device": str(device.type), "layers": layers}
             found = {COSINES: cosines, LOG_NORMS: log_norms, DISTANCES: distances}
             tensors = {
@@ -97,7 +97,11 @@ def measure_layers(
 
 
 def _distances(
-    model: nn.Module, inputs: Inputs, layers: list[str], memory_budget: str
+    model: nn.Module,
+    inputs: Inputs,
+    layers: list[str],
+    device: torch.device,
+    memory_budget: str,
 ) -> tuple[Mapping[str, torch.Tensor], list[dict[str, Any]]]:
     """Distances by layer, and the file's entry for each layer, in the order of their calls."""
     widths = input_widths(model, inputs, layers)
@@ -105,11 +109,12 @@ def _distances(
     distances: dict[str, torch.Tensor] = {}
     limits: dict[str, float] = {}
     # As many layers per pass as half of the budget holds.
-    for group in packed(sizes, length(inputs), parse_bytes(memory_budget) // 2):
+    budget = parse_bytes(memory_budget)
+    for group in packed(sizes, length(inputs), budget // 2):
         vectors = layer_inputs(model, inputs, group)
         for layer in group:
             read = vectors.pop(layer)
-            distances[layer] = cosine_distances(read)
+            distances[layer] = _cosine_distances(read, device, budget // 4)
             limits[layer] = 1.0 if bool((read >= 0).all()) else 2.0
     modules = dict(model.named_modules())
     about = [
@@ -117,3 +122,22 @@ def _distances(
         for name in widths
     ]
     return distances, about
+
+
+def _cosine_distances(vectors: torch.Tensor, device: torch.device, room: int) -> torch.Tensor:
+    """``stiffness.data.evaluation.cosine_distances`` of [N, D], computed on ``device``.
+
+    They are N^2 D multiplications, which one core of a CPU would take long for while a GPU waits.
+
+    Args:
+        room: bytes for the float64 columns that are multiplied at once.
+    """
+    count = len(vectors)
+    products = torch.zeros(count, count, dtype=torch.float64, device=device)
+    for columns in vectors.split(max(1, room // (8 * count)), 1):
+        part = columns.to(device).double()
+        products.addmm_(part, part.T)
+    norms = products.diagonal().sqrt()
+    norms = torch.where(norms > 0, norms, 1)  # a vector that is 0 has distance 1 from all
+    cosines = products.div_(norms).div_(norms[:, None])
+    return (1 - cosines).clamp_(0, 2).float().cpu()

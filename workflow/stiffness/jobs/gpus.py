@@ -92,6 +92,14 @@ def choose_device(name: str, jobs_per_gpu: int = 1) -> "torch.device":
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cpu" and gpu_driver_present():
+            built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "for the CPU"
+            logger.warning(
+                "device: auto: this machine has an NVIDIA driver, but torch %s, %s, sees no GPU: "
+                "computing on the CPU. Install a torch that fits the driver, or set device: cpu",
+                torch.__version__,
+                built,
+            )
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise StiffnessError(
             f"device: {name} asked for but torch {torch.__version__} sees no GPU; "
