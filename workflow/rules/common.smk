@@ -77,7 +77,7 @@ wildcard_constraints:
     experiment="|".join(SETTINGS["experiments"]),
     lr=r"[0-9.eE+-]+",
     seed=r"\d+",
-    segment=r"epochs=\d+-\d+",
+    segment=r"epochs=\d+-\d+|imported",
     arithmetic=r"[a-z0-9]+",
     tile=r"\d+-\d+",
     stage=r"\d+|last",

@@ -3,7 +3,7 @@
 
 rule gradients:
     input:
-        state=rules.training.output.state,
+        state=paths.STATE,
         evaluation=needs.evaluation,
         own=needs.own_code("model", "loss"),
         library=library("gradients"),
@@ -46,7 +46,7 @@ use rule gradients as gradient_tile with:
 
 rule representations:
     input:
-        state=rules.training.output.state,
+        state=paths.STATE,
         evaluation=needs.evaluation,
         own=needs.own_code("model"),
         library=library("representations"),
@@ -71,7 +71,7 @@ rule representations:
 
 rule whole_set:
     input:
-        state=rules.training.output.state,
+        state=paths.STATE,
         histories=needs.histories("evaluation", "all"),
         arrays=needs.arrays,
         own=needs.own_code("model", "loss"),
@@ -99,7 +99,7 @@ rule whole_set:
 
 rule rounding:
     input:
-        state=rules.training.output.state,
+        state=paths.STATE,
         evaluation=needs.evaluation,
         own=needs.own_code("model", "loss"),
         library=library("rounding"),
@@ -124,7 +124,7 @@ rule rounding:
 
 rule layer_gradients:
     input:
-        state=rules.training.output.state,
+        state=paths.STATE,
         histories=needs.histories("layer_stiffness"),
         evaluation=needs.evaluation,
         own=needs.own_code("model", "loss"),

@@ -26,6 +26,8 @@ rule training:
         history=paths.HISTORY,
     log:
         paths.log("training", paths.OF_RUN),
+    wildcard_constraints:
+        segment=r"epochs=\d+-\d+",
     conda:
         ENVIRONMENT
     threads: needs.training_threads
@@ -39,3 +41,34 @@ rule training:
         "Training {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
     script:
         "../scripts/training.py"
+
+
+# Checkpoints that were made elsewhere, in the place of a training.
+rule imported:
+    input:
+        arrays=needs.arrays,
+        files=refusing(needs.imported("path")),
+        own=needs.own_code("model", "loss"),
+        library=library("imported"),
+    output:
+        checkpoints=directory(paths.CHECKPOINTS),
+        state=paths.STATE,
+        history=paths.HISTORY,
+    log:
+        paths.log("imported", paths.OF_RUN),
+    wildcard_constraints:
+        segment="imported",
+    conda:
+        ENVIRONMENT
+    threads: needs.training_threads
+    resources:
+        **ON_DEVICE,
+        **requested(needs.training_request),
+    params:
+        **{key: setting(key) for key in ("model", "loss", "batch_size", "history_examples")},
+        points=needs.imported("point"),
+        pretrained=needs.pretrained,
+    message:
+        "Importing the checkpoints of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}"
+    script:
+        "../scripts/imported.py"

@@ -24,6 +24,7 @@ from pydantic import (
 
 from stiffness.errors import StiffnessError
 from stiffness.own_code import check_import_path, is_import_path
+from stiffness.plan.checkpoints import with_found
 from stiffness.plan.kinds import KINDS, ClaimsLooks, check_figure
 from stiffness.plan.section import Section, describe_errors, nearest
 
@@ -327,6 +328,10 @@ class Experiment(Section, json_schema_extra=_optional):
         ),
     ] = Loss()
     """Cross-entropy, or a loss of your own: `losses.py:focal` is short for `{name: ...}`."""
+    checkpoints: Text | None = None
+    """In place of training: files of one trained elsewhere, such as
+    `runs/lr={lr}/seed={seed}/step={step}.pt` or `epoch={epoch}.safetensors`. Learning rates, seeds
+    and epochs follow from their names; `batch_size` is the one they were trained with."""
     epochs: Epochs
     """Passes over the training set."""
     learning_rates: Annotated[list[Rate], Field(min_length=1)] = Field(
@@ -554,7 +559,7 @@ def _check_totals(key: str, experiment: Mapping[str, Any]) -> None:
             f"take {examples} at most"
         )
     checkpoints = experiment["epochs"] / experiment["checkpoint_interval"]
-    if checkpoints > MAX_CHECKPOINTS:
+    if checkpoints > MAX_CHECKPOINTS and "checkpoints" not in experiment:
         raise StiffnessError(
             f"{key}.checkpoint_interval: {experiment['checkpoint_interval']} makes "
             f"{checkpoints:.0f} checkpoints of {experiment['epochs']} epochs; take "
@@ -562,6 +567,7 @@ def _check_totals(key: str, experiment: Mapping[str, Any]) -> None:
         )
     trainings = len(experiment["learning_rates"]) * len(experiment["seeds"])
     segments = -(-experiment["epochs"] // experiment["epochs_per_job"])
+    segments = 1 if "checkpoints" in experiment else segments
     tiles = subset["shards"] * (subset["shards"] + 1) // 2 * len(experiment["arithmetic"])
     jobs = trainings * segments * tiles
     if jobs > MAX_JOBS:
@@ -640,7 +646,11 @@ def _with_defaults(config: Any) -> Any:
     given, defaults = config.get("experiments"), config.get("defaults")
     if not isinstance(given, Mapping) or not isinstance(defaults, Mapping):
         return dict(config)
-    return {**config, "experiments": {name: _merged(defaults, given[name]) for name in given}}
+    experiments = {name: _merged(defaults, given[name]) for name in given}
+    for name, experiment in experiments.items():
+        if isinstance(experiment, Mapping) and isinstance(experiment.get("checkpoints"), str):
+            experiments[name] = with_found(experiment, f"experiments.{name}")
+    return {**config, "experiments": experiments}
 
 
 def _merged(base: Any, over: Any) -> Any:

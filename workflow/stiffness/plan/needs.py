@@ -10,9 +10,10 @@ from stiffness.data.shards import tile_names
 from stiffness.errors import StiffnessError
 from stiffness.own_code import source_files
 from stiffness.plan import paths, requests
+from stiffness.plan.checkpoints import find_checkpoints, of_run
 from stiffness.plan.fingerprint import content_fingerprint
 from stiffness.plan.kinds import KINDS, Kind, check_figure
-from stiffness.plan.segments import finished_segments, plan_segments
+from stiffness.plan.segments import IMPORTED, finished_segments, plan_segments
 
 Settings = Mapping[str, Any]
 """Everything that config.yaml decides, as ``read_settings`` gives it."""
@@ -63,7 +64,9 @@ class Needs:
             entry = self.settings["experiments"][experiment]
             epochs, per_job = entry["epochs"], entry["epochs_per_job"]
             self._runs[experiment] = {
-                (lr, seed): plan_segments(
+                (lr, seed): [IMPORTED]
+                if "checkpoints" in entry
+                else plan_segments(
                     epochs,
                     per_job,
                     finished_segments(
@@ -112,6 +115,17 @@ class Needs:
         position = chain.index(wildcards.segment)
         before = dict(wildcards.items()) | {"segment": chain[position - 1]}
         return [paths.STATE.format(**before)] if position else []
+
+    def imported(self, attribute: str) -> Function:
+        """The paths or the points of a run's checkpoints that were made elsewhere."""
+
+        def get(wildcards: Wildcards) -> list[Any]:
+            pattern = self.settings["experiments"][wildcards.experiment]["checkpoints"]
+            key = f"experiments.{wildcards.experiment}.checkpoints"
+            found = of_run(find_checkpoints(pattern, key), wildcards.lr, int(wildcards.seed))
+            return [getattr(one, attribute) for one in found]
+
+        return get
 
     def arrays(self, wildcards: Wildcards) -> str:
         """The data set of an experiment."""
@@ -265,11 +279,14 @@ class Needs:
         """The memory or the time that a segment of a training asks for."""
 
         def get(wildcards: Wildcards, input: Any, attempt: int) -> int:
-            start, end = map(int, re.findall(r"\d+", wildcards.segment))
+            epochs = self._checkpoints(wildcards)  # an import takes less for each
+            if wildcards.segment != IMPORTED:
+                start, end = map(int, re.findall(r"\d+", wildcards.segment))
+                epochs = end - start
             return requests.training_request(
                 self.settings["experiments"][wildcards.experiment]["model"]["name"],
                 os.path.getsize(input.arrays) / 1e6,
-                end - start,
+                epochs,
                 self.gpu,
                 attempt,
             )[name]
@@ -285,7 +302,7 @@ class Needs:
                 entry["model"]["name"],
                 entry["evaluation"]["train"] + entry["evaluation"]["validation"],
                 entry["evaluation"]["shards"],
-                requests.checkpoints(entry, wildcards.segment),
+                self._checkpoints(wildcards),
                 self.memory_budget,
                 self.gpu,
                 attempt,
@@ -301,7 +318,7 @@ class Needs:
             return requests.measures_request(
                 entry["evaluation"]["train"] + entry["evaluation"]["validation"],
                 entry["evaluation"]["shards"],
-                requests.checkpoints(entry, wildcards.segment),
+                self._checkpoints(wildcards),
                 entry["bootstrap"]["resamples"],
                 attempt,
             )[name]
@@ -309,6 +326,13 @@ class Needs:
         return get
 
     # Details.
+
+    def _checkpoints(self, wildcards: Wildcards) -> int:
+        """How many checkpoints a segment has, at most."""
+        if wildcards.segment == IMPORTED:
+            return len(self.imported("path")(wildcards))
+        entry = self.settings["experiments"][wildcards.experiment]
+        return requests.checkpoints(entry, wildcards.segment)
 
     def _names(self, experiment: str) -> dict[str, Any]:
         """Wildcards that an experiment decides."""

@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+IMPORTED = "imported"
+"""The folder of all checkpoints of a training that was done elsewhere."""
+
 
 def segment_name(start: int, end: int) -> str:
     """The folder name of the epochs after ``start`` up to ``end``."""
