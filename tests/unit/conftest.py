@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stiffness.data.arrays import Arrays
-from stiffness.data.sources import load_digits
+from stiffness.data.images import load_digits
 
 torch.set_num_threads(1)
 

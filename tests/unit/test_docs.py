@@ -134,8 +134,19 @@ def words_that_are_targets(words: list[str]) -> list[str]:
         for number, block in enumerate(examples(page))
     ],
 )
-def test_configurations_of_the_pages_are_valid(page, block):
-    read_settings(laid_over(CONFIG, yaml.safe_load(block)))
+def test_configurations_of_the_pages_are_valid(page, block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for python in re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+        named = re.match(r"# (\w+\.py)\n", python)
+        if named:
+            Path(named[1]).write_text(python)
+    config = yaml.safe_load(block)
+    for experiment in config.get("experiments", {}).values():
+        if "checkpoints" in experiment:
+            file = Path(experiment["checkpoints"].format(lr="1e-3", seed=0, step=1, epoch=1))
+            file.parent.mkdir(parents=True)
+            file.touch()
+    read_settings(laid_over(CONFIG, config))
 
 
 @each_page

@@ -157,7 +157,7 @@ EDITS = {
     "files.py": EVERYTHING,
     "plan/config.py": (),
     "plan/kinds.py": (),
-    "plan/fingerprint.py": (),
+    "fingerprint.py": EVERYTHING,
 }
 
 

@@ -10,13 +10,14 @@ from humanfriendly import parse_size
 WORKFLOW = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(WORKFLOW))
 from stiffness.data.hierarchy import read_hierarchy
+from stiffness.data.sources import data_set
 from stiffness.errors import StiffnessError
 from stiffness.jobs.gpus import gpu_driver_present
 from stiffness.jobs.presence import end_with_workflow, lead_jobs, remove_stale_locks
 from stiffness.jobs.terminal import shorten_output
+from stiffness.own_code import source_files
 from stiffness.plan import paths, targets
 from stiffness.plan.config import read_settings
-from stiffness.plan.fingerprint import raw_fingerprint
 from stiffness.plan.kinds import KINDS
 from stiffness.plan.modules import library_modules, share_with_jobs
 from stiffness.plan.needs import Needs

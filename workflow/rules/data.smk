@@ -3,6 +3,7 @@
 
 rule arrays:
     input:
+        own=lambda wildcards: source_files(SETTINGS["datasets"][wildcards.dataset]["source"]),
         library=library("arrays"),
     output:
         arrays=paths.ARRAYS,
@@ -23,8 +24,8 @@ rule arrays:
             for key, value in SETTINGS["datasets"][wildcards.dataset].items()
             if key != "hierarchy"
         },
-        raw=lambda wildcards: raw_fingerprint(
-            SETTINGS["datasets"][wildcards.dataset], SETTINGS["data_dir"]
+        raw=lambda wildcards: data_set(SETTINGS["datasets"][wildcards.dataset]).fingerprint(
+            Path(SETTINGS["data_dir"])
         ),
     message:
         "Reading the raw data of {wildcards.dataset}"

@@ -9,13 +9,17 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "workflow"))
+from stiffness.data import sources  # noqa: E402
 from stiffness.plan import config  # noqa: E402
-from stiffness.plan.section import Section  # noqa: E402
+from stiffness.section import Section  # noqa: E402
 
 SCHEMA, PAGE = "workflow/schemas/config.schema.json", "docs/configuration.md"
-NAMES = "Config Experiment Model Loss Optimizer Evaluation Bootstrap DataSet Digits Torchvision"
-NAMES += " ImageFolder Texts LabelNoise PaperFigure Study"
-SECTIONS: dict[str, type[Section]] = {name: getattr(config, name) for name in NAMES.split()}
+NAMES = "Config Experiment Model Loss Optimizer Evaluation Bootstrap PaperFigure Study"
+_DATA = (sources.DataSet, sources.LabelNoise, *sources.SOURCES.values())
+SECTIONS: dict[str, type[Section]] = {
+    **{name: getattr(config, name) for name in NAMES.split()},
+    **{kind.__name__: kind for kind in _DATA},
+}
 
 
 def schema() -> str:
@@ -39,7 +43,7 @@ def page() -> str:
 def table(section: type[Section]) -> str:
     """The keys of a section: values, default and meaning."""
     whole = section.model_json_schema()
-    shared = config.DataSet.model_fields if section.__base__ is config.DataSet else {}
+    shared = sources.DataSet.model_fields if section.__base__ is sources.DataSet else {}
     rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
     for name, key in whole["properties"].items():
         field = section.model_fields[name]

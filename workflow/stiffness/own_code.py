@@ -133,7 +133,7 @@ def call_object(
         signature = inspect.signature(function)
         signature.bind(*args, **arguments)
     except TypeError as error:
-        key = key.rpartition(".")[0] + ".arguments" if arguments else key
+        key = ".".join([*key.split(".")[:-1], "arguments"]) if arguments else key
         raise StiffnessError(
             f"{key}: {path} does not take them ({error}); it takes {signature}"
         ) from None

@@ -12,13 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from stiffness.data import sources
-from stiffness.data.sources import (
-    load,
-    load_digits,
-    load_image_folder,
-    load_torchvision,
-)
+from stiffness.data import images
+from stiffness.data.images import load_digits, load_image_folder, load_torchvision
+from stiffness.data.sources import load
 from stiffness.data.vision import import_torchvision
 from stiffness.errors import StiffnessError
 
@@ -107,7 +103,7 @@ def mnist(tmp_path, monkeypatch) -> dict[str, np.ndarray]:
     for name, array in content.items():
         (folder / name).write_bytes(idx(array))
     sums = tuple(hashlib.md5((folder / name).read_bytes()).hexdigest() for name in content)
-    monkeypatch.setitem(sources._IDX_MD5, "MNIST", sums)
+    monkeypatch.setitem(images._IDX_MD5, "MNIST", sums)
     return content
 
 

@@ -304,7 +304,7 @@ def test_neither_a_folder_nor_a_name_on_the_hub(read, tmp_path):
     message = complaint(read, path="elsewhere")
     assert message.startswith(f"{tmp_path / 'elsewhere'}: no such folder; put train.jsonl and ")
     assert message.endswith("with the key hub")
-    assert complaint(read, path=None).startswith("datasets: path: no such folder")
+    assert complaint(read, path=None).startswith("datasets: config: set path, a folder below ")
 
 
 @pytest.mark.parametrize("path", ["elsewhere", None])

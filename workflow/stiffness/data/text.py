@@ -67,6 +67,27 @@ def load_text(
             f"{folder or 'datasets: path'}: no such folder; put train.jsonl and validation.jsonl "
             "there, or name a data set of the Hugging Face hub with the key hub"
         )
+    return encode_texts(tables, names, columns, label, class_names, tokenizer, max_length, data_dir)
+
+
+def encode_texts(
+    tables: Mapping[str, pd.DataFrame],
+    names: Mapping[str, str],
+    columns: Sequence[str],
+    label: str,
+    class_names: Sequence[str],
+    tokenizer: str,
+    max_length: int,
+    data_dir: str | Path,
+) -> Arrays:
+    """Tokenise texts in tables, and pad them to the longest one.
+
+    Args:
+        tables: rows of the sets "train" and "validation".
+        names: what messages call the two.
+
+    The other arguments, and what is raised, are those of ``load_text``.
+    """
     parts = {
         split: _select_labelled(tables[split], names[split], columns, label, class_names)
         for split in SPLITS

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -19,14 +19,25 @@ from pydantic import (
     ValidationError,
     WrapValidator,
     create_model,
-    model_validator,
 )
 
+from stiffness.data.sources import TEXTS, AnyDataSet, data_set
 from stiffness.errors import StiffnessError
 from stiffness.own_code import check_import_path, is_import_path
 from stiffness.plan.checkpoints import with_found
 from stiffness.plan.kinds import KINDS, ClaimsLooks, check_figure
-from stiffness.plan.section import Section, describe_errors, nearest
+from stiffness.section import (
+    AS_GIVEN,
+    Count,
+    NotNegative,
+    Section,
+    Seed,
+    Several,
+    Share,
+    Text,
+    describe_errors,
+    nearest,
+)
 
 RULES = Path(__file__).parents[2] / "rules"
 # Networks of images: what training/models.py registers, read as text since torch is slow to import.
@@ -51,13 +62,6 @@ def says(rule: str) -> WrapValidator:
     return WrapValidator(check)
 
 
-def _unique(values: list[Any]) -> list[Any]:
-    twice = next((value for value in values if values.count(value) > 1), None)
-    if twice is not None:
-        raise ValueError(f"{twice!r} is there twice; keep one")
-    return values
-
-
 def _positive(rate: str) -> str:
     if not 0 < float(rate) < math.inf:
         raise ValueError("not positive")
@@ -70,17 +74,7 @@ def _typed(value: Any) -> Any:
 
 
 Switch = Annotated[bool, BeforeValidator(_typed)]
-T = TypeVar("T")
-UNIQUE = AfterValidator(_unique)
-Several = Annotated[list[T], Field(min_length=1), UNIQUE]
-Count = Annotated[int, Field(ge=1)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
-Seed = Annotated[int, Field(ge=0)]
-Text = Annotated[str, Field(min_length=1)]
-# A whole number stays one, so that parameters of jobs are spelled as in config.yaml.
-AS_GIVEN = WrapValidator(lambda value, handler: (handler(value), value)[1])
-NotNegative = Annotated[float, Field(ge=0), AS_GIVEN]
-Share = Annotated[float, Field(ge=0, lt=1), AS_GIVEN]
 Rate = Annotated[
     str,
     AfterValidator(_positive),
@@ -92,104 +86,6 @@ Memory = Annotated[
     Field(pattern=r"^\d+(\.\d+)?\s*([KMG]i?B|B)$"),
     says('is no amount of memory, such as "4GiB"'),
 ]
-
-
-class LabelNoise(Section):
-    """Training labels that are made wrong; validation labels stay as they are."""
-
-    share: Share
-    """Share of the labels. Of 10 classes, 0.9 makes labels independent of inputs."""
-    seed: Seed
-    """Seed of the draw."""
-
-
-class DataSet(Section):
-    """Any source."""
-
-    source: Literal["digits", "torchvision", "image_folder", "text"]
-    """Where the raw data come from."""
-    train_examples: Count | None = None
-    """Draws so many training examples, in equal shares of every class."""
-    seed: Seed | None = Field(None, json_schema_extra={"x-default": "0"})
-    """Seed of that draw."""
-    label_noise: LabelNoise | None = None
-    """Makes a share of the training labels wrong."""
-    hierarchy: Text | None = None
-    """YAML file with groups of the classes, relative to the project."""
-
-    @model_validator(mode="after")
-    def _seed_of_the_draw(self) -> Self:
-        if self.train_examples is None and self.seed is not None:
-            raise ValueError("seed is that of train_examples; set that too, or leave seed out")
-        if self.train_examples is not None and self.seed is None:
-            self.seed = 0
-        return self
-
-
-class Digits(DataSet):
-    """The 1,797 handwritten digits of 8 x 8 pixels that scikit-learn ships."""
-
-    source: Literal["digits"]
-    validation_examples: Count
-    """Size of the validation set."""
-    seed: Seed
-    """Seed of the split, and of the draw of train_examples."""
-
-    @model_validator(mode="after")
-    def _seed_of_the_draw(self) -> Self:
-        return self
-
-
-class Torchvision(DataSet):
-    """A data set of torchvision, downloaded into data_dir where it is not there."""
-
-    source: Literal["torchvision"]
-    name: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100"]
-    """Torchvision's name of the data set."""
-
-
-class ImageFolder(DataSet):
-    """Your own images, train/CLASS/* and test/CLASS/* below a folder."""
-
-    source: Literal["image_folder"]
-    path: Text
-    """The folder, relative to data_dir."""
-    channels: Literal[1, 3] = 3
-    """1 makes images grey, 3 makes them coloured."""
-    image_size: Count | None = None
-    """Resizes images to so many pixels square; without it all must have one size."""
-
-
-class Texts(DataSet):
-    """Labelled texts or pairs of texts: files train.* and validation.* (jsonl, json, csv or
-    parquet) below a folder, or a data set of the Hugging Face hub."""
-
-    source: Literal["text"]
-    path: Text | None = None
-    """The folder, relative to data_dir."""
-    hub: Text | None = None
-    """Name on the Hugging Face hub, asked where the folder does not exist."""
-    subset: Text | None = None
-    """The part of the hub's data set, where it has several."""
-    splits: dict[Literal["train", "validation"], Text] | None = None
-    """The hub's names of the two sets, `{train: ..., validation: ...}`."""
-    columns: Annotated[list[Text], Field(min_length=1, max_length=2), UNIQUE]
-    """The column of texts, or the two that form a pair."""
-    label: Text
-    """The column of labels: numbers or names of classes."""
-    class_names: Annotated[list[Text], Field(min_length=2), UNIQUE]
-    """Names of the classes, in the order of their numbers."""
-    tokenizer: Text
-    """The network's own: a folder below data_dir, or a name on the hub."""
-    max_length: Count
-    """Longer texts are cut to so many tokens."""
-
-    @model_validator(mode="after")
-    def _from_somewhere(self) -> Self:
-        if self.path is None and self.hub is None:
-            known = "path, a folder below data_dir, or hub, a name on the Hugging Face hub"
-            raise ValueError(f"set {known}")
-        return self
 
 
 def _optional(schema: dict[str, Any]) -> None:
@@ -459,7 +355,7 @@ class Config(Section, title="Configuration of the stiffness workflow"):
     """Experiments that a plain `snakemake` builds."""
     datasets: dict[
         DataSetName,
-        Annotated[Digits | Torchvision | ImageFolder | Texts, Field(discriminator="source")],
+        AnyDataSet,
     ]
     """Data sets by name."""
     defaults: dict[str, Any] = Field({})
@@ -490,9 +386,12 @@ def read_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         raise StiffnessError(describe_errors(error, config)) from None
     settings = model.model_dump(exclude_none=True)
     experiments, datasets = settings["experiments"], settings["datasets"]
+    for name, options in datasets.items():
+        if is_import_path(options["source"]):
+            check_import_path(options["source"], f"datasets.{name}.source")
     for name, experiment in experiments.items():
         _known(experiment["dataset"], datasets, f"experiments.{name}.dataset", "data set")
-        text = datasets[experiment["dataset"]]["source"] == "text"
+        text = data_set(datasets[experiment["dataset"]]).inputs == TEXTS
         experiment["distance_layers"] = experiment["distance_layers"] or (
             [LAST_HIDDEN] if text else ["input"]
         )
@@ -640,10 +539,10 @@ def _check_inputs(key: str, experiment: Mapping[str, Any], text: bool) -> None:
 
 
 def _with_defaults(config: Any) -> Any:
-    """The configuration with ``defaults`` laid under every experiment."""
+    """The configuration with ``defaults``, and what checkpoints tell, laid under experiments."""
     if not isinstance(config, Mapping):
         return config
-    given, defaults = config.get("experiments"), config.get("defaults")
+    given, defaults = config.get("experiments"), config.get("defaults", {})
     if not isinstance(given, Mapping) or not isinstance(defaults, Mapping):
         return dict(config)
     experiments = {name: _merged(defaults, given[name]) for name in given}

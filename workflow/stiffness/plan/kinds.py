@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
+from stiffness.data.sources import IMAGES, TEXTS, data_set
 from stiffness.errors import StiffnessError
 from stiffness.plan.paths import (
     ARRAYS,
@@ -25,7 +26,7 @@ from stiffness.plan.paths import (
     each,
     fill,
 )
-from stiffness.plan.section import Section
+from stiffness.section import Section
 
 Inches = Annotated[float, Field(gt=0)]
 Color = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
@@ -175,9 +176,10 @@ def _layers(name: str, experiment: Experiment, dataset: Dataset) -> str:
 
 
 def _images(name: str, experiment: Experiment, dataset: Dataset) -> str:
-    if dataset["source"] != "text":
+    if data_set(dataset).inputs == IMAGES:
         return ""
-    return f"contact_sheet shows images, and the examples of {name} are texts; take another kind"
+    examples = "are texts" if data_set(dataset).inputs == TEXTS else "may be none"
+    return f"contact_sheet shows images, and the examples of {name} {examples}; take another kind"
 
 
 _KINDS = (

@@ -8,10 +8,10 @@ from typing import Any
 from stiffness.data.hub import local_or_hub
 from stiffness.data.shards import tile_names
 from stiffness.errors import StiffnessError
+from stiffness.fingerprint import content_fingerprint
 from stiffness.own_code import source_files
 from stiffness.plan import paths, requests
 from stiffness.plan.checkpoints import find_checkpoints, of_run
-from stiffness.plan.fingerprint import content_fingerprint
 from stiffness.plan.kinds import KINDS, Kind, check_figure
 from stiffness.plan.segments import IMPORTED, finished_segments, plan_segments
 

@@ -1,11 +1,19 @@
-"""What all sections of config.yaml have in common: unknown keys, and errors in one line."""
+"""What all sections of config.yaml have in common: kinds of values, and errors in one line."""
 
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 
@@ -26,6 +34,25 @@ class Section(BaseModel):
                 context = {"message": message, "key": unknown[0]}
                 raise PydanticCustomError("unknown_key", "{message}", context)
         return given
+
+
+def _unique(values: list[Any]) -> list[Any]:
+    twice = next((value for value in values if values.count(value) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} is there twice; keep one")
+    return values
+
+
+T = TypeVar("T")
+UNIQUE = AfterValidator(_unique)
+Several = Annotated[list[T], Field(min_length=1), UNIQUE]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+Text = Annotated[str, Field(min_length=1)]
+# A whole number stays one, so that parameters of jobs are spelled as in config.yaml.
+AS_GIVEN = WrapValidator(lambda value, handler: (handler(value), value)[1])
+NotNegative = Annotated[float, Field(ge=0), AS_GIVEN]
+Share = Annotated[float, Field(ge=0, lt=1), AS_GIVEN]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

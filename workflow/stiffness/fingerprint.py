@@ -1,30 +1,11 @@
 """Noticing that raw data have changed: images by their sizes, a few files by their contents."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from stiffness.data.hub import local_or_hub
 from stiffness.digests import file_digest, text_digest
-
-
-def raw_fingerprint(dataset: Mapping[str, Any], data_dir: str | Path) -> str | list[str]:
-    """A digest of a user's own raw data; others are fixed, and checked against known checksums.
-
-    Args:
-        dataset: the options of the data set.
-    """
-    if dataset["source"] != "text":
-        path = dataset.get("path")
-        return folder_fingerprint(Path(data_dir) / path) if path else ""
-    tokenizer = local_or_hub(dataset["tokenizer"], data_dir)
-    fingerprints = [content_fingerprint(tokenizer, ("*.json", "*.txt", "*.model"))]
-    if dataset.get("path"):
-        texts = Path(data_dir) / dataset["path"]
-        fingerprints.append(content_fingerprint(texts, ("train.*", "validation.*")))
-    return fingerprints
 
 
 def folder_fingerprint(path: str | Path) -> str:

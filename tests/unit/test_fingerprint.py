@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from stiffness.plan.fingerprint import content_fingerprint, folder_fingerprint
+from stiffness.fingerprint import content_fingerprint, folder_fingerprint
 
 
 @pytest.fixture
