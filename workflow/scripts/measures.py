@@ -18,6 +18,7 @@ if __name__ == "__main__":
             next(map(read_hierarchy, inputs.hierarchy), None),
             params.layers,
             next(iter(inputs.representations), None),
+            snakemake.wildcards.arithmetic,
         )
         write_tensors(outputs.pop("replicates"), measured.replicates, {})
         for name, path in outputs.items():

@@ -11,6 +11,7 @@ from stiffness.data.evaluation import Evaluation
 from stiffness.data.hierarchy import Hierarchy
 from stiffness.errors import StiffnessError
 from stiffness.files import write_tensors
+from stiffness.measures import siblings
 from stiffness.measures.bootstrap import draw_weights, percentile_interval
 from stiffness.measures.classes import ClassStiffness, class_stiffness
 from stiffness.measures.distance import (
@@ -162,11 +163,14 @@ def farthest(evaluation: Evaluation) -> float:
     return float(distances[same].max())
 
 
+FURTHER = ("extremes", *siblings.COLUMNS)
+
+
 def test_columns(tables):
     assert list(tables) == list(COLUMNS)
     for name, table in tables.items():
         assert list(table) == COLUMNS[name]
-    estimates = [table for name, table in tables.items() if name != "extremes"]
+    estimates = [table for name, table in tables.items() if name not in FURTHER]
     for name in ("step", "epoch", "value", "low", "high", "n_pairs", "n_excluded"):
         assert all(pd.api.types.is_numeric_dtype(table[name]) for table in estimates)
 
@@ -417,7 +421,7 @@ def test_examples_without_a_gradient_are_reported(tables, key):
     expected = 0
     if step == max(STEPS) and metric == "cosine":
         expected = {"train-train": 1, "train-val": 2, "val-val": 1}[mode]
-    for name in tables.keys() - {"extremes"}:
+    for name in tables.keys() - {*FURTHER}:
         assert (at(tables[name], key)["n_excluded"] == expected).all()
 
 

@@ -34,6 +34,7 @@ LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Loss = str | LossFunction
 
 ARITHMETICS = ("exact", "float32", "keras", "bfloat16", "float64", "tf32", "naive")
+_EXACT = ("exact", "float64", "tf32")
 
 
 def output_gradients(
@@ -64,7 +65,7 @@ def output_gradients(
             or a gradient that is not finite.
     """
     check_arithmetic(arithmetic)
-    if arithmetic in ("exact", "float64", "tf32"):
+    if arithmetic in _EXACT:
         if loss == "cross_entropy":
             unit, log_norms = _cross_entropy_grads(outputs.detach().double(), targets)
         elif isinstance(loss, str) and loss in causal_lm.LOSSES:
@@ -98,6 +99,25 @@ def raw_gradients(
             raise StiffnessError("arithmetic: keras is one of cross_entropy; take exact or float32")
         loss = keras_cross_entropy
     return _autograd_grads(outputs, targets, loss)
+
+
+def relative_errors(
+    outputs: torch.Tensor, targets: torch.Tensor, arithmetic: str = "float32"
+) -> torch.Tensor:
+    """float64 [N]: |h - g| / |g| of the cross-entropy's gradients with respect to the outputs.
+
+    Args:
+        outputs: float32 logits [N, C]; g is exact.
+        targets: class indices [N].
+        arithmetic: of h.
+    """
+    unit, log_norms = output_gradients(outputs, targets)
+    if arithmetic in _EXACT:
+        return torch.zeros_like(log_norms)
+    # Below e^-600 the rounded gradient is 0 anyway, and the factor must stay finite.
+    scale = log_norms.clamp_min(-600).neg().exp()
+    rounded = raw_gradients(outputs, targets, "cross_entropy", arithmetic).double()
+    return (rounded * scale[:, None] - unit).norm(dim=1)
 
 
 def check_arithmetic(arithmetic: str, device: torch.device | None = None) -> None:

@@ -40,6 +40,8 @@ from stiffness.measures.pairs import (
     select_block,
     select_sides,
 )
+from stiffness.measures.siblings import COLUMNS as SIBLINGS
+from stiffness.measures.siblings import Siblings
 from stiffness.measures.tiles import Checkpoint, WholeMatrix, checkpoints
 
 INPUT = "input"
@@ -73,6 +75,7 @@ COLUMNS = {
         "n_excluded",
     ],
     "extremes": ["step", "epoch", *EXTREMES],
+    **SIBLINGS,
 }
 
 
@@ -81,14 +84,16 @@ class Measured:
     """The result of ``measure_segment``.
 
     Attributes:
-        tables: by name. "summary" has within-class and between-classes stiffness (Eq. 7). With a
-            hierarchy it also has the stiffness between the classes of its groups (Section 4.2), and
-            with wrong training labels that of clean and of mislabelled training examples. "classes"
-            has the class stiffness matrix (Eq. 6), "distance" same-class stiffness in bins of
-            distance, "critical_length" the lengths of all estimators (Section 4.5), and "extremes"
-            the rows of ``extremes.Extremes``. ``low`` and ``high`` are the ends of a 95 % bootstrap
-            interval over examples, ``n_pairs`` is a number of different pairs, and ``n_excluded``
-            one of examples whose gradient is 0.
+        tables: by name. "summary" has within-class and between-classes stiffness (Eq. 7). An
+            example whose gradient is 0 counts with sign 0, and has no cosine. With a hierarchy it
+            also has the stiffness between the classes of its groups (Section 4.2), and with wrong
+            training labels that of clean and of mislabelled training examples. "classes" has the
+            class stiffness matrix (Eq. 6), "distance" same-class stiffness in bins of distance,
+            "critical_length" the lengths of all estimators (Section 4.5), "extremes" the rows of
+            ``extremes.Extremes``, and "siblings", "confidence" and "examples" those of
+            ``siblings.Siblings``. ``low`` and ``high`` are the ends of a 95 % bootstrap interval
+            over examples, ``n_pairs`` is a number of different pairs, and ``n_excluded`` one of
+            examples whose gradient is 0.
         replicates: float32 [steps, R] by name, the resamples behind the intervals of the summary
             ("within/train-val/sign"), of the lengths ("xi/line/input/train-val/sign"; infinite
             where a resample has no crossing) and of the decay's floor ("floor/decay/input/...");
@@ -162,6 +167,7 @@ def measure_segment(
     hierarchy: Hierarchy | None = None,
     layers: Sequence[str] = (INPUT,),
     representations: str | Path | None = None,
+    arithmetic: str = "exact",
 ) -> Measured:
     """Measure stiffness at the checkpoints in ``folders``, with all quantities of the paper.
 
@@ -179,12 +185,15 @@ def measure_segment(
         hierarchy: of the classes, for the quantities super_class and super_super_class.
         layers: the spaces of distances: "input", or layers found in ``representations``.
         representations: folder of the layers' representations, with one file per checkpoint.
+        arithmetic: of the loss gradients.
 
     Raises:
         StiffnessError: a file is unreadable or was measured on another evaluation subset, or the
             folders are not those of all tiles.
     """
-    tables = SegmentTables(evaluation, distance_bins, resamples, seed, hierarchy, layers)
+    tables = SegmentTables(
+        evaluation, distance_bins, resamples, seed, hierarchy, layers, arithmetic
+    )
     for checkpoint in checkpoints(folders, len(evaluation.targets)):
         vectors: Mapping[str, torch.Tensor] = {}
         if tables.inner:
@@ -209,6 +218,7 @@ class SegmentTables:
         seed: int,
         hierarchy: Hierarchy | None = None,
         layers: Sequence[str] = (INPUT,),
+        arithmetic: str = "exact",
     ) -> None:
         """As for ``measure_segment``; without layers no distance is measured."""
         self.evaluation, self.bins, self.layers = evaluation, distance_bins, layers
@@ -226,6 +236,7 @@ class SegmentTables:
         self._matrices: list[pd.DataFrame] = []
         self._steps: list[int] = []
         self._replicates: dict[str, list[Floats]] = {}
+        self._siblings = Siblings(evaluation, arithmetic)
 
     def _space(self, distances: Distances) -> Space:
         return Space.from_distances(distances, self.evaluation, self.bins, self.weights)
@@ -289,6 +300,8 @@ class SegmentTables:
                         if len(length.floors):
                             name = f"floor/{length.estimator}/{layer}/{mode}/{metric}"
                             self._replicates.setdefault(name, []).append(length.floors)
+        for name, further in self._siblings.add(checkpoint).items():
+            rows[name] += further
         rows["extremes"] += [about | row for row in found.rows(checkpoint.predictions)]
         return rows["summary"][before:]
 

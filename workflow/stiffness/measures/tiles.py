@@ -24,6 +24,7 @@ class Checkpoint:
         step, epoch: of the checkpoint.
         log_norms: [N], logarithms of gradient norms; -inf where a gradient is 0.
         predictions: [N], predicted classes; None where the files have none.
+        outputs: float32 [N, ...], of the network; None where the files have none.
     """
 
     def __init__(self, paths: Sequence[Path], examples: int) -> None:
@@ -61,15 +62,20 @@ class Checkpoint:
                 f"{paths[0].parent}: this and the others are not the tiles of one cut of "
                 f"{examples} examples; {_AGAIN}"
             )
-        log_norms, predictions = [], []
+        log_norms, predictions, outputs = [], [], []
         for shard in shards:
             tensors = self._read(self._files[shard + shard])
             log_norms.append(tensors["log_norms"].clone())  # and let the tile go
             if "predictions" in tensors:
                 predictions.append(tensors["predictions"].clone())
+            if "outputs" in tensors:
+                outputs.append(tensors["outputs"].float().clone())
         self.log_norms: Floats = torch.cat(log_norms).numpy()
         self.predictions: Ints | None = (
             torch.cat(predictions).numpy() if len(predictions) == len(shards) else None
+        )
+        self.outputs: npt.NDArray[np.float32] | None = (
+            torch.cat(outputs).numpy() if len(outputs) == len(shards) else None
         )
 
     def tiles(self, rows: slice, columns: slice) -> Iterator[Tile]:
@@ -112,6 +118,7 @@ class WholeMatrix:
     cosines: npt.NDArray[np.floating]
     log_norms: Floats
     predictions: Ints | None = None
+    outputs: npt.NDArray[np.float32] | None = None
 
     def tiles(self, rows: slice, columns: slice) -> Iterator[Tile]:
         """The one tile there is, cut to ``rows`` and ``columns``."""

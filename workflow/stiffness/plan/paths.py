@@ -33,10 +33,27 @@ OF_RUN = "{experiment}/lr={lr}/seed={seed}/{segment}"
 """Wildcards of a job that works on one segment of a training; see ``log``."""
 OF_ARITHMETIC = "{experiment}/lr={lr}/seed={seed}/{arithmetic}/{segment}"
 
-MEASURES = ("summary", "classes", "distance", "critical_length", "extremes")
+MEASURES = (
+    "summary",
+    "classes",
+    "distance",
+    "critical_length",
+    "extremes",
+    "siblings",
+    "confidence",
+    "examples",
+)
 """Tables of one segment."""
 LAYER_MEASURES = ("summary", "distance", "critical_length")
-TABLES = ("runs", "history", "summary", "distance", "critical_length")
+TABLES = (
+    "runs",
+    "history",
+    "summary",
+    "distance",
+    "critical_length",
+    "siblings",
+    "confidence",
+)
 """Tables of an experiment."""
 COMPARISONS = ("levels", "order", "stopping")
 """Tables of an experiment that compare its learning rates."""
