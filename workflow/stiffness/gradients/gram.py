@@ -23,6 +23,7 @@ from stiffness.gradients.models import (
 )
 from stiffness.gradients.output_grads import OutputGrads
 from stiffness.gradients.plan import Plans, Shares
+from stiffness.gradients.texts import longest_first, trimmed
 
 Matrices = torch.Tensor | dict[str, torch.Tensor]
 _SLAB = 256  # rows of a matrix scaled at once
@@ -169,14 +170,13 @@ def cosine_tile(
     budget = parse_bytes(memory_budget)
     border = _checked_length(first_inputs, first_targets)
     _checked_length(second_inputs, second_targets)
+    inputs = concatenate_inputs(first_inputs, second_inputs)
+    targets = torch.cat([first_targets, second_targets])
+    order = longest_first(inputs, slice(0, border), slice(border, len(targets)))
+    if order is not None:
+        inputs, targets = take(inputs, order), targets[order]
     model, placed, output_grads = _checked(
-        model,
-        concatenate_inputs(first_inputs, second_inputs),
-        torch.cat([first_targets, second_targets]),
-        loss,
-        arithmetic,
-        budget,
-        float32_copy,
+        model, inputs, targets, loss, arithmetic, budget, float32_copy
     )
     with _passes(model, arithmetic):
         (products, squares), _ = within_memory(
@@ -188,7 +188,12 @@ def cosine_tile(
     defined = norms > 0
     cosines[~defined[:border]] = cosines[:, ~defined[border:]] = torch.nan
     log_norms = (norms.double().log() + output_grads.log_norms).cpu()
-    return cosines.clamp_(-1, 1).float().cpu(), log_norms[:border], log_norms[border:]
+    cosines = cosines.clamp_(-1, 1).float().cpu()
+    if order is not None:
+        back = order.argsort()
+        log_norms = log_norms[back]
+        cosines = cosines[back[:border, None], back[border:] - border]
+    return cosines, log_norms[:border], log_norms[border:]
 
 
 def gradient_gram(
@@ -289,6 +294,9 @@ def whole_set_cosines(
     if targets.ndim != 1 or targets.is_floating_point():
         raise StiffnessError(f"targets: class indices [N] are needed, got {list(targets.shape)}")
     budget = parse_bytes(memory_budget)
+    order = longest_first(inputs)
+    if order is not None:
+        inputs, targets = take(inputs, order), targets[order]
     model, placed, output_grads = _checked(
         model, inputs, targets, loss, "exact", budget, float32_copy
     )
@@ -371,6 +379,10 @@ def _unit_grams(
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Gram matrices for unit-norm output gradients, and the log-norms (0 in "naive")."""
     budget = parse_bytes(memory_budget)
+    _checked_length(inputs, targets)
+    order = longest_first(inputs)
+    if order is not None:
+        inputs, targets = take(inputs, order), targets[order]
     model, placed, output_grads = _checked(
         model, inputs, targets, loss, arithmetic, budget, float32_copy
     )
@@ -379,7 +391,13 @@ def _unit_grams(
             budget,
             lambda room: gram_blocks(model, placed, output_grads, per_layer, room, plans=plans),
         )
-    return grams, output_grads.log_norms
+    log_norms = output_grads.log_norms
+    if order is not None:
+        back = order.argsort().to(log_norms.device)
+        log_norms = log_norms[back]
+        for name, gram in grams.items():
+            grams[name] = gram[back[:, None], back]
+    return grams, log_norms
 
 
 def _checked(
@@ -406,6 +424,7 @@ def _checked(
         model, placed = in_float32(model, placed)
     elif half:
         _warn_of_half(model, placed, targets, loss, half)
+    placed = trimmed(model, placed)
     return model, placed, OutputGrads(targets, loss, arithmetic, budget // _STORED)
 
 

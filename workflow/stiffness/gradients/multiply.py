@@ -6,7 +6,7 @@ needs about ``room`` numbers beside its factors and its result: larger products 
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -56,19 +56,44 @@ class Gradients:
         return replace(self, **{name: value[rows] for name, value in self.tensors().items()})
 
     def __setitem__(self: G, rows: slice, values: G) -> None:
+        """Put ``values`` in their place; those of texts may have fewer tokens than there is room
+        for, or more."""
         for name, value in values.tensors().items():
-            getattr(self, name)[rows] = value
+            whole = getattr(self, name)
+            if value.shape[1:] != whole.shape[1:]:
+                empty = 0 if value.is_floating_point() else -1
+                more = value.shape[1] - whole.shape[1]
+                if more > 0:
+                    rest = whole.new_full((len(whole), more, *whole.shape[2:]), empty)
+                    whole = torch.cat([whole, rest], 1)
+                    object.__setattr__(self, name, whole)
+                whole[rows, value.shape[1] :] = empty
+                whole[rows, : value.shape[1]] = value
+            else:
+                whole[rows] = value
 
-    def empty(self: G, count: int) -> G:
-        """Uninitialised gradients of ``count`` examples in the same form and order of axes."""
+    def empty(self, count: int) -> "Gradients":
+        """Room for gradients of ``count`` examples in the same form and order of axes."""
         return replace(self, **{n: _empty_like(v, count) for n, v in self.tensors().items()})
 
 
-def _empty_like(value: torch.Tensor, count: int) -> torch.Tensor:
+def _order(value: torch.Tensor) -> list[int]:
+    """The axes, the examples' first, in the order in which they lie in memory."""
     strides = value.stride()
-    order = [0, *sorted(range(1, value.ndim), key=lambda axis: -strides[axis])]
+    return [0, *sorted(range(1, value.ndim), key=lambda axis: -strides[axis])]
+
+
+def _empty_like(value: torch.Tensor, count: int) -> torch.Tensor:
     shape = (count, *value.shape[1:])
-    return torch.empty_permuted(shape, order, dtype=value.dtype, device=value.device)
+    return torch.empty_permuted(shape, _order(value), dtype=value.dtype, device=value.device)
+
+
+def _dense(value: torch.Tensor) -> list[int]:
+    """Strides of a copy in the same order of axes."""
+    strides, step = [0] * value.ndim, 1
+    for axis in reversed(_order(value)):
+        strides[axis], step = step, step * value.shape[axis]
+    return strides
 
 
 @dataclass(frozen=True)
@@ -107,8 +132,11 @@ class LateRows(Gradients):
     d: torch.Tensor
     columns: Callable[[torch.Tensor, torch.Tensor, int], Iterator[torch.Tensor]]
 
+    def __len__(self) -> int:
+        return len(self.a)
+
     def add_product(self, other: "LateRows", out: torch.Tensor, room: int) -> None:
-        width = room // (len(self.a) + len(other.a))
+        width = room // (len(self) + len(other))
         for left, right in zip(self._pieces(width), other._pieces(width), strict=True):
             out.addmm_(left, right.T)
 
@@ -123,12 +151,73 @@ class LateRows(Gradients):
     def _pieces(self, width: int) -> Iterator[torch.Tensor]:
         return self.columns(self.a, self.d, width)
 
+    def empty(self, count: int) -> "LateParts":
+        stores = [x.new_empty(count * x[0].numel()) for x in (self.a, self.d)]
+        return LateParts(count, stores)
+
     def __add__(self, other: Any) -> Gradients:
         formed = Rows(self._formed())
         return formed + (Rows(other._formed()) if isinstance(other, LateRows) else other)
 
     def _formed(self) -> torch.Tensor:
         return torch.cat(list(self._pieces(_SLAB)), 1)
+
+
+@dataclass(frozen=True)
+class LateParts(Gradients):
+    """``LateRows`` of chunks of examples, which may have different numbers of tokens.
+
+    Attributes:
+        count: examples, when all chunks are there.
+        stores: of a and d of all chunks, one after another, reserved at once.
+    """
+
+    count: int
+    stores: list[torch.Tensor]
+    parts: list[LateRows] = field(default_factory=list)
+    filled: list[int] = field(default_factory=lambda: [0, 0])
+
+    def __setitem__(self, rows: slice, values: LateRows) -> None:  # type: ignore[override]
+        del rows  # chunks come in their order
+        a, d = (self._stored(which, x) for which, x in enumerate((values.a, values.d)))
+        self.parts.append(replace(values, a=a, d=d))
+
+    def _stored(self, which: int, values: torch.Tensor) -> torch.Tensor:
+        begin, end = self.filled[which], self.filled[which] + values.numel()
+        if end > len(self.stores[which]):  # more tokens than the first example has
+            return values.clone()
+        self.filled[which] = end
+        place = self.stores[which][begin:end].as_strided(values.shape, _dense(values))
+        return place.copy_(values)
+
+    def add_product(self, other: "LateRows | LateParts", out: torch.Tensor, room: int) -> None:
+        width = room // (len(self) + len(other))
+        for left, right in zip(self._pieces(width), other._pieces(width), strict=True):
+            out.addmm_(left, right.T)
+
+    def add_triangle(self, out: torch.Tensor, room: int) -> None:
+        for piece in self._pieces(room // len(self)):
+            Rows(piece).add_triangle(out, room)
+
+    def squared_norms(self, room: int) -> torch.Tensor:
+        return torch.cat([part.squared_norms(room) for part in self.parts])
+
+    def _pieces(self, width: int) -> Iterator[torch.Tensor]:
+        """The same place for every piece: it is used before the next is made."""
+        buffer: torch.Tensor | None = None
+        for pieces in zip(*(part._pieces(width) for part in self.parts), strict=True):
+            size = pieces[0].shape[1]
+            if buffer is None:
+                buffer = pieces[0].new_empty(len(self) * size)
+            whole = buffer[: len(self) * size].view(len(self), size)
+            begin = 0
+            for piece in pieces:
+                whole[begin : begin + len(piece)] = piece
+                begin += len(piece)
+            yield whole
+
+    def __len__(self) -> int:
+        return self.count
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from stiffness.gradients.uses import Uses
 
 _CHUNK = 32  # examples per pass; larger ones no longer gain speed,
 _SMALL = 2**25  # unless all of a pass is smaller than these bytes
-_PRODUCT = 2**22  # numbers that a product needs at most; more gain nothing
+_PRODUCT = 2**24  # numbers that a product needs at most; more gain nothing
 # The cost of the elementwise work of a pair of tokens, in multiplications of a product.
 _ELEMENTWISE = 32
 _SAME = 1e-3  # relative difference of squared norms: a wrong axis is wrong by much more
