@@ -1,4 +1,7 @@
-"""Models of torchvision and transformers, unchanged, against a loop over examples in float64."""
+"""Models of torchvision and transformers, unchanged, against a loop over examples in float64.
+
+All of them have fast paths only: the warning of a slow path is an error.
+"""
 
 import pytest
 import torch
@@ -7,11 +10,14 @@ from torch import nn
 from stiffness import class_mean_cosine, gradient_gram
 from stiffness.data.batch import Inputs, call, length, take
 from stiffness.data.vision import import_torchvision
+from stiffness.gradients import plan
 
 import_torchvision()  # before transformers, which imports it
 
-# Some of their layers have no fast path, and say so.
-pytestmark = pytest.mark.filterwarnings("ignore::stiffness.errors.StiffnessWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("error::stiffness.errors.StiffnessWarning"),
+    pytest.mark.filterwarnings("ignore:memory_budget:stiffness.errors.StiffnessWarning"),
+]
 
 N = 5
 CLASSES = 3
@@ -88,13 +94,22 @@ def shufflenet() -> nn.Module:
     return torchvision.models.ShuffleNetV2([2, 2, 2], [8, 8, 16, 32, 64], num_classes=CLASSES)
 
 
-@pytest.mark.parametrize("build", [resnet, mobilenet, shufflenet, densenet, convnext])
-def test_convolutional_networks(build):
+def swin() -> nn.Module:
+    """Windows: a bias of relative positions, and examples that share an axis with windows."""
+    torchvision = import_torchvision()
+    return torchvision.models.SwinTransformer(
+        [2, 2], 8, [2, 2], [2, 4], [2, 2], num_classes=CLASSES
+    )
+
+
+@pytest.mark.parametrize("build", [resnet, mobilenet, shufflenet, densenet, convnext, swin])
+def test_networks_for_images(build):
     torch.manual_seed(0)
     assert_exact(settled(build()), torch.randn(N, 3, 32, 32))
 
 
 def test_a_vision_transformer():
+    """A class token, positions, and attention with packed weights."""
     torchvision = import_torchvision()
     torch.manual_seed(0)
     model = torchvision.models.VisionTransformer(
@@ -121,27 +136,84 @@ def tokens(mask: bool = True, types: bool = False) -> dict[str, torch.Tensor]:
     return inputs
 
 
-def test_bert():
+class FirstLogits(nn.Module):
+    """A language model as a classifier: the first logits at the last position."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
+        return self.model(**inputs).logits[:, -1, :CLASSES]
+
+
+class Head(nn.Module):
+    """An encoder as a classifier of the first position."""
+
+    def __init__(self, encoder: nn.Module, width: int) -> None:
+        super().__init__()
+        self.encoder, self.out = encoder, nn.Linear(width, CLASSES)
+
+    def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
+        return self.out(self.encoder(**inputs).last_hidden_state[:, 0])
+
+
+BERT = {
+    "vocab_size": 50,
+    "hidden_size": 12,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 20,
+    "max_position_embeddings": 16,
+    "pad_token_id": 0,
+}
+GPT2 = {
+    "vocab_size": 50,
+    "n_embd": 12,
+    "n_layer": 2,
+    "n_head": 3,
+    "n_positions": 16,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+T5 = {
+    "vocab_size": 50,
+    "d_model": 12,
+    "d_kv": 4,
+    "d_ff": 20,
+    "num_layers": 2,
+    "num_heads": 3,
+}
+
+
+def hugging_face(name: str, configuration: str, **settings: int) -> nn.Module:
     transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=50,
-        hidden_size=12,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        intermediate_size=20,
-        max_position_embeddings=16,
-        num_labels=CLASSES,
-        pad_token_id=0,
+    return getattr(transformers, name)(getattr(transformers, configuration)(**settings))
+
+
+def llama(**settings: int) -> nn.Module:
+    return hugging_face(
+        "LlamaForSequenceClassification",
+        "LlamaConfig",
+        **BERT | {"num_key_value_heads": 1, "num_labels": CLASSES} | settings,
     )
-    model = settled(transformers.BertForSequenceClassification(config))
-    assert_exact(model, tokens(types=True))
 
 
-def test_distilbert():
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    config = transformers.DistilBertConfig(
+def bert() -> nn.Module:
+    settings = BERT | {"num_labels": CLASSES}
+    return hugging_face("BertForSequenceClassification", "BertConfig", **settings)
+
+
+def masked_bert() -> nn.Module:
+    """Its output layer has the table of words as weight, and a bias of its own."""
+    return FirstLogits(hugging_face("BertForMaskedLM", "BertConfig", **BERT))
+
+
+def distilbert() -> nn.Module:
+    return hugging_face(
+        "DistilBertForSequenceClassification",
+        "DistilBertConfig",
         vocab_size=50,
         dim=12,
         n_layers=2,
@@ -150,38 +222,58 @@ def test_distilbert():
         max_position_embeddings=16,
         num_labels=CLASSES,
     )
-    assert_exact(settled(transformers.DistilBertForSequenceClassification(config)), tokens())
 
 
-def test_gpt2():
-    transformers = pytest.importorskip("transformers")
+def gpt2() -> nn.Module:
+    settings = GPT2 | {"num_labels": CLASSES}
+    return hugging_face("GPT2ForSequenceClassification", "GPT2Config", **settings)
+
+
+def gpt2_tied() -> nn.Module:
+    return FirstLogits(hugging_face("GPT2LMHeadModel", "GPT2Config", **GPT2))
+
+
+def t5_encoder() -> nn.Module:
+    """Relative positions: a bias that all layers share, to which a mask is added if any is."""
+    return Head(hugging_face("T5EncoderModel", "T5Config", **T5), 12)
+
+
+def adapted_llama() -> nn.Module:
+    """Low-rank updates of frozen weights, as peft makes them."""
+    peft = pytest.importorskip("peft")
+    settings = peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["q_proj", "v_proj"])
+    return peft.get_peft_model(llama(), settings)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    "build",
+    [bert, masked_bert, distilbert, gpt2, gpt2_tied, llama, t5_encoder, adapted_llama],
+)
+def test_language_models(build):
     torch.manual_seed(0)
-    config = transformers.GPT2Config(
-        vocab_size=50,
-        n_embd=12,
-        n_layer=2,
-        n_head=3,
-        n_positions=16,
-        num_labels=CLASSES,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    assert_exact(settled(transformers.GPT2ForSequenceClassification(config)), tokens())
+    inputs = tokens(types=build is bert)
+    assert_exact(settled(build()), inputs)
 
 
-def test_bert_needs_no_slow_path(recwarn):
-    """Positions are looked up once for all examples; each example has its own gradient there."""
-    transformers = pytest.importorskip("transformers")
-    config = transformers.BertConfig(
-        vocab_size=50,
-        hidden_size=12,
-        num_hidden_layers=1,
-        num_attention_heads=3,
-        intermediate_size=20,
-        max_position_embeddings=16,
-        num_labels=CLASSES,
-    )
-    model = transformers.BertForSequenceClassification(config).eval()
-    gradient_gram(model, tokens(), torch.arange(N) % CLASSES)
-    assert not [one for one in recwarn if "no fast path" in str(one.message)]
+def test_a_vision_transformer_of_transformers():
+    torch.manual_seed(0)
+    settings = {name: BERT[name] for name in BERT if "_size" in name or "num_" in name}
+    settings |= {"image_size": 8, "patch_size": 4, "num_labels": CLASSES}
+    model = hugging_face("ViTForImageClassification", "ViTConfig", **settings)
+    assert_exact(settled(model), {"pixel_values": torch.randn(N, 3, 8, 8)})
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+def test_a_mask_that_only_some_passes_need(monkeypatch, chunk):
+    """T5 adds its bias of relative positions to a mask, or, without padding, to the scores."""
+    monkeypatch.setattr(plan, "_CHUNK", chunk)
+    monkeypatch.setattr(plan, "_SMALL", 0)
+    torch.manual_seed(0)
+    model, inputs = settled(t5_encoder()), tokens()
+    for first in (0, 1):  # an example without padding, or with
+        rows = torch.arange(first, N)
+        some = take(inputs, rows)
+        gram = gradient_gram(model.float(), some, rows % CLASSES)
+        expected = reference(model, some, rows % CLASSES)
+        assert float((gram - expected).norm() / expected.norm()) < 1e-5

@@ -27,6 +27,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn import grad
 from torch.overrides import TorchFunctionMode
 
 from stiffness.data.batch import Inputs, call, take
@@ -859,6 +860,71 @@ def _attention(
     return _elementwise(watch, function, args, kwargs, at, place)
 
 
+def _einsum(
+    watch: Watch, function: Any, args: Any, kwargs: Any, at: torch.Tensor, place: Place
+) -> Any:
+    """The copies have the letter of the examples in front."""
+    equation, *operands = args
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    if not arrow or "." in equation or len(terms) != len(operands):
+        raise _NoRule
+    letter = next(term[place.axis] for term, one in zip(terms, operands, strict=True) if one is at)
+    for i, operand in enumerate(operands):
+        expression = watch.wants(operand)
+        if expression:
+            size, rank = at.shape[place.axis], operand.ndim + 1
+            operands[i] = watch.copies(expression, rank, 0, size, place.inner)
+            terms[i] = letter + terms[i]
+    return function(",".join(terms) + "->" + output, *operands)
+
+
+def _convolution(
+    watch: Watch, function: Any, args: Any, kwargs: Any, at: torch.Tensor, place: Place
+) -> Any:
+    """A convolution whose kernel is computed, or trained without its bias."""
+    names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    x, weight, bias = given["input"], given["weight"], given.get("bias")
+    if at is not x or place.axis != 0 or len(x) != watch.count:
+        raise _NoRule
+    output = function(*args, **kwargs)
+    groups, held = given.get("groups", 1), x.detach()
+    kernel, shift = watch.wants(weight), watch.wants(bias)
+    stride, dilation = given.get("stride", 1), given.get("dilation", 1)
+    padding = given.get("padding", 0)
+    if kernel and isinstance(padding, str):
+        steps = dilation if isinstance(dilation, tuple) else (dilation,) * (weight.ndim - 2)
+        sizes = [step * (k - 1) for step, k in zip(steps, weight.shape[2:], strict=True)]
+        if padding == "same" and any(size % 2 for size in sizes):
+            raise _NoRule
+        padding = [size // 2 if padding == "same" else 0 for size in sizes]
+    for expression in (kernel, shift):
+        if expression:
+            watch._expect(expression)
+
+    def give(gradient: torch.Tensor) -> None:
+        if kernel:
+            n, (q, *rest) = watch.count, weight.shape
+            # Examples are further groups of one convolution.
+            rows = _KERNEL_GRADIENT[weight.ndim - 2](
+                held.reshape(1, -1, *held.shape[2:]),
+                (n * q, *rest),
+                gradient.reshape(1, -1, *gradient.shape[2:]),
+                stride,
+                padding,
+                dilation,
+                n * groups,
+            )
+            watch._give(kernel, rows.reshape(n, q, *rest))
+        if shift:
+            watch._give(shift, gradient.flatten(2).sum(2))
+
+    return _attached(watch, output, give if kernel or shift else None)
+
+
+_KERNEL_GRADIENT = {1: grad.conv1d_weight, 2: grad.conv2d_weight, 3: grad.conv3d_weight}
+
 _RULES: dict[str, _Rule] = {
     **dict.fromkeys(
         [
@@ -885,6 +951,8 @@ _RULES: dict[str, _Rule] = {
     "rms_norm": _Rule(_normalised(channels=False)),
     "group_norm": _Rule(_normalised(channels=True)),
     "batch_norm": _Rule(_normalised(channels=True)),
+    **dict.fromkeys(["conv1d", "conv2d", "conv3d"], _Rule(_convolution)),
+    "einsum": _Rule(_einsum),
     "prelu": _Rule(_prelu),
     "scaled_dot_product_attention": _Rule(_attention),
 }
