@@ -20,7 +20,6 @@ SCRIPT_ROOMS = {
     "gradients": "gradients",
     "representations": "gradients",
     "whole_set": "gradients",
-    "rounding": "gradients",
     "layer_gradients": "gradients",
     "measures": "measures",
     "layer_stiffness": "measures",

@@ -77,9 +77,9 @@ CHANGES = {
     "epochs only cut otherwise": ({"epochs_per_job": 2}, {}),
     "the model": ({"model": {"initialization": "pytorch"}}, jobs(*TRAINING)),
     "a second arithmetic": (
-        {"arithmetic": ["exact", "float32"]},
-        # With both, what rounding does is a figure too.
-        jobs("gradients", "measures", "tables", "figure rounding", rounding=2),
+        {"arithmetic": ["exact", "keras"]},
+        # With both, what the arithmetic does is a figure too.
+        jobs("gradients", "measures", "tables", "figure arithmetic_axes"),
     ),
 }
 

@@ -100,7 +100,7 @@ def changed(texts, tmp_path) -> Project:
     return Project(shutil.copytree(texts.folder, tmp_path / "project"))
 
 
-ABSENT = ("whole_set", "layers", "rounding", "contact_sheet", "equal_loss")
+ABSENT = ("whole_set", "layers", "arithmetic_axes", "contact_sheet", "equal_loss")
 
 
 def test_figures(texts):

@@ -97,31 +97,6 @@ rule whole_set:
         "../scripts/whole_set.py"
 
 
-rule rounding:
-    input:
-        state=paths.STATE,
-        evaluation=needs.evaluation,
-        own=needs.own_code("model", "loss"),
-        library=library("rounding"),
-    output:
-        table=paths.ROUNDING,
-    log:
-        paths.log("rounding", paths.OF_RUN),
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        **ON_DEVICE,
-        **more(mem_mb=4000, runtime=60),
-    params:
-        model=setting("model"),
-        loss=setting("loss"),
-    message:
-        "Rounding errors of gradients of {wildcards.experiment}, learning rate {wildcards.lr}, seed {wildcards.seed}, {wildcards.segment}"
-    script:
-        "../scripts/rounding.py"
-
-
 rule layer_gradients:
     input:
         state=paths.STATE,

@@ -23,6 +23,7 @@ if __name__ == "__main__":
             list(dict.fromkeys(runs)),
             by_run(inputs.histories),
             {name: by_run(files) for name, files in inputs.items() if name in outputs},
+            snakemake.wildcards.arithmetic,
         )
         for name, path in outputs.items():
             write_table(path, tables[name])

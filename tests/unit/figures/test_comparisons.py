@@ -1,4 +1,4 @@
-"""Figures of exact and float32 gradients, of equal loss, of early stopping and of the claims."""
+"""Figures of equal loss, of early stopping and of the claims."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stiffness.figures import claims, early_stopping, equal_loss, rounding
+from stiffness.figures import claims, early_stopping, equal_loss
 from stiffness.measures.equal_loss import EPOCH, LOSS
-from stiffness.measures.pairs import METRICS, PAIR_MODES
+from stiffness.measures.pairs import METRICS
 from stiffness.measures.stopping import LAST_EPOCH, VALIDATION_LOSS
 from stiffness.plan.config import Figures
 
@@ -46,51 +46,6 @@ def words(figure) -> str:
 
 def lines(axis) -> list[np.ndarray]:
     return [np.asarray(line.get_ydata(), float) for line in axis.lines]
-
-
-# --- exact and float32 ---------------------------------------------------------------------------
-
-
-def rounding_tables(runs: pd.DataFrame):
-    history, summary, shares = [], {"exact": [], "float32": []}, []
-    for row in runs.to_dict("records"):
-        for step, epoch in enumerate(EPOCHS):
-            key = row | {"step": step, "epoch": epoch}
-            history.append(key | {"train_loss": 2.0 - 0.3 * step, "validation_loss": 2.1})
-            for arithmetic, level in (("exact", 0.8), ("float32", 0.3)):
-                for mode in PAIR_MODES:
-                    for metric in METRICS:
-                        for quantity in ("within", "between"):
-                            about = {"pair_mode": mode, "metric": metric, "quantity": quantity}
-                            ends = {"value": level, "low": level - 0.1, "high": level + 0.1}
-                            summary[arithmetic].append(key | about | ends)
-            for split in ("train", "validation"):
-                for quantity, share in (("wrong", 0.45), ("zero", 0.15)):
-                    ends = {"value": share, "low": share - 0.05, "high": share + 0.05}
-                    shares.append(key | {"split": split, "quantity": quantity} | ends)
-    frames = {name: pd.DataFrame(rows) for name, rows in summary.items()}
-    return pd.DataFrame(history), frames, pd.DataFrame(shares)
-
-
-def test_exact_and_plain_stand_side_by_side(runs, figure):
-    history, summaries, shares = rounding_tables(runs)
-    shares = shares[shares["lr"] == "1e-3"]
-    drawn = figure(rounding.draw, runs, history, summaries, shares, "1e-3", CONFIG["rounding"])
-    top, share = drawn.axes[0], drawn.axes[4]
-    assert any(np.allclose(line, 0.8) for line in lines(top))
-    assert any(np.allclose(line, 0.3) for line in lines(top))
-    assert any(np.allclose(line, 0.45) for line in lines(share))
-    assert any(np.allclose(line, 0.15) for line in lines(share))
-    assert "mean of 2 seeds" in words(drawn)
-    assert "float32" in words(drawn)
-
-
-def test_a_dead_run_is_not_drawn(runs, figure):
-    history, summaries, shares = rounding_tables(runs)
-    runs["status"] = "diverged"
-    drawn = figure(rounding.draw, runs, history, summaries, shares, "1e-3", CONFIG["rounding"])
-    assert "not a finding: diverged" in words(drawn)
-    assert not drawn.axes
 
 
 # --- equal loss ----------------------------------------------------------------------------------

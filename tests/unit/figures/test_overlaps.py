@@ -21,6 +21,7 @@ from matplotlib.transforms import Bbox
 
 from stiffness.data.hierarchy import Hierarchy, read_hierarchy
 from stiffness.figures import style
+from stiffness.gradients.arithmetic import ARITHMETICS
 from stiffness.measures import extremes
 from stiffness.measures.comparison import EPOCH, LOSS
 from stiffness.measures.pairs import METRICS, PAIR_MODES
@@ -80,6 +81,12 @@ SHAPES = {
 }
 
 
+SIBLINGS = [
+    *("norm_weighted_within", "norm_weighted_between", "m_coherence"),
+    *("cosine_within_with_zeros", "cosine_between_with_zeros"),
+]
+
+
 # --- tables --------------------------------------------------------------------------------------
 
 
@@ -95,6 +102,11 @@ def measured(table: pd.DataFrame, value: Any, error: Any = 0.04) -> pd.DataFrame
 def at_checkpoints(table: pd.DataFrame) -> pd.DataFrame:
     steps = pd.DataFrame({"step": range(len(EPOCHS)), "epoch": EPOCHS})
     return table.merge(steps, how="cross")
+
+
+def of_arithmetics(table: pd.DataFrame) -> pd.DataFrame:
+    every = product(arithmetic=ARITHMETICS)
+    return table.merge(every, how="cross").assign(n_pairs=100)
 
 
 @cache
@@ -145,7 +157,24 @@ def tables(name: str) -> Mapping[str, Any]:
         "runs": runs,
         "history": history,
         "summary": summary,
-        "summaries": {"exact": summary, "float32": summary},
+        "summaries": of_arithmetics(summary),
+        "siblings": of_arithmetics(
+            measured(
+                rows.drop(columns="metric")
+                .drop_duplicates()
+                .merge(product(quantity=SIBLINGS), how="cross"),
+                0.4,
+            )
+        ),
+        "confidence": of_arithmetics(
+            measured(
+                history[key].merge(
+                    product(split=["train", "validation"], quantity=["confident", "zero", "wrong"]),
+                    how="cross",
+                ),
+                0.3,
+            )
+        ),
         "classes": classes,
         "whole_set": classes[whole].assign(n_examples=60000),
         "distance": distance,
@@ -160,12 +189,6 @@ def tables(name: str) -> Mapping[str, Any]:
                 ("critical_length", fits),
             )
         },
-        "rounding": measured(
-            rows.merge(
-                product(split=["train", "validation"], quantity=["wrong", "zero"]), how="cross"
-            ),
-            0.4,
-        ),
         **comparisons(shape),
         "extremes": contact_rows(names),
         "images": torch.arange(60 * 64).reshape(60, 1, 8, 8).to(torch.uint8),
@@ -219,12 +242,25 @@ def across(made: Mapping[str, Any]) -> dict[str, Any]:
     given = {"learning_rates": made["learning_rates"], "batch_size": 32}
     several = {
         name: pd.concat([made[name].assign(experiment=one) for one in names])
-        for name in ("runs", "history", "summary", "critical_length")
+        for name in (
+            "runs",
+            "history",
+            "summary",
+            "critical_length",
+            "summaries",
+            "siblings",
+            "confidence",
+        )
     }
     sgd = {"name": "sgd", "momentum": 0.9}
     return {**made, **several} | {
         "columns": [
-            {"experiment": name, "lr": made["learning_rate"], "share": share}
+            {
+                "experiment": name,
+                "lr": made["learning_rate"],
+                "share": share,
+                "training_arithmetic": "keras" if share else "float32",
+            }
             for name, share in zip(names, (0, 0.25, 0.9), strict=True)
         ],
         "experiments": [{"experiment": name, "optimizer": sgd} | given for name in names],

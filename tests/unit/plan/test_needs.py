@@ -120,16 +120,16 @@ def test_a_network_without_weights_of_its_own_has_no_digest(needs, wildcards):
 @pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if not kind.across])
 def test_every_kind_of_figure_reads_what_its_entry_says(needs, settings, wildcards, kind):
     settings["datasets"]["digits"]["hierarchy"] = "groups.yaml"
-    settings["experiments"]["digits_cnn"]["arithmetic"] = ["exact", "float32"]
+    settings["experiments"]["digits_cnn"]["arithmetic"] = ["exact", "keras"]
     given = wildcards(experiment="digits_cnn", kind=kind, stage="2")
     entry = KINDS[kind]
     if not entry.by_stage:
         given = wildcards(experiment="digits_cnn", kind=kind)
     files = needs.figure(given)
-    assert set(files) == {*entry.tables, *entry.files, *entry.parts}
+    assert set(files) == {*entry.tables, *entry.by_arithmetic, *entry.files, *entry.parts}
     for name, found in files.items():
         several = name in entry.parts
-        assert isinstance(found, list) == several
+        assert isinstance(found, list) == (several or name in entry.by_arithmetic)
         assert not several or len(found) == len(needs.figure_parts(given))
         assert "{" not in str(found)
         assert "lr=" not in str(found) or "lr=3e-3" in str(found), "the reference rate"
@@ -140,10 +140,13 @@ def test_every_kind_of_figure_reads_what_its_entry_says(needs, settings, wildcar
 
 
 def test_the_tables_of_a_figure_are_of_the_first_arithmetic(needs, settings, wildcards):
-    settings["experiments"]["digits_cnn"]["arithmetic"] = ["float32", "exact"]
-    files = needs.figure(wildcards(experiment="digits_cnn", kind="rounding"))
-    assert files["runs"] == f"{CNN}/tables/float32/runs.parquet"
-    assert files["summaries/exact"] == f"{CNN}/tables/exact/summary.parquet"
+    settings["experiments"]["digits_cnn"]["arithmetic"] = ["keras", "exact"]
+    files = needs.figure(wildcards(experiment="digits_cnn", kind="arithmetic_axes"))
+    assert files["runs"] == f"{CNN}/tables/keras/runs.parquet"
+    assert files["summaries"] == [
+        f"{CNN}/tables/keras/summary.parquet",
+        f"{CNN}/tables/exact/summary.parquet",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +156,7 @@ def test_the_tables_of_a_figure_are_of_the_first_arithmetic(needs, settings, wil
         ("mnist_fc", "hierarchy_matrix", "1", "datasets.mnist.hierarchy"),
         ("mnist_fc", "whole_set", None, "experiments.mnist_fc.evaluation.all"),
         ("mnist_fc", "layers", None, "experiments.mnist_fc.layer_stiffness"),
-        ("mnist_fc", "rounding", None, "experiments.mnist_fc.arithmetic"),
+        ("mnist_fc", "arithmetic_axes", None, "experiments.mnist_fc.arithmetic"),
         ("arithmetic_fc", "equal_loss", None, "experiments.arithmetic_fc.learning_rates"),
         ("mnli_bert", "contact_sheet", "last", "texts"),
         ("digits_fc", "class_matrix", "5", "has no stage 5; take 1 to 4, or last"),

@@ -52,7 +52,13 @@ def test_a_study_is_one_figure_or_one_of_each_experiment(settings):
         f"results/studies/optimizers.{suffix}" for suffix in ("pdf", "png", "csv")
     ]
     assert len(targets.study_files(settings, "by_layer")) == 2 * 2
-    assert targets.studies_across(settings) == ["random_labels", "random_labels_cnn", "optimizers"]
+    assert targets.studies_across(settings) == [
+        "random_labels",
+        "random_labels_cnn",
+        "arithmetic",
+        "arithmetic_trained",
+        "optimizers",
+    ]
 
 
 def test_labels_sort_as_the_paper_does(settings):
@@ -156,5 +162,5 @@ def test_pictures_are_those_that_the_page_can_link_to(claims, settings):
 
 def test_studies_by_the_kind_of_figure_that_they_are_for(claims):
     studies = claims.studies(None)
-    assert studies["rounding"] == ["arithmetic_cnn", "arithmetic_fc", "arithmetic_resnet"]
+    assert studies["arithmetic_axes"] == ["arithmetic_cnn", "arithmetic_fc", "arithmetic_resnet"]
     assert list(studies) == sorted(studies)

@@ -299,7 +299,7 @@ def test_a_study_of_the_question_counts_beside_the_papers_experiments(as_claimed
         judged = judge([as_claimed], paper, unmeasured, studies)
         return {one.claim.name for one in judged if one.counts}
 
-    assert counting(["other"], {"rounding": ["some"], "layers": ["other"]}) == {"C3'"}
+    assert counting(["other"], {"arithmetic": ["some"], "layers": ["other"]}) == {"C3'"}
     assert counting(["some"], {}) == set(NAMES)
     assert counting([], {}) == set()
 

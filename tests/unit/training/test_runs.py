@@ -144,7 +144,8 @@ def test_the_key_stands_first(collected):
     for table in collected.values():
         assert list(table)[:4] == KEY
         assert (table["experiment"] == "some_net").all()
-    assert list(collected["summary"]) == [*KEY, "step", "epoch", "value", "of"]
+    assert list(collected["summary"]) == [*KEY, "arithmetic", "step", "epoch", "value", "of"]
+    assert set(collected["summary"]["arithmetic"]) == {"exact"}
     assert list(collected["history"]) == [*KEY, *HISTORY_COLUMNS]
 
 

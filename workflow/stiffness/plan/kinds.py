@@ -20,8 +20,6 @@ from stiffness.plan.paths import (
     LAYER_MEASURES,
     MEASURE,
     REPLICATES,
-    ROUNDING,
-    TABLE,
     WHOLE_SET,
     each,
     fill,
@@ -95,6 +93,8 @@ class Kind:
         caption: as the report shows it, with {experiment}, {stage} and {options[...]} filled in.
         looks: its options, with defaults, bounds and descriptions.
         tables: tables of the experiment that it reads, in the first of its arithmetics.
+        by_arithmetic: tables of the experiment that it reads in all of its arithmetics, by the
+            argument that gets them as one table, with a column arithmetic.
         parts: tables of segments that it reads, as paths by name, for every seed and segment of
             the reference learning rate; ``draw`` gets them as one, with a column seed.
         files: further files of the experiment, as paths by name.
@@ -113,6 +113,7 @@ class Kind:
     caption: str
     looks: type[Looks]
     tables: tuple[str, ...]
+    by_arithmetic: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -152,11 +153,11 @@ def _whole_set(name: str, experiment: Experiment, dataset: Dataset) -> str:
 
 
 def _arithmetic(name: str, experiment: Experiment, dataset: Dataset) -> str:
-    if {"exact", "float32"} <= set(experiment["arithmetic"]):
+    if {"exact", "keras"} <= set(experiment["arithmetic"]):
         return ""
     return (
-        f"rounding compares exact with float32, and {name} lacks one; "
-        f"set experiments.{name}.arithmetic to [exact, float32]"
+        f"arithmetic compares exact with keras and others, and {name} lacks one of the two; "
+        f"set experiments.{name}.arithmetic to [exact, float32, keras, bfloat16]"
     )
 
 
@@ -180,6 +181,13 @@ def _images(name: str, experiment: Experiment, dataset: Dataset) -> str:
         return ""
     examples = "are texts" if data_set(dataset).inputs == TEXTS else "may be none"
     return f"contact_sheet shows images, and the examples of {name} {examples}; take another kind"
+
+
+_BY_ARITHMETIC = {"summaries": "summary", "siblings": "siblings", "confidence": "confidence"}
+_ARITHMETICS = colors(
+    "exact, float32, keras, bfloat16, float64, tf32 and naive",
+    *("#000000", "#0173b2", "#de8f05", "#029e73", "#999999", "#cc78bc", "#56b4e9"),
+)
 
 
 _KINDS = (
@@ -373,27 +381,49 @@ _KINDS = (
         lacking=_whole_set,
     ),
     Kind(
-        "rounding",
+        "arithmetic",
         (
-            "Stiffness of {experiment} with exact loss gradients (solid) is drawn beside that with "
-            "float32 (dashed), on the same weights. The bottom row shows the share of "
-            "examples whose float32 loss gradient with respect to the outputs is wrong by more "
-            "than 1 % or exactly 0, and the losses. Look for whether the fall of stiffness after "
-            "over-fitting begins is arithmetic: the solid curve is the network, and the gap to the "
-            "dashed one is rounding."
+            "What the arithmetic of the loss gradient does to the same checkpoints, one column per "
+            "experiment. From the top: losses; the share of training examples whose 1 - p is "
+            "below 1e-7 (black), and of those that an arithmetic leaves no gradient (dashed, in "
+            "its colour); sign stiffness within classes and between them, where a zero gradient "
+            "counts as sign 0; cosine stiffness within classes, where it counts as 0; and "
+            "norm-weighted stiffness within classes. The dotted line in the third row is what the "
+            "clip must do: exact stiffness times the share of pairs of which both examples keep a gradient. "
+            "Curves are means over seeds with 95 % intervals; the orange line marks the mean onset "
+            "of over-fitting, the lowest validation loss. Look for whether the black curve falls "
+            "as the others do, whether they fall where confident examples appear, and whether the "
+            "bottom row tells arithmetics apart."
         ),
         looks(
             7.0,
-            5.6,
-            colors=colors("exact loss gradients and float32", "#0173b2", "#de8f05"),
+            9.0,
+            colors=_ARITHMETICS,
             pair_mode=(PairMode, "train-train"),
         ),
         tables=("runs", "history"),
-        parts={"rounding": ROUNDING},
-        files={
-            f"summaries/{arithmetic}": fill(TABLE, name="summary", arithmetic=arithmetic)
-            for arithmetic in ("exact", "float32")
-        },
+        by_arithmetic=_BY_ARITHMETIC,
+        settings={"lr": "reference_learning_rate", "training_arithmetic": "training_arithmetic"},
+        lacking=_arithmetic,
+        across="columns",
+    ),
+    Kind(
+        "arithmetic_axes",
+        (
+            "Quantities of {experiment} in several arithmetics of the loss gradient, on the same "
+            "checkpoints, against epoch (left), training loss, which falls to the right (middle), "
+            "and the share of training examples whose 1 - p is below 1e-7 (right). Curves are "
+            "means over seeds with 95 % intervals. Look for which quantities part, and at which "
+            "share; those that weight examples by their gradients' norms should not."
+        ),
+        looks(
+            7.0,
+            10.5,
+            colors=_ARITHMETICS,
+            pair_mode=(PairMode, "train-train"),
+        ),
+        tables=("runs", "history"),
+        by_arithmetic=_BY_ARITHMETIC,
         settings=_RATE,
         lacking=_arithmetic,
     ),

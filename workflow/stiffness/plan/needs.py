@@ -352,6 +352,11 @@ class Needs:
         found: dict[str, str | list[str]] = {
             name: paths.TABLE.format(name=name, **names) for name in kind.tables
         }
+        for argument, name in kind.by_arithmetic.items():
+            found[argument] = [
+                paths.TABLE.format(**names | {"name": name, "arithmetic": arithmetic})
+                for arithmetic in self.settings["experiments"][experiment]["arithmetic"]
+            ]
         found |= {name: pattern.format(**names) for name, pattern in kind.files.items()}
         parts = self.reference_parts(experiment) if kind.parts else []
         for name, pattern in kind.parts.items():

@@ -212,7 +212,7 @@ def c3(evidence: Evidence) -> list[Effect]:
     "C3'",
     "Part of that fall is rounding: float32 measures less stiffness than there is "
     "(not in the paper).",
-    "rounding",
+    "arithmetic",
 )
 def c3_rounding(evidence: Evidence) -> list[Effect]:
     """At the end, within-class sign and cosine stiffness of train-train pairs are larger with exact

@@ -81,6 +81,7 @@ def collect_tables(
     runs: Sequence[tuple[str, int]],
     histories: Sequence[Sequence[str | Path]],
     parts: Mapping[str, Sequence[Sequence[str | Path]]],
+    arithmetic: str = "exact",
 ) -> dict[str, pd.DataFrame]:
     """Join the tables of an experiment's segments to one table of each kind.
 
@@ -89,10 +90,11 @@ def collect_tables(
         runs: learning rate and seed of each run.
         histories: for each run, the history files of its segments.
         parts: for each name of a table and each run, the files of its segments.
+        arithmetic: of the loss gradient, in which the parts were measured.
 
     Returns:
         "runs" (one row per run), "history", and one table for each name in ``parts``. The first
-        columns of each are experiment, lr, seed and status.
+        columns of each are experiment, lr, seed and status, and of the parts then arithmetic.
     """
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in ("runs", "history", *parts)}
     for number, (lr, seed) in enumerate(runs):
@@ -104,7 +106,9 @@ def collect_tables(
         tables["history"].append(_with_columns(history, key))
         for name, files in parts.items():
             part = concatenate_tables([read_table(path) for path in files[number]])
-            tables[name].append(_with_columns(part[part["epoch"] <= epochs], key))
+            tables[name].append(
+                _with_columns(part[part["epoch"] <= epochs], key | {"arithmetic": arithmetic})
+            )
     return {name: concatenate_tables(frames) for name, frames in tables.items()}
 
 
