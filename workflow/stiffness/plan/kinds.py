@@ -390,8 +390,8 @@ _KINDS = (
             "counts as sign 0; cosine stiffness within classes, where it counts as 0; and "
             "norm-weighted stiffness within classes. The dotted line in the third row is what the "
             "clip must do: exact stiffness times the share of pairs of which both examples keep a "
-            "gradient. Curves are means over seeds with 95 % intervals; the orange line marks the mean onset "
-            "of over-fitting, the lowest validation loss. Look for whether the black curve falls "
+            "gradient. Curves are means over seeds with 95 % intervals; the orange line marks the "
+            "mean onset of over-fitting, the lowest validation loss. Look for whether the black curve falls "
             "as the others do, whether they fall where confident examples appear, and whether the "
             "bottom row tells arithmetics apart."
         ),
