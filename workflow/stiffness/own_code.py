@@ -41,8 +41,7 @@ def source_files(path: str) -> list[str]:
     Args:
         path: an import path; for any other name there are no files.
     """
-    first = _source(_split(path)[0]) if is_import_path(path) else None
-    found = [first] if first else []
+    found = _sources(_split(path)[0]) if is_import_path(path) else []
     for file in found:  # grows in the loop
         folders = {file.parent, Path()}
         new = {module for name in _imports(file) for module in _modules_in(folders, name)}
@@ -67,7 +66,7 @@ def check_import_path(path: str, key: str) -> None:
         StiffnessError: there is no such file, module or function, or the file is not Python.
     """
     module, name = _split(path)
-    file = _source(module)
+    file = next(iter(_sources(module)), None)
     if file is None:
         if module.endswith(".py"):
             raise StiffnessError(
@@ -153,20 +152,26 @@ def _split(path: str) -> tuple[str, str]:
     return match["module"], match["name"]
 
 
-def _source(module: str) -> Path | None:
-    """The file of a module of the user's; None where it is installed, or not there."""
+def _sources(module: str) -> list[Path]:
+    """The file of a module of the user's, and its packages'; none where it is installed."""
     if module.endswith(".py"):
-        return Path(module) if Path(module).is_file() else None
-    return next(iter(_modules_in({Path()}, module)), None)
+        return [Path(module)] if Path(module).is_file() else []
+    return list(_modules_in({Path()}, module))
 
 
 def _modules_in(folders: set[Path], name: str) -> Iterator[Path]:
-    """The files of a dotted name in folders."""
+    """The file of a dotted name in folders, and then those of the packages that it is in."""
     for folder in folders:
         place = folder.joinpath(*name.split("."))
-        for file in (place.with_suffix(".py"), place / "__init__.py"):
-            if file.is_file():
-                yield file
+        files = [
+            file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()
+        ]
+        yield from files
+        for parent in place.parents if files else ():
+            if parent == folder:
+                break
+            if (parent / "__init__.py").is_file():
+                yield parent / "__init__.py"
 
 
 def _imports(file: Path) -> Iterator[str]:
