@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from project import of_tiny
+from project import merged, of_tiny
 from test_bad_input import refused
 
 NETS = """
@@ -57,7 +57,7 @@ def own(fresh):
 
 
 def test_wrong_names_are_refused_before_anything_runs(own):
-    own.configure(OWN | of_tiny(**OWN["experiments"]["tiny"], model={"name": "nets.py:biuld"}))
+    own.configure(merged(OWN, of_tiny(model={"name": "nets.py:biuld"})))
     message = refused(own.run("-n"))
     assert "experiments.tiny.model.name: nets.py has no 'biuld'; it has " in message
     assert not (own.folder / "results").exists()
@@ -96,13 +96,11 @@ def test_checkpoints_take_the_place_of_training(own):
             file.parent.mkdir(parents=True, exist_ok=True)
             torch.save({"state_dict": model.state_dict()}, file)
     changes = of_tiny(
-        dataset="own",
-        model={"name": "nets.py:build", "arguments": {"factor": 2}},
         checkpoints="runs/{lr}/{step}.pt",
         learning_rates=["1e-2", "1e-1"],
         stages=[0, "last"],
     )
-    own.configure(OWN | changes)
+    own.configure(merged(OWN, changes))
     plan = own.plan()
     assert plan["imported"] == 2
     assert "training" not in plan
