@@ -133,6 +133,63 @@ def squared_norms(
     return total
 
 
+def class_sums(
+    model: nn.Module,
+    inputs: Inputs,
+    output_grads: OutputGrads,
+    classes: int,
+    budget: int,
+    plans: Plans | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inner products of the sums of the unit gradients of every class.
+
+    One pass gives an example's gradient, its norm and its part of the sum of its class. Where the
+    sums of all parameters do not fit the budget, norms are computed first, and groups of units
+    take turns. Arguments and warnings are those of ``gram_blocks``.
+
+    Args:
+        classes: their number; the targets are the examples' classes.
+
+    Returns:
+        float64 [classes, classes], and float64 [N]: squared norms of the gradients.
+    """
+    plan = (plans or Plans()).plan(model, inputs, output_grads, 1, budget)
+    shares = Shares(budget, next(model.parameters()).element_size())
+    sources = plan.sources(model, inputs, output_grads)
+    labels = output_grads.targets
+    numbers = plan.numbers(model)
+    groups = packed({name: 8 * size for name, size in numbers.items()}, classes, budget // 4)
+    device = output_grads.log_norms.device
+    squares = torch.zeros(len(labels), dtype=torch.float64, device=device)
+    if len(groups) > 1:
+        squares = squared_norms(model, inputs, output_grads, budget, plans)
+    products = torch.zeros(classes, classes, dtype=torch.float64, device=device)
+    for group in groups:
+        sums = {unit: squares.new_zeros(classes, numbers[unit]) for unit in group}
+        chosen = [(source, [name for name in group if name in source.sizes]) for source in sources]
+        chosen = [(source, names) for source, names in chosen if names]
+        working = sum(
+            source.working(names) + sum(source.sizes[name] for name in names)
+            for source, names in chosen
+        )
+        for rows in _cut(slice(0, len(labels)), shares.chunk(working)):
+            found: dict[str, Gradients] = {}
+            for source, names in chosen:
+                source.visit(names, rows, found.__setitem__)
+            if len(groups) == 1:
+                squares[rows] = sum(some.squared_norms(shares.product) for some in found.values())
+            norms = squares[rows].sqrt()
+            weights = torch.where(norms > 0, 1 / norms, torch.zeros_like(norms))
+            for unit, some in found.items():
+                some.add_sums(labels[rows], weights.to(_dtype(some)), sums[unit], shares.product)
+        products += sum(part @ part.T for part in sums.values())
+    return products, squares
+
+
+def _dtype(gradients: Gradients) -> torch.dtype:
+    return next(x.dtype for x in gradients.tensors().values() if x.is_floating_point())
+
+
 def mirror(matrix: torch.Tensor) -> None:
     """Copy the upper triangle of [N, N] to the lower one, a slab at a time."""
     for begin in range(0, len(matrix), _MIRROR):

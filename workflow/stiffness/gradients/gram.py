@@ -3,17 +3,16 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import accumulate
 
 import torch
 from torch import nn
 
-from stiffness.data.batch import Inputs, call, concatenate_inputs, length, place, take
+from stiffness.data.batch import Inputs, concatenate_inputs, length, place, take
 from stiffness.errors import StiffnessError, StiffnessWarning, out_of_memory
 from stiffness.gradients import causal_lm
 from stiffness.gradients.arithmetic import Loss, check_arithmetic, products_in
-from stiffness.gradients.engine import gram_blocks, gram_rectangle, mirror, squared_norms
-from stiffness.gradients.memory import packed, parse_bytes, peak_bytes, within_memory
+from stiffness.gradients.engine import class_sums, gram_blocks, gram_rectangle, mirror
+from stiffness.gradients.memory import parse_bytes, within_memory
 from stiffness.gradients.models import (
     half_precision,
     in_float32,
@@ -22,7 +21,7 @@ from stiffness.gradients.models import (
     refuse_training_mode,
 )
 from stiffness.gradients.output_grads import OutputGrads
-from stiffness.gradients.plan import Plans, Shares
+from stiffness.gradients.plan import Plans
 from stiffness.gradients.texts import longest_first, trimmed
 
 Matrices = torch.Tensor | dict[str, torch.Tensor]
@@ -30,7 +29,6 @@ _SLAB = 256  # rows of a matrix scaled at once
 _STORED = 20  # output gradients are stored where they take no more than this part of the budget
 _SAMPLE = 8  # examples that show the error of half precision
 _SAMPLE_BUDGET = 2**30
-_CHUNK = 256  # examples of a weighted backward pass, at most
 
 
 def gradient_cosines(
@@ -251,10 +249,10 @@ def class_mean_cosine(
 ) -> torch.Tensor:
     """The cosine class stiffness matrix (eq. 6) over ALL pairs of examples, in time linear in N.
 
-    The mean cosine between two classes is the inner product of their mean unit gradients, and a
-    sum of unit gradients is one backward pass of the losses, each divided by its gradient's norm.
-    No N x N matrix is formed. Where the sums of all classes do not fit the budget, groups of
-    parameters take turns.
+    The mean cosine between two classes is the inner product of their mean unit gradients, which
+    are summed in the pass that gives the examples' gradients and norms. No N x N matrix is formed.
+    Where the sums of all classes do not fit the budget, norms come first, and groups of parameters
+    take turns.
 
     Args:
         targets: class indices [N], which are both the target of the loss and the example's class.
@@ -300,70 +298,23 @@ def whole_set_cosines(
     model, placed, output_grads = _checked(
         model, inputs, targets, loss, "exact", budget, float32_copy
     )
-    with _passes(model, "exact"):
-        squares, budget = within_memory(
-            budget, lambda room: squared_norms(model, placed, output_grads, room, plans=plans)
-        )
     labels = output_grads.targets
-    classes = int(labels.max()) + 1 if num_classes is None else num_classes
+    largest = int(labels.max())
+    classes = largest + 1 if num_classes is None else num_classes
+    if largest >= classes:
+        raise StiffnessError(f"num_classes: {classes}, but there is a target {largest}")
+    with _passes(model, "exact"):
+        (products, squares), _ = within_memory(
+            budget,
+            lambda room: class_sums(model, placed, output_grads, classes, room, plans=plans),
+        )
     defined = squares > 0
-    scale = torch.where(defined, squares, torch.ones_like(squares)).rsqrt()
-    members = [((labels == label) & defined).nonzero().flatten() for label in range(classes)]
-
-    # Bytes of the float64 sum of one class.
-    sizes = {name: 8 * p.numel() for name, p in model.named_parameters() if p.requires_grad}
-
-    def sum_products(room: int) -> torch.Tensor:
-        products = torch.zeros(classes, classes, dtype=torch.float64, device=scale.device)
-        for names in packed(sizes, classes, room // 2):
-            parameters = [model.get_parameter(name) for name in names]
-            sums = _weighted_sums(model, placed, output_grads, scale, members, parameters, room)
-            products += sums @ sums.T
-        return products
-
-    products, _ = within_memory(budget, sum_products)
-    counts = torch.tensor([len(rows) for rows in members]).to(products)
+    counts = torch.bincount(labels[defined].long(), minlength=classes).to(products)
     pairs = torch.outer(counts, counts)
     products.diagonal().sub_(counts)
     pairs.diagonal().sub_(counts)
     matrix = (products / torch.where(pairs > 0, pairs, torch.nan)).cpu()
     return matrix, int((~defined).sum())
-
-
-def _weighted_sums(
-    model: nn.Module,
-    inputs: Inputs,
-    output_grads: OutputGrads,
-    scale: torch.Tensor,
-    members: list[torch.Tensor],
-    parameters: list[nn.Parameter],
-    budget: int,
-) -> torch.Tensor:
-    """float64 [classes, P]: sums of the gradients of each class's members, each times its scale."""
-    edges = [0, *accumulate(p.numel() for p in parameters)]
-    sums = torch.zeros(len(members), edges[-1], dtype=torch.float64, device=scale.device)
-
-    def add(label: int, rows: torch.Tensor) -> None:
-        with _passes(model, "exact"), torch.enable_grad():
-            outputs = call(model, take(inputs, rows))
-            weights = output_grads.of(rows, outputs)
-            weights = weights * scale[rows].to(weights).view(-1, *[1] * (weights.ndim - 1))
-            gradients = torch.autograd.grad(
-                outputs, parameters, weights, allow_unused=True, materialize_grads=True
-            )
-        for begin, end, gradient in zip(edges, edges[1:], gradients, strict=False):
-            sums[label, begin:end] += gradient.flatten()
-
-    first = next((rows[:1] for rows in members if len(rows)), None)
-    if first is None:
-        return sums
-    working = peak_bytes(lambda: add(0, first))
-    sums.zero_()
-    size = min(_CHUNK, Shares(budget, 1).chunk(working))
-    for label, rows in enumerate(members):
-        for begin in range(0, len(rows), size):
-            add(label, rows[begin : begin + size])
-    return sums
 
 
 def _unit_grams(

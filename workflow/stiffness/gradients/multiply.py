@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
 import torch
+from torch import nn
 
 _SLABS = 4  # an upper triangle is covered by at least this many slabs of rows
 _LEAST, _MOST = 32, 128  # rows of a slab: fewer are multiplied less well, more waste the corners
@@ -38,6 +39,17 @@ class Gradients:
 
     def squared_norms(self, room: int) -> torch.Tensor:
         """float64 [n]: g_i . g_i."""
+        raise NotImplementedError
+
+    def add_sums(
+        self, labels: torch.Tensor, weights: torch.Tensor, sums: torch.Tensor, room: int
+    ) -> None:
+        """sums [classes, P] (float64) += the weighted sums of the gradients of every class.
+
+        Args:
+            labels: the class of every example, integers [n].
+            weights: [n].
+        """
         raise NotImplementedError
 
     def __add__(self, other: Any) -> "Gradients":
@@ -110,6 +122,15 @@ class Rows(Gradients):
         parts = self.rows.split(width, 1)
         return sum((part.double() ** 2).sum(1) for part in parts)
 
+    def add_sums(
+        self, labels: torch.Tensor, weights: torch.Tensor, sums: torch.Tensor, room: int
+    ) -> None:
+        chosen = nn.functional.one_hot(labels.long(), len(sums)).to(weights) * weights[:, None]
+        width = max(1, room // (2 * len(sums)))
+        for begin in range(0, sums.shape[1], width):
+            part = slice(begin, begin + width)
+            sums[:, part] += chosen.T @ self.rows[:, part]
+
     def __add__(self, other: Any) -> Gradients:
         if isinstance(other, LateRows):
             return other + self
@@ -147,6 +168,15 @@ class LateRows(Gradients):
     def squared_norms(self, room: int) -> torch.Tensor:
         pieces = self._pieces(room // (2 * len(self.a)))
         return sum(Rows(piece).squared_norms(room // 2) for piece in pieces)  # type: ignore[return-value]
+
+    def add_sums(
+        self, labels: torch.Tensor, weights: torch.Tensor, sums: torch.Tensor, room: int
+    ) -> None:
+        begin = 0
+        for piece in self._pieces(room // (2 * len(self.a))):
+            end = begin + piece.shape[1]
+            Rows(piece).add_sums(labels, weights, sums[:, begin:end], room // 2)
+            begin = end
 
     def _pieces(self, width: int) -> Iterator[torch.Tensor]:
         return self.columns(self.a, self.d, width)
@@ -265,6 +295,18 @@ class Factors(Gradients):
             norms.append(products.sum((1, 2), dtype=torch.float64))
         return torch.cat(norms)
 
+    def add_sums(
+        self, labels: torch.Tensor, weights: torch.Tensor, sums: torch.Tensor, room: int
+    ) -> None:
+        """One product per class."""
+        (_, _, p), q = self.a.shape, self.d.shape[2]
+        for label in labels.unique().tolist():
+            rows = (labels == label).nonzero().flatten()
+            d = (self.d[rows] * weights[rows, None, None]).reshape(-1, q)
+            sums[label, : q * p] += (d.T @ self.a[rows].reshape(-1, p)).flatten()
+            if self.bias:
+                sums[label, q * p :] += d.sum(0)
+
     def __add__(self, other: Any) -> Gradients:
         """Another call's tokens are further tokens; the cross terms follow."""
         if not isinstance(other, Factors):
@@ -345,6 +387,16 @@ class Tokens(Gradients):
             ]
         )
 
+    def add_sums(
+        self, labels: torch.Tensor, weights: torch.Tensor, sums: torch.Tensor, room: int
+    ) -> None:
+        width = self.d.shape[2]
+        table = sums.view(-1, width)  # the rows of all classes
+        valid = self.index >= 0
+        index = (labels[:, None] * (len(table) // len(sums)) + self.index)[valid]
+        values = (self.d * weights[:, None, None])[valid]
+        table.index_add_(0, index, values.to(sums))
+
     def as_rows(self, size: int) -> "Rows":
         """With the whole table, of ``size`` numbers, for every example."""
         n, width = len(self.d), self.d.shape[2]
@@ -402,6 +454,12 @@ class Tied(Gradients):
             cross.append(products.sum((1, 2), dtype=torch.float64))
         norms = self.tokens.squared_norms(room) + self.factors.squared_norms(room)
         return norms + 2 * torch.cat(cross)
+
+    def add_sums(
+        self, labels: torch.Tensor, weights: torch.Tensor, sums: torch.Tensor, room: int
+    ) -> None:
+        self.tokens.add_sums(labels, weights, sums, room)
+        self.factors.add_sums(labels, weights, sums, room)
 
     def __add__(self, other: Any) -> "Tied":
         tokens: Any = self.tokens + other if isinstance(other, Tokens) else self.tokens

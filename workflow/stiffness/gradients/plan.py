@@ -66,6 +66,14 @@ class Plan:
         owners = {name: unit.parameters[0].rpartition(".")[0] for name, unit in self.units.items()}
         return owners | {name: name for name in self.rest}
 
+    def numbers(self, model: nn.Module) -> dict[str, int]:
+        """How many numbers the gradient of an example has, by unit."""
+        units = {name: unit.parameters for name, unit in self.units.items()} | self.rest
+        return {
+            unit: sum(model.get_parameter(name).numel() for name in names)
+            for unit, names in units.items()
+        }
+
     def sources(self, model: nn.Module, inputs: Inputs, output_grads: OutputGrads) -> list[Source]:
         """The passes of this plan over ``inputs``.
 
