@@ -73,11 +73,12 @@ def draw(
             else:
                 axis.axhline(0, color="0.6", lw=0.6, zorder=0)
             _panel(axis, shown, by, length, options["palette"])
-            for one in of_order.itertuples():
+            for one in of_order.to_dict("records"):
                 axis.text(
                     1,
                     1.01,
-                    rf"$\tau$ = {one.tau:+.2f} ({one.low:+.2f} to {one.high:+.2f})",
+                    rf"$\tau$ = {one['tau']:+.2f}"
+                    + (f" ({one['low']:+.2f} to {one['high']:+.2f})" if one["seeds"] > 1 else ""),
                     transform=axis.transAxes,
                     ha="right",
                     va="bottom",

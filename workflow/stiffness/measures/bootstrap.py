@@ -212,7 +212,7 @@ class ReplicateSums:
             chosen = cells[mask]
             defined = ~np.isnan(chosen)
             if positive:
-                chosen = chosen > 0
+                chosen = (chosen > 0).astype(np.float32)
             if unknown[mask].any():
                 return np.full(cells.shape[-1], np.nan)
             with np.errstate(invalid="ignore"):

@@ -132,10 +132,10 @@ class ClassSums:
             # In one set the cells (a, b) and (b, a) hold the same pairs.
             number = pair_counts[defined].sum() / (2 if shared and sides.same_set else 1)
             value = float(entries[defined].mean())
-            ends = [np.array(end) for end in interval_around(value, means)]
+            low, high = (np.array(end) for end in interval_around(value, means))
             if entries is matrix:
-                _open_unanimous(np.array(value), *ends, np.array(whole))
-            return Estimate(value, float(ends[0]), float(ends[1]), int(number), means)
+                _open_unanimous(np.array(value), low, high, np.array(whole))
+            return Estimate(value, float(low), float(high), int(number), means)
 
         return ClassStiffness(
             matrix,

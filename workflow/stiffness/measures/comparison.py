@@ -3,14 +3,12 @@
 Levels and interpolation are those of ``equal_loss``. The example resamples of all runs are the same
 draws, and seeds get Student weights (see ``seeds``), so that every difference has an interval.
 
-How a quantity is ordered by the learning rate is measured by Kendall's tau: over all pairs of
-rates and all pairs of their seeds, +1 where the larger rate has the larger value, -1 where the
-smaller, 0 where equal, on average. It needs no line, and an infinite critical length ("no
-crossing") is simply the largest.
+How a quantity is ordered by the learning rate is one number per run, its mean over the levels, and
+Page's trend test over these numbers with the seeds as blocks; see ``trends``. It needs no line, and
+an infinite critical length ("no crossing") is simply the largest.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from stiffness.measures.equal_loss import EPOCH, LOSS, epoch_grid, loss_grid, ru
 from stiffness.measures.pairs import Floats
 from stiffness.measures.replicates import RunValues
 from stiffness.measures.seeds import seed_weights
+from stiffness.measures.trends import page_trend
 
 LEVEL_COLUMNS = [
     "by",
@@ -34,35 +33,20 @@ LEVEL_COLUMNS = [
     "high",
     "seeds",
 ]
-ORDER_COLUMNS = ["by", "quantity", "pair_mode", "metric", "tau", "low", "high", "levels", "rates"]
-
-
-def kendall_tau(groups: Sequence[Floats], weights: Sequence[Floats]) -> Floats:
-    """Compute Kendall's tau of values with the order of their groups, for every resample.
-
-    Args:
-        groups: values [S, R] of the seeds of each learning rate, in the order of rates.
-        weights: weights [S, R] of these seeds; each column adds up to 1.
-
-    Returns:
-        [R], the mean sign of the differences between later and earlier groups. A pair of groups
-        with an undefined value does not count; NaN where no pair is left.
-    """
-    scores = []
-    for first, second in combinations(range(len(groups)), 2):
-        with np.errstate(invalid="ignore"):
-            # inf - inf is NaN: two that never cross are equal.
-            order = (groups[second][None] > groups[first][:, None]).astype(float)
-            order -= groups[second][None] < groups[first][:, None]
-        undefined = np.isnan(groups[second]).any(0) | np.isnan(groups[first]).any(0)
-        score = np.einsum("ir,jr,ijr->r", weights[first], weights[second], order)
-        scores.append(np.where(undefined, np.nan, score))
-    if not scores:
-        return np.full(groups[0].shape[-1] if groups else 0, np.nan)
-    stacked = np.stack(scores)
-    defined = ~np.isnan(stacked)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(defined, stacked, 0).sum(0) / defined.sum(0))
+ORDER_COLUMNS = [
+    "by",
+    "quantity",
+    "pair_mode",
+    "metric",
+    "tau",
+    "low",
+    "high",
+    "p_falls",
+    "p_rises",
+    "levels",
+    "rates",
+    "seeds",
+]
 
 
 def compare(
@@ -77,8 +61,8 @@ def compare(
     Returns:
         A table with one row per level and rate, whose value is the mean over seeds (for critical
         lengths the median, which an infinite one does not spoil); and a table with one row per
-        quantity: Kendall's tau with the learning rate, averaged over the levels. The columns low
-        and high bound 95 % intervals.
+        quantity: Kendall's tau with the learning rate and the p-values of Page's test, over the
+        seeds that are alive at every rate. The columns low and high bound 95 % intervals.
     """
     levels_rows: list[dict[str, Any]] = []
     order_rows: list[dict[str, Any]] = []
@@ -114,21 +98,17 @@ def compare(
                 ]
             if len(rates) < 2:
                 continue
-            ones = [np.full((len(found[rate]), 1), 1 / len(found[rate])) for rate in rates]
-            taus, resampled = [], []
-            for place in range(len(levels)):
-                exact = [np.stack([v[place] for v, _ in found[rate]])[:, None] for rate in rates]
-                drawn = [np.stack([r[place] for _, r in found[rate]]) for rate in rates]
-                taus.append(kendall_tau(exact, ones)[0])
-                resampled.append(kendall_tau(drawn, [weights[rate] for rate in rates]))
-            # Student's t weighs a seed by less than 0 now and then; no order exceeds 1.
-            means = np.clip(np.stack(resampled).mean(0), -1, 1)
-            low, high = percentile_interval(means)
-            order_rows.append(
-                key
-                | {"tau": float(np.mean(taus)), "low": float(low), "high": float(high)}
-                | {"levels": len(levels), "rates": len(rates)}
-            )
+            numbers = {
+                (run.lr, run.seed): float(value.mean())
+                for rate in rates
+                for run, (value, _) in zip(by_rate[rate], found[rate], strict=True)
+            }
+            seeds = sorted(set.intersection(*({run.seed for run in by_rate[r]} for r in rates)))
+            if not seeds:
+                continue
+            trend = page_trend(np.array([[numbers[r, seed] for r in rates] for seed in seeds]))
+            of_order = {"levels": len(levels), "rates": len(rates), "seeds": len(seeds)}
+            order_rows.append(key | vars(trend) | of_order)
     return (
         pd.DataFrame(levels_rows, columns=LEVEL_COLUMNS),
         pd.DataFrame(order_rows, columns=ORDER_COLUMNS),

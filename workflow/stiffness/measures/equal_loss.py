@@ -35,19 +35,15 @@ def loss_grid(runs: Sequence[RunValues], number: int = LEVELS) -> Floats:
     """Choose training losses that all runs go through.
 
     Returns:
-        [number], descending and log-spaced, from epoch 1 on; where a slow run ends above where a
-        fast one is by then, from half the loss at initialisation. The array is empty where there
-        is no such range either.
+        [number], descending and log-spaced, from epoch 1 on; empty where a slow run ends above
+        where a fast one is by then.
     """
-    highest, lowest, start = np.inf, 0.0, np.inf
+    highest, lowest = np.inf, 0.0
     for run in runs:
         late = run.losses[run.epochs >= FIRST_EPOCH]
         if len(late) == 0:
             return np.zeros(0)
         highest, lowest = min(highest, late[0]), max(lowest, late.min())
-        start = min(start, run.losses[0])
-    if lowest >= highest:
-        highest = start / 2
     if not 0 < lowest < highest:
         return np.zeros(0)
     return np.geomspace(highest, lowest, number)

@@ -40,6 +40,25 @@ def seed_weights(seeds: int, resamples: int, seed: int) -> Floats:
     return 1 / seeds + normal * spread / np.sqrt(seeds * (seeds - 1))
 
 
+def student_interval(values: Floats, coverage: float = COVERAGE) -> tuple[float, float, float]:
+    """Average one number per run, with its interval by Student's t.
+
+    Args:
+        values: [S], one number per run; an infinite one makes the mean infinite.
+        coverage: of the interval.
+
+    Returns:
+        The mean and the ends of its interval. The ends are NaN where there is one run, or where the
+        mean is not finite.
+    """
+    mean = float(np.mean(values))
+    if len(values) < 2 or not np.isfinite(mean):
+        return mean, np.nan, np.nan
+    quantile = float(stdtrit(len(values) - 1, (1 + coverage) / 2))
+    half = quantile * float(np.std(values, ddof=1)) / np.sqrt(len(values))
+    return mean, mean - half, mean + half
+
+
 def seed_means(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Average over seeds; the interval covers both examples and seeds.
 

@@ -20,6 +20,18 @@ class NotTestable(Exception):
     """An experiment cannot speak to a claim; the message says what is missing."""
 
 
+class TooShort(Exception):
+    """The runs of an experiment ended too early to decide a claim.
+
+    Attributes:
+        effects: what was measured all the same.
+    """
+
+    def __init__(self, reason: str, effects: Sequence[Any] = ()) -> None:
+        super().__init__(reason)
+        self.effects = list(effects)
+
+
 @dataclass(frozen=True)
 class Curve:
     """A quantity of one learning rate, averaged over seeds.
@@ -140,10 +152,43 @@ class Evidence:
         Raises:
             NotTestable: no run is alive, or the arithmetic is not measured.
         """
+        return self._mean(self.runs_of(quantity, metric, mode, arithmetic, lr))
+
+    def runs_of(
+        self,
+        quantity: str,
+        metric: str = "sign",
+        mode: str = "train-val",
+        arithmetic: str = "exact",
+        lr: str | None = None,
+    ) -> list[RunValues]:
+        """Return a quantity of the summary, one entry per living run of a rate (the reference).
+
+        Raises:
+            NotTestable: no run is alive, or the arithmetic is not measured.
+        """
         rate = lr or self.reference
         self.alive(rate)
         found = self.replicates(arithmetic).stiffness(quantity, mode, metric)
-        return self._mean([run for run in found if run.lr == rate])
+        return [run for run in found if run.lr == rate]
+
+    def seeds(self, all_rates: bool = False) -> int:
+        """Count the living seeds of the reference rate, or of the rate that has the fewest."""
+        alive = rows(self.runs, status=OK).groupby("lr")["seed"].nunique()
+        rates = sorted(self.runs["lr"].unique()) if all_rates else [self.reference]
+        return min(int(alive.get(rate, 0)) for rate in rates)
+
+    @cached_property
+    def classes(self) -> int:
+        """The number of classes.
+
+        Raises:
+            NotTestable: class stiffness is not measured.
+        """
+        parts = self.files["parts"].get("classes")
+        if not parts:
+            raise NotTestable("class stiffness is not measured")
+        return int(read_table(parts[0][-1])["class_a"].nunique())
 
     def lengths(self, estimator: str) -> list[RunValues]:
         """Return xi (cosine, train-val) of the seeds of the reference learning rate.
@@ -166,24 +211,12 @@ class Evidence:
         """Return the epoch of the lowest validation loss, the median over seeds.
 
         Raises:
-            NotTestable: the loss has not risen again in every run.
+            TooShort: the loss has not risen again in every run.
         """
         alive = self.alive()
         if not alive["onset_reached"].all():
-            raise NotTestable("over-fitting has not set in by the end of every run")
+            raise TooShort("over-fitting has not set in by the end of every run")
         return float(alive["onset_epoch"].median())
-
-    def cells(self, metric: str) -> pd.DataFrame:
-        """Return class stiffness (train-val) of the reference rate, by step and seed.
-
-        Raises:
-            NotTestable: it is not measured.
-        """
-        return rows(
-            self._part("classes", "class stiffness is not measured"),
-            metric=metric,
-            pair_mode="train-val",
-        )
 
     def whole_set(self) -> pd.DataFrame:
         """Return cosine class stiffness over all pairs of the training set, by step and seed.

@@ -8,22 +8,22 @@ import numpy as np
 import pandas as pd
 
 from stiffness.errors import StiffnessError
-from stiffness.report.claims import (
-    CLAIMS,
-    CONTRADICTED,
-    SUPPORTED,
-    UNDECIDED,
-    Claim,
-    Effect,
-)
-from stiffness.report.evidence import Evidence, NotTestable
+from stiffness.report.claims import CLAIMS
+from stiffness.report.effects import CONTRADICTED, SUPPORTED, UNDECIDED, Claim, Effect
+from stiffness.report.evidence import Evidence, NotTestable, TooShort
 
-NOT_RUN = "not run"
+NOT_RUN, TOO_SHORT, TOO_FEW = "not run", "too short", "too few seeds"
+TALLY = ("agree", "disagree", "undecided", "too_short", "too_few_seeds")
+"""Columns that count the experiments which could settle a claim, by what they say."""
 COLUMNS = [
     "claim",
     "verdict",
+    *TALLY,
     "experiment",
     "counts",
+    "settles",
+    "seeds",
+    "seeds_needed",
     "experiment_verdict",
     "effect",
     "value",
@@ -31,6 +31,10 @@ COLUMNS = [
     "high",
     "holds_from",
     "holds_to",
+    "fails_from",
+    "fails_to",
+    "p_holds",
+    "p_fails",
     "effect_verdict",
     "figure",
     "reason",
@@ -47,7 +51,9 @@ class Judged:
         counts: whether the experiment is one of the paper's, or of a study of this very question:
             their verdicts settle the claim. The others are no evidence for the paper.
         effects: what was measured; empty where the experiment cannot speak to the claim.
-        reason: why the experiment cannot speak to the claim.
+        reason: why the experiment cannot speak to the claim, or why it is too short.
+        seeds: the number of living seeds that speak.
+        too_short: whether its runs ended too early to decide.
     """
 
     claim: Claim
@@ -55,10 +61,19 @@ class Judged:
     counts: bool
     effects: list[Effect] = field(default_factory=list)
     reason: str = ""
+    seeds: int = 0
+    too_short: bool = False
+
+    @property
+    def settles(self) -> bool:
+        """Whether the experiment's verdict settles the claim: it counts and has enough seeds."""
+        return self.counts and self.seeds >= self.claim.seeds
 
     @property
     def verdict(self) -> str:
         """What the experiment says of the claim; "" if nothing."""
+        if self.too_short:
+            return TOO_SHORT
         verdicts = [effect.verdict for effect in self.effects if effect.holds is not None]
         if not verdicts:
             return ""
@@ -91,42 +106,71 @@ def judge(
     judged = []
     for claim in claims:
         for one in evidence:
+            effects, reason, too_short = [], "", False
             try:
-                effects, reason = claim.measure(one), ""
+                effects = claim.measure(one)
             except NotTestable as error:
-                effects, reason = [], str(error)
+                reason = str(error)
+            except TooShort as error:
+                effects, reason, too_short = error.effects, str(error), True
             except StiffnessError as error:
                 raise StiffnessError(f"claim {claim.name}, {one.name}: {error}") from None
             counts = one.name in {*paper, *(studies or {}).get(claim.figure, ())}
-            judged.append(Judged(claim, one.name, counts, effects, reason))
+            seeds = one.seeds(claim.all_rates) if effects else 0
+            judged.append(Judged(claim, one.name, counts, effects, reason, seeds, too_short))
     return judged
 
 
-def overall_verdict(of_claim: Sequence[Judged]) -> tuple[str, str]:
-    """Combine the verdicts of the experiments that count.
-
-    A claim is supported or contradicted where all experiments that decide agree; it is not decided
-    otherwise, and not run where no experiment that counts can speak to it.
+def tally(of_claim: Sequence[Judged]) -> dict[str, list[str]]:
+    """Sort the experiments that count by what they say of a claim.
 
     Args:
         of_claim: one claim on every experiment.
 
     Returns:
-        The verdict and the reason.
+        Names of experiments by the words in ``TALLY``. One that is too short is listed as that,
+        however many seeds it has.
     """
-    found: dict[str, list[str]] = {}
+    words = {SUPPORTED: "agree", CONTRADICTED: "disagree", UNDECIDED: "undecided"}
+    found: dict[str, list[str]] = {word: [] for word in TALLY}
     for one in of_claim:
         if one.counts and one.verdict:
-            found.setdefault(one.verdict, []).append(one.experiment)
-    named = "; ".join(f"{verdict} by {', '.join(names)}" for verdict, names in found.items())
-    if not found:
-        return NOT_RUN, "none of the experiments that can decide it has been run"
-    if SUPPORTED in found and CONTRADICTED in found:
-        return UNDECIDED, f"experiments disagree: {named}"
-    for verdict in (CONTRADICTED, SUPPORTED):
-        if verdict in found:
-            return verdict, named
-    return UNDECIDED, named
+            enough = words.get(one.verdict, "too_short")
+            few = enough != "too_short" and not one.settles
+            found["too_few_seeds" if few else enough].append(one.experiment)
+    return found
+
+
+def overall_verdict(of_claim: Sequence[Judged]) -> tuple[str, str]:
+    """Combine the verdicts of the experiments that count and have enough seeds.
+
+    A claim is supported where more than half of these experiments agree and none disagrees, and
+    contradicted the other way round. Where none has decided, it is too short, has too few seeds, or
+    is not run.
+
+    Args:
+        of_claim: one claim on every experiment.
+
+    Returns:
+        The verdict and the reason, which counts the experiments.
+    """
+    found = tally(of_claim)
+    why = "; ".join(
+        f"{len(names)} {word.replace('_', ' ')} ({', '.join(names)})"
+        for word, names in found.items()
+        if names
+    )
+    agree, disagree, undecided, short, few = (len(found[word]) for word in TALLY)
+    if agree + disagree + undecided:
+        half = (agree + disagree + undecided) / 2
+        if agree > half and not disagree:
+            return SUPPORTED, why
+        return (CONTRADICTED if disagree > half and not agree else UNDECIDED), why
+    if few:
+        return TOO_FEW, f"{why}; {of_claim[0].claim.seeds} are needed"
+    if short:
+        return TOO_SHORT, why
+    return NOT_RUN, "none of the experiments that can decide it has been run"
 
 
 def group_by_claim(judged: Sequence[Judged]) -> dict[str, list[Judged]]:
@@ -145,12 +189,17 @@ def claims_table(judged: Sequence[Judged]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for of_claim in group_by_claim(judged).values():
         verdict, _ = overall_verdict(of_claim)
+        counted = {word: len(names) for word, names in tally(of_claim).items()}
         for one in of_claim:
             key = {
                 "claim": one.claim.name,
                 "verdict": verdict,
+                **counted,
                 "experiment": one.experiment,
                 "counts": one.counts,
+                "settles": one.settles,
+                "seeds": one.seeds,
+                "seeds_needed": one.claim.seeds,
                 "experiment_verdict": one.verdict,
                 "figure": one.claim.figure,
                 "reason": one.reason,
@@ -159,11 +208,15 @@ def claims_table(judged: Sequence[Judged]) -> pd.DataFrame:
                 rows.append(key)
             for effect in one.effects:
                 least, most = effect.holds or (np.nan, np.nan)
+                fails_from, fails_to = effect.fails or (np.nan, np.nan)
                 rows.append(
                     key
                     | {"effect": effect.what, "value": effect.value}
                     | {"low": effect.low, "high": effect.high}
-                    | {"holds_from": least, "holds_to": most, "effect_verdict": effect.verdict}
+                    | {"holds_from": least, "holds_to": most}
+                    | {"fails_from": fails_from, "fails_to": fails_to}
+                    | {"p_holds": effect.p_holds, "p_fails": effect.p_fails}
+                    | {"effect_verdict": effect.verdict}
                 )
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -221,8 +274,8 @@ def claims_page(judged: Sequence[Judged], figures: Mapping[str, Mapping[str, str
         "## The claims one by one",
         "",
         "Effects are given with 95 % intervals over examples and seeds. The rules, the same for",
-        "every experiment, are in `workflow/stiffness/report/claims.py`. A dagger (†) marks an",
-        "estimate outside its own interval: resampling shifts such a quantity.",
+        "every experiment, are in `workflow/stiffness/report/`. A verdict needs at least 3 seeds,",
+        "and 5 seeds of every rate where learning rates are compared.",
     ]
     for name, of_claim in groups.items():
         lines += _details(of_claim, overall[name], figures)
@@ -249,16 +302,24 @@ def _details(
     for one in sorted(of_claim, key=lambda one: not one.counts):
         picture = figures.get(one.experiment, {}).get(claim.figure)
         named = f"[{one.experiment}]({picture})" if picture else one.experiment
-        named += "" if one.counts else " (no evidence)"
+        if not one.counts:
+            named += " (no evidence)"
+        elif not one.settles:
+            named += f" ({one.seeds} of {claim.seeds} seeds)"
         for effect in one.effects:
-            outside = effect.value < effect.low or effect.value > effect.high
             lines.append(
-                f"| {named} | {effect.what} | {_number(effect.value)}{' †' if outside else ''} | "
-                f"{_number(effect.low)} to {_number(effect.high)} | {_range(effect.holds)} | "
+                f"| {named} | {effect.what} | {_number(effect.value)} | "
+                f"{_number(effect.low)} to {_number(effect.high)} | {_condition(effect)} | "
                 f"{effect.verdict} |"
             )
-    silent = [f"{one.experiment} ({one.reason})" for one in of_claim if not one.effects]
-    return lines + (["", "Cannot speak to it: " + "; ".join(silent) + "."] if silent else [])
+    for what, some in (
+        ("Too short", [one for one in of_claim if one.too_short]),
+        ("Cannot speak to it", [one for one in of_claim if not one.effects and not one.too_short]),
+    ):
+        if some:
+            names = "; ".join(f"{one.experiment} ({one.reason})" for one in some)
+            lines += ["", f"{what}: {names}."]
+    return lines
 
 
 def _linked(claim: Claim) -> str:
@@ -267,7 +328,7 @@ def _linked(claim: Claim) -> str:
 
 def _anchor(name: str) -> str:
     """Name the place of a claim on the page."""
-    return name.lower().replace("'", "-rounding")
+    return name.lower().replace("'", "-arithmetic").replace(" ", "-")
 
 
 def _number(value: float) -> str:
@@ -275,13 +336,19 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if np.isfinite(value) else {True: "∞", False: "–"}[bool(value > 0)]
 
 
-def _range(holds: tuple[float, float] | None) -> str:
-    """Write the range in which a claim holds."""
-    if holds is None:
+def _condition(effect: Effect) -> str:
+    """Write when an effect supports its claim."""
+    if effect.holds is None:
         return "(reported)"
-    least, most = holds
+    if not np.isnan(effect.p_holds):
+        return f"p = {_number(effect.p_holds)} for it, {_number(effect.p_fails)} against it"
+    least, most = effect.holds
+    if np.isinf(least) and np.isinf(most):
+        return "(a test; too few seeds)"
     if np.isinf(least):
         return f"below {max(most, 0):g}"
     if np.isinf(most):
-        return f"above {0 if least < 1e-6 else least:g}"
-    return f"{least:g} to {most:g}"
+        text = f"above {0 if least < 1e-6 else least:g}"
+    else:
+        text = f"{least:g} to {most:g}"
+    return text if effect.fails is None else f"{text}; not below {effect.fails[1]:g}"
