@@ -67,7 +67,7 @@ def level_rows(xi: float) -> pd.DataFrame:
 
 def order_rows() -> pd.DataFrame:
     key = {"by": LOSS, "quantity": "xi line", "pair_mode": "train-val", "metric": "cosine"}
-    return pd.DataFrame([key | {"tau": -0.62, "low": -0.81, "high": -0.43}])
+    return pd.DataFrame([key | {"tau": -0.62, "low": -0.81, "high": -0.43, "seeds": 3}])
 
 
 def test_rates_are_compared_at_levels(runs, figure):

@@ -170,7 +170,7 @@ def test_a_study_of_the_question_counts_beside_the_papers_experiments():
         judged = judge([Invented()], paper, unmeasured, studies)
         return {one.claim.name for one in judged if one.counts}
 
-    of_layers = counting(["other"], {"layers": ["some"], "rounding": ["other"]})
+    of_layers = counting(["other"], {"layers": ["some"], "arithmetic": ["other"]})
     assert of_layers == {"C17"}
     assert counting(["some"], {}) == set(NAMES)
     assert counting([], {}) == set()

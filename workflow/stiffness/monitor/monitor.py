@@ -68,7 +68,7 @@ class StiffnessMonitor:
         >>> -1 <= values["stiffness/within/sign/train-val"] <= 1
         True
         >>> len(monitor.table)
-        12
+        18
     """
 
     def __init__(
