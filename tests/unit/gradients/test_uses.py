@@ -49,11 +49,11 @@ def N_OF(x: torch.Tensor) -> int:
 class Shared(nn.Module):
     """A table of words that is also the weight of the output layer."""
 
-    def __init__(self, padding: int | None = None, bias: bool = False) -> None:
+    def __init__(self, padding: int | None = None, bias: bool = False, words: int = 9) -> None:
         super().__init__()
-        self.table = nn.Embedding(9, C, padding_idx=padding)
+        self.table = nn.Embedding(words, C, padding_idx=padding)
         self.mix = nn.Linear(C, C)
-        self.out = nn.Linear(C, 9, bias=bias)
+        self.out = nn.Linear(C, words, bias=bias)
         self.out.weight = self.table.weight
 
     def forward(self, index: torch.Tensor) -> torch.Tensor:
@@ -192,6 +192,7 @@ CASES: dict[str, Callable[[], Made]] = {
     ),
     "tied": lambda: (Shared(), torch.randint(9, (N, T))),
     "tied, with padding and a bias": lambda: (Shared(0, True), torch.randint(9, (N, T))),
+    "tied, of many words": lambda: (Shared(words=300), torch.randint(300, (N, 2))),
     "table indexed": lambda: words(lambda net, x: net.table[x].prod(1), table=(9, C)),
     "never used": lambda: made(lambda net, x: x * net.scale, scale=(C,)),
 }

@@ -15,6 +15,8 @@ from torch import nn
 _SLABS = 4  # an upper triangle is covered by at least this many slabs of rows
 _LEAST, _MOST = 32, 128  # rows of a slab: fewer are multiplied less well, more waste the corners
 _SLAB = 2**22  # numbers in the largest intermediate of a product of factors; more gain nothing
+# The cost of the elementwise work of a pair of tokens, in multiplications of a product.
+ELEMENTWISE = 32
 _FEW = 8  # up to so many examples that share a row of a table are met pair by pair
 
 Form = Literal["factors", "late rows", "rows"]
@@ -437,10 +439,39 @@ class Tied(Gradients):
         return Factors(self.a, self.d, False)
 
     def add_product(self, other: "Tied", out: torch.Tensor, room: int) -> None:
+        if self._rows_pay(len(self.a), len(other.a)):
+            width = room // (len(self.a) + len(other.a))
+            for left, right in zip(self._pieces(width), other._pieces(width), strict=True):
+                out.addmm_(left, right.T)
+            return
         self.tokens.add_product(other.tokens, out, room)
         self.factors.add_product(other.factors, out, room)
         _add_cross(self.tokens, other.factors, out, room)
         _add_cross(other.tokens, self.factors, out.T, room)
+
+    def add_triangle(self, out: torch.Tensor, room: int) -> None:
+        if self._rows_pay(len(self.a), len(self.a)):
+            for piece in self._pieces(room // len(self.a)):
+                Rows(piece).add_triangle(out, room)
+        else:
+            super().add_triangle(out, room)
+
+    def _rows_pay(self, n: int, m: int) -> bool:
+        """Whether a product costs less with rows of the table formed for it."""
+        (t, p), (s, q) = self.e.shape[1:], self.d.shape[1:]
+        of_factors = n * m * s * (s * (p + q + ELEMENTWISE) + 2 * t * (p + ELEMENTWISE))
+        return (n + m) * s * p * q + n * m * p * q < of_factors
+
+    def _pieces(self, width: int) -> Iterator[torch.Tensor]:
+        """Every example's gradient of some rows of the table at a time: [n, w p]."""
+        step = max(1, width // self.a.shape[2])
+        for begin in range(0, self.d.shape[2], step):
+            rows = self.d[..., begin : begin + step].transpose(1, 2) @ self.a
+            inside = (self.index >= begin) & (self.index < begin + step)
+            example, token = inside.nonzero(as_tuple=True)
+            # A row occurs once in an example.
+            rows[example, self.index[example, token] - begin] += self.e[example, token]
+            yield rows.flatten(1)
 
     def squared_norms(self, room: int) -> torch.Tensor:
         cross = []

@@ -27,7 +27,7 @@ from stiffness.errors import StiffnessError, StiffnessWarning, out_of_memory
 from stiffness.gradients.cover import covered_units, probe
 from stiffness.gradients.fallback import Fallback
 from stiffness.gradients.memory import packed
-from stiffness.gradients.multiply import Factors, Rows, Tied
+from stiffness.gradients.multiply import ELEMENTWISE, Factors, Rows, Tied
 from stiffness.gradients.output_grads import OutputGrads
 from stiffness.gradients.passes import Call, FastPasses, Source, Unit, gradients_of
 from stiffness.gradients.uses import Uses
@@ -35,8 +35,6 @@ from stiffness.gradients.uses import Uses
 _CHUNK = 32  # examples per pass; larger ones no longer gain speed,
 _SMALL = 2**25  # unless all of a pass is smaller than these bytes
 _PRODUCT = 2**24  # numbers that a product needs at most; more gain nothing
-# The cost of the elementwise work of a pair of tokens, in multiplications of a product.
-_ELEMENTWISE = 32
 _SAME = 1e-3  # relative difference of squared norms: a wrong axis is wrong by much more
 
 
@@ -157,7 +155,7 @@ def choose_form(unit: Unit, calls: list[Call], weight: torch.Tensor, partners: i
     if isinstance(factors, Factors):
         (_, t, p), q = factors.a.shape, factors.d.shape[2]
         unit.pair_cost = t * t * (p + q)
-        of_factors = partners * t * t * (p + q + _ELEMENTWISE)
+        of_factors = partners * t * t * (p + q + ELEMENTWISE)
         if of_factors > partners * p * q + 2 * t * p * q:
             unit.form, unit.pair_cost = "rows", p * q
     elif isinstance(factors, Tied):
