@@ -1,6 +1,9 @@
 """Parameters that belong to no layer of a family, against a loop over examples in float64."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
+from stiffness import gradient_gram
+from stiffness.errors import StiffnessError, StiffnessWarning
 from stiffness.gradients import plan
 from stiffness.gradients.engine import gram_blocks, squared_norms
+from stiffness.gradients.families import registry
 from stiffness.gradients.output_grads import OutputGrads
 from stiffness.gradients.plan import make_plan
 
@@ -222,3 +228,32 @@ def test_a_tiny_budget_changes_nothing_but_time(name, monkeypatch):
     with pytest.warns(match="memory_budget"):
         gram = gram_blocks(model, inputs, OutputGrads.given(output_grads), False, 1)[""]
     assert_close(gram, reference(model, inputs, output_grads))
+
+
+def test_the_documented_family_is_right_and_needed(monkeypatch):
+    monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
+    page = (Path(__file__).parents[3] / "docs" / "your-own.md").read_text()
+    (example,) = re.findall(r"```python\n# filters.py\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    make = names["Filter"]
+    model, x = nn.Sequential(make(9), nn.Flatten(), nn.Linear(18, 3)), torch.randn(N, 2, 9)
+    targets = torch.arange(N) % 3
+    gram = gradient_gram(model, x, targets)
+    del registry._FAMILIES[make]
+    with pytest.warns(StiffnessWarning, match=r"no fast path for 0.weight"):
+        torch.testing.assert_close(gradient_gram(model, x, targets), gram)
+
+
+def test_other_uses_for_other_examples_are_refused():
+    """The first examples show a parameter that is added; another one multiplies by it."""
+
+    def forward(net: Net, x: torch.Tensor) -> torch.Tensor:
+        both = (net.shift, x) if x.max() > 90 else (x, net.shift)
+        return net.out(torch.sub(*both)) if x.max() < 90 else net.out(torch.cross(*both))
+
+    model = Net(forward, shift=nn.Parameter(torch.randn(1, 3)), out=nn.Linear(3, 3)).eval()
+    x = torch.randn(N, 3)
+    x[5] = 100
+    with pytest.raises(StiffnessError, match=r"it uses shift \(\w+\) in other ways"):
+        gradient_gram(model, x, torch.arange(N) % 3)

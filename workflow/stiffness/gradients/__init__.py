@@ -6,6 +6,7 @@ engine            Gram matrices within a memory budget, from four parts:
   plan            the form of each unit and the grouping of passes, once per architecture
   passes          inputs and output gradients of layers, from shared passes
   multiply        the forms of gradients, and their products
+uses              parameters that belong to no layer of a family, by the operators that use them
 families/         one file per family of layers: the gradients of one call of a layer
 fallback          parameters without a fast path, by vmap or one example at a time
 output_grads      the loss gradient with respect to the outputs, exact where float32 is not

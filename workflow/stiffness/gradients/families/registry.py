@@ -32,12 +32,13 @@ def family(
 ) -> Callable[[Function], Function]:
     """Register a function that makes the per-example gradients of layers of the given types.
 
-    Such a layer owns a ``weight``, or a ``weight`` and a ``bias``, and no other parameter. The
-    function is given the layer, the input a [n, ...] and the output gradient d [n, ...] of one
-    call of it on n examples, and the form that is wanted. It returns their gradients in that form,
-    or in the only form that it has. The order of ``Rows`` is the flattened weight, then the
-    flattened bias. Whether the result is right is checked against autograd for every network, and
-    where it is not, the layer takes the slow path.
+    The function is given the layer, the input a [n, ...] and the output gradient d [n, ...] of one
+    call of it on n examples, and the form that is wanted. It returns the gradients of the layer's
+    parameters in that form, or in the only form that it has. The order of ``Rows`` is that of the
+    parameters' registration, each flattened: the weight, then the bias. Layers with parameters in
+    submodules, or of which some are frozen, do not ask their family. Whether the result is right
+    is checked against autograd for every network. Where it is not, the parameters are treated as
+    those of a layer without a family.
 
     Args:
         types: exact types, not their subclasses, which may compute something else. A string is the
