@@ -834,3 +834,71 @@ def test_critical_lengths_in_different_spaces(config):
 def test_no_experiment_hides_the_studies(config):
     put(config, "experiments.studies", {"dataset": "digits", "model": {"name": "fc"}})
     assert complaint(config).startswith("experiments: ")
+
+
+# --- networks, losses and data of other people ---------------------------------------------------
+
+
+@pytest.fixture
+def own_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def f(): pass\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/encoder").mkdir()
+
+
+@pytest.mark.parametrize("name", ["org/net", "encoder"])
+def test_a_transformer_by_its_own_name(config, own_files, name):
+    put(config, "experiments.mnli_bert.model", {"name": name})
+    model = check_config(config)["mnli_bert"]["model"]
+    assert (model["name"], model["path"]) == ("transformer", name)
+
+
+@pytest.mark.parametrize("name", ["mine.py:f", "torchvision:resnet18", "timm:vit", "json:loads"])
+def test_networks_of_other_people_draw_their_own_weights(config, own_files, name):
+    put(config, "experiments.mnist_fc.model", {"name": name, "arguments": {"width": 3}})
+    model = check_config(config)["mnist_fc"]["model"]
+    assert model["initialization"] == "pytorch"
+    assert model["arguments"] == {"width": 3}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model.name", "fcc", "model.name: unknown 'fcc'; did you mean 'fc'?"),
+        ("model.name", "mine.py:g", "model.name: mine.py has no 'g'; it has f"),
+        ("model.name", "mine:", "model.name: 'mine:' is no import path, such as nets.py:build"),
+        ("model.arguments", {"width": 3}, "model.arguments: fc takes none; see its own keys"),
+        ("loss", "squares", "loss: unknown 'squares'; take cross_entropy, or an import path"),
+        ("loss", "mine.py:g", "loss: mine.py has no 'g'; it has f"),
+        ("loss", {"name": "mine.py:f", "label_smoothing": 0.1}, "loss.label_smoothing: is of "),
+        ("loss.label_smoothing", 1, "loss.label_smoothing: 1 cannot be; take less than 1"),
+    ],
+)
+def test_what_is_not_there_of_other_people(config, own_files, key, value, message):
+    if key == "loss.label_smoothing":
+        put(config, "experiments.mnist_fc.loss", {})
+    put(config, f"experiments.mnist_fc.{key}", value)
+    assert complaint(config).startswith(f"experiments.mnist_fc.{message}")
+
+
+def test_a_loss_by_its_path_alone(config, own_files):
+    put(config, "experiments.mnist_fc.loss", "mine.py:f")
+    assert check_config(config)["mnist_fc"]["loss"]["name"] == "mine.py:f"
+
+
+def test_options_of_our_networks_are_not_those_of_another(config, own_files):
+    put(config, "experiments.mnist_fc.model", {"name": "mine.py:f", "padding": "same"})
+    assert complaint(config) == (
+        "experiments.mnist_fc.model.padding: is of the paper's networks; give yours "
+        "experiments.mnist_fc.model.arguments"
+    )
+
+
+def test_data_of_other_people(config, own_files):
+    put(config, "datasets.mnist", {"source": "mine.py:f", "arguments": {"a": 1}})
+    assert check_config(config)["mnist_fc"]["distance_layers"] == ["input"]
+    put(config, "datasets.mnist", {"source": "mine.py:g"})
+    assert complaint(config) == "datasets.mnist.source: mine.py has no 'g'; it has f"
+    put(config, "datasets.mnist", {"source": "mine"})
+    assert complaint(config).startswith("datasets.mnist.source: unknown 'mine'; known: digits, ")

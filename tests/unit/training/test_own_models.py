@@ -138,3 +138,21 @@ def test_an_unfinished_training_starts_over_when_the_file_is_edited(few_digits, 
     with Path("own_nets.py").open("a") as stream:
         stream.write("# edited\n")
     assert spec.model.digest() != before != ""
+
+
+def test_a_pretrained_network_of_transformers_for_images(tmp_path):
+    from stiffness.data.hub import import_transformers
+
+    transformers = import_transformers()
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.ViTConfig(
+        **sizes, intermediate_size=8, image_size=8, patch_size=4, num_labels=3
+    )
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
+    spec = ModelSpec("transformer", path="vit")
+    model, again = (build_model(spec, (3, 8, 8), 5, 0, tmp_path) for _ in range(2))
+    assert same(model, again)
+    with torch.no_grad():
+        assert model(torch.zeros(2, 3, 8, 8)).logits.shape == (2, 5)
+    with pytest.raises(StiffnessError, match=r"vit does not take inputs of shape \[3, 9, 9\]"):
+        build_model(spec, (3, 9, 9), 5, 0, tmp_path)
