@@ -263,6 +263,10 @@ def test_claims_are_judged_on_what_there_is(tiny):
     rows = pd.read_csv(tiny.folder / "results/claims.csv")
     assert set(rows["experiment"]) == {"tiny"}
     assert {"C1", "C3'", "C18"} <= set(rows["claim"])
+    known = rows.dropna(subset=["value", "low", "high"])
+    assert len(known) > 0
+    assert (known["low"] <= known["value"]).all()
+    assert (known["value"] <= known["high"]).all()
     page = (tiny.folder / "results/claims.md").read_text()
     assert "## C2: " in page
     assert "Cannot speak to it: tiny" in page
