@@ -128,7 +128,7 @@ class PeerGram:
 def best_chunk(gradients: Gradients, inputs: Inputs, targets: torch.Tensor) -> int:
     """The number of examples per pass at which one example takes the least time.
 
-    Larger chunks are tried as long as one is not much slower than the best so far.
+    Larger chunks are tried as long as one does not take twice the time of the best so far.
     """
     count = length(inputs)
     seconds: dict[int, float] = {}
@@ -136,12 +136,12 @@ def best_chunk(gradients: Gradients, inputs: Inputs, targets: torch.Tensor) -> i
         rows = slice(0, chunk)
         some, their_targets = take(inputs, rows), targets[rows]
         tries = []
-        for _ in range(2):
+        for _ in range(3):
             began = time.perf_counter()
             gradients(some, their_targets)
             tries.append(time.perf_counter() - began)
         seconds[chunk] = min(tries) / chunk
-        if seconds[chunk] > 1.3 * min(seconds.values()):
+        if seconds[chunk] > 2 * min(seconds.values()):
             break
     return min(seconds, key=lambda chunk: seconds[chunk])
 

@@ -10,9 +10,10 @@ to the Gram matrix. The work has four parts, each in its own file:
 * ``multiply``: the forms of gradients, and their products.
 
 This module joins them. One forward and backward pass serves all units whose gradients fit in memory
-together; the others take further passes. A unit that does not fit alone is cut into blocks of
-examples: one is held while the others pass by. Where all examples fit in one pass nothing is held.
-Time grows with a smaller budget, the answer does not change.
+together. Where they do not, blocks of a deep network take turns (``sweep``), or groups of units
+take further passes. A unit that does not fit alone is cut into blocks of examples: one is held
+while the others pass by. Where all examples fit in one pass nothing is held. Time grows with a
+smaller budget, the answer does not change.
 
 Only one triangle of the matrix is computed. A rectangle, of rows and other examples as columns, is
 computed in the same way: a block of rows is held while the columns pass by. It has no diagonal, so
@@ -20,17 +21,19 @@ that squared norms come from the same passes.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
 
 from stiffness.data.batch import Inputs
 from stiffness.data.shards import cut
-from stiffness.gradients.memory import packed
+from stiffness.gradients.memory import packed, peak_bytes
 from stiffness.gradients.multiply import Gradients
 from stiffness.gradients.output_grads import OutputGrads
-from stiffness.gradients.passes import Source
-from stiffness.gradients.plan import Plans, Shares, group_units
+from stiffness.gradients.passes import FastPasses, Source
+from stiffness.gradients.plan import Plan, Plans, Shares, block_groups, group_units
+from stiffness.gradients.sweep import Sweep
 
 _MIRROR = 128  # rows copied at once
 
@@ -68,7 +71,8 @@ def gram_blocks(
     shares = Shares(budget, like.element_size())
     plan = (plans or Plans()).plan(model, inputs, output_grads, len(output_grads), budget)
     for source in plan.sources(model, inputs, output_grads):
-        _accumulate(source, shares, everything, everything, gram_of)
+        if not _swept(source, plan, shares, len(output_grads), gram_of):
+            _accumulate(source, shares, everything, everything, gram_of)
     for gram in grams.values():
         mirror(gram)
     return grams
@@ -233,7 +237,16 @@ def _accumulate(
             continue
         size = min(count, max(1, shares.gradients // sum(source.sizes[unit] for unit in group)))
         for block in _cut(rows, size):
-            held = _collect(source, group, block, chunk)
+
+            def visit(
+                rows: slice,
+                receive: Callable[[str, Gradients], None],
+                _: bool,
+                group: list[str] = group,
+            ) -> None:
+                source.visit(group, rows, receive)
+
+            held = _collect(visit, block, chunk)
             for unit in group:
                 add_own(unit, held[unit], block)
             others = slice(block.stop, rows.stop) if rows == columns else columns
@@ -250,6 +263,31 @@ def _accumulate(
                 source.visit(group, some, meet)
 
 
+def _swept(
+    source: Source, plan: Plan, shares: Shares, count: int, out_of: Callable[[str], torch.Tensor]
+) -> bool:
+    """Add the products of all examples block by block, where that spares passes."""
+    everything = slice(0, count)
+    if not isinstance(source, FastPasses) or len(group_units(source, count, shares, True)) == 1:
+        return False
+    blocks = plan.find_blocks(source)
+    if blocks is None:
+        return False
+    starts = block_groups(source.sizes, blocks, count, shares)
+    if starts is None:
+        return False
+    sweep = Sweep(source, blocks, starts, count)
+    sweep.forward(shares.chunk(sweep.forward_bytes()))
+    for group in reversed(range(len(starts))):
+        one = slice(0, 1)
+        working = peak_bytes(partial(sweep.visit, group, one, lambda *_: None, keep=True))
+        chunk = shares.chunk(working)
+        held = _collect(partial(sweep.visit, group), everything, chunk)
+        for unit, gradients in held.items():
+            gradients.add_triangle(out_of(unit), shares.product)
+    return True
+
+
 def _within(part: slice, whole: slice) -> slice:
     return slice(part.start - whole.start, part.stop - whole.start)
 
@@ -259,16 +297,24 @@ def _cut(rows: slice, size: int) -> list[slice]:
     return cut(rows, -(-(rows.stop - rows.start) // size))
 
 
-def _collect(source: Source, units: list[str], rows: slice, chunk: int) -> dict[str, Gradients]:
-    """The gradients of the examples in ``rows``, one chunk per pass, written where they stay."""
+def _collect(
+    visit: Callable[[slice, Callable[[str, Gradients], None], bool], None],
+    rows: slice,
+    chunk: int,
+) -> dict[str, Gradients]:
+    """The gradients of the examples in ``rows``, one chunk per pass, written where they stay.
+
+    Args:
+        visit: a pass, of which the last argument says that there will be another over these rows.
+    """
     whole: dict[str, Gradients] = {}
 
     def reserve(unit: str, gradients: Gradients) -> None:
         whole[unit] = gradients.empty(rows.stop - rows.start)
 
     # Before a pass over many examples leaves holes in the heap between the tensors that stay.
-    source.visit(units, slice(rows.start, rows.start + 1), reserve)
+    visit(slice(rows.start, rows.start + 1), reserve, True)
     for part in _cut(rows, chunk):
         place = _within(part, rows)
-        source.visit(units, part, lambda unit, some: whole[unit].__setitem__(place, some))  # noqa: B023
+        visit(part, lambda unit, some: whole[unit].__setitem__(place, some), False)  # noqa: B023
     return whole

@@ -118,6 +118,28 @@ class FastPasses:
         self, units: list[str], rows: slice, receive: Callable[[str, Gradients], None]
     ) -> None:
         """Give ``receive`` the gradients of the examples in ``rows``, one unit at a time."""
+        self.visit_part(units, rows, receive)
+
+    def forward(self, rows: slice, part: "Section") -> None:
+        """A forward pass of ``part`` of the network."""
+        parameters = _detached(self.model, self.channels_last)
+        part.run(lambda: call(self.model, take(self.inputs, rows), parameters))
+
+    def visit_part(
+        self,
+        units: list[str],
+        rows: slice,
+        receive: Callable[[str, Gradients], None],
+        part: "Section | None" = None,
+        after: torch.Tensor | None = None,
+        leave: Callable[[torch.Tensor], None] | None = None,
+    ) -> None:
+        """Like ``visit``, of a part of the network that has these units.
+
+        Args:
+            after: the gradient of what the part returns; None at the end of the network.
+            leave: is given the gradient of what the part is given.
+        """
         owner = {layer: unit for unit in units for layer in self.units[unit].layers}
         progress = {unit: _Progress() for unit in units}
 
@@ -135,11 +157,13 @@ class FastPasses:
             self.model,
             {layer: self.layers[layer] for layer in owner},
             take(self.inputs, rows),
-            lambda outputs: self.output_grads.of(rows, outputs),
+            lambda outputs: self.output_grads.of(rows, outputs) if after is None else after,
             convert,
             {layer for name in units for layer in self.units[name].broadcast},
             self.uses,
             self.channels_last,
+            part,
+            leave,
         )
         for name, so_far in progress.items():
             if so_far.calls != self.units[name].calls:
@@ -154,6 +178,26 @@ def gradients_of(calls: Sequence[Call], form: Form) -> Gradients:
     families = [family_of(layer) for layer, _, _ in calls]
     parts = [one.gradients(*made, form) for one, made in zip(families, calls, strict=True) if one]
     return reduce(add, parts)
+
+
+class Section(Protocol):
+    """A part of a network: what it is given, if it is not the beginning, and how it is run."""
+
+    given: torch.Tensor | None
+
+    def run(self, forward: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """What the part returns; ``forward`` calls the network."""
+
+
+def _detached(model: nn.Module, channels_last: bool) -> dict[str, torch.Tensor]:
+    """The parameters by name, those of two-dimensional convolutions in the wanted order."""
+    detached = {name: p.detach() for name, p in model.named_parameters()}
+    if channels_last:
+        for name, p in detached.items():
+            if p.ndim == 4:  # with strides that say so for one channel too
+                copy = torch.empty_like(p, memory_format=torch.channels_last)
+                detached[name] = copy.copy_(p)
+    return detached
 
 
 class _Anchored(torch.autograd.Function):
@@ -180,6 +224,8 @@ def capture(
     broadcast: Collection[str] = (),
     uses: Uses | None = None,
     channels_last: bool = False,
+    part: "Section | None" = None,
+    leave: Callable[[torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
     """Propagate ``output_grad_of(outputs)`` [n, ...] back from the outputs of ``model``.
 
@@ -194,18 +240,15 @@ def capture(
             layers whose calls are wanted.
         channels_last: whether the weights of two-dimensional convolutions, and so what they read
             and return, have their channels last in memory, which CPUs like better.
+        part: of the model, which is run in its place.
+        leave: is given the gradient of what the part is given.
 
     Returns:
         The outputs.
     """
     count = length(inputs)
     anchors: list[torch.Tensor] = []
-    detached = {name: p.detach() for name, p in model.named_parameters()}
-    if channels_last:
-        for name, p in detached.items():
-            if p.ndim == 4:  # with strides that say so for one channel too
-                copy = torch.empty_like(p, memory_format=torch.channels_last)
-                detached[name] = copy.copy_(p)
+    detached = _detached(model, channels_last)
     watch: Watch | None = None
 
     def attach(
@@ -259,8 +302,13 @@ def capture(
     ]
     try:
         with torch.enable_grad():
+            if part and part.given is not None and leave:
+                part.given = attach(part.given, [leave])
             with watch or nullcontext():
-                outputs = call(model, inputs, detached)
+                if part:
+                    outputs = part.run(lambda: call(model, inputs, detached))
+                else:
+                    outputs = call(model, inputs, detached)
             output_grad = output_grad_of(outputs.detach())
             if outputs.requires_grad:
                 torch.autograd.grad(outputs, anchors, output_grad, allow_unused=True)

@@ -12,10 +12,12 @@ are held and rows are formed some columns at a time while they are multiplied, w
 
 Of the memory budget, 40 % are for gradients that are held, 12 % for the tensors of a pass, which
 are measured on one example, and up to 10 % for products; the rest is for what no tensor shows, the
-scratch space of kernels and the allocator's holes.
+scratch space of kernels and the allocator's holes. Where these gradients do not fit together,
+blocks of layers take turns (``sweep``), if the network can be cut, and else groups of layers.
 """
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,10 +32,12 @@ from stiffness.gradients.memory import packed
 from stiffness.gradients.multiply import ELEMENTWISE, Factors, Rows, Tied
 from stiffness.gradients.output_grads import OutputGrads
 from stiffness.gradients.passes import Call, FastPasses, Source, Unit, gradients_of
+from stiffness.gradients.sweep import Blocks, find_blocks
 from stiffness.gradients.uses import Uses
 
 _CHUNK = 32  # examples per pass; larger ones no longer gain speed,
 _SMALL = 2**25  # unless all of a pass is smaller than these bytes
+_LARGE = 2**30  # a budget from which on more of it can be used
 _PRODUCT = 2**24  # numbers that a product needs at most; more gain nothing
 _SAME = 1e-3  # relative difference of squared norms: a wrong axis is wrong by much more
 
@@ -49,6 +53,7 @@ class Plan:
         peaks: bytes per example of passes, by their units, as far as they have been measured.
         uses: of parameters with a fast path that belong to no layer of a family.
         channels_last: whether the channels of convolutions come last in memory.
+        blocks: where the network can be cut; None where it cannot, or if ``asked`` is False.
     """
 
     units: dict[str, Unit]
@@ -57,6 +62,14 @@ class Plan:
     peaks: dict[tuple[str, ...], int]
     uses: Uses = field(default_factory=Uses)
     channels_last: bool = False
+    blocks: Blocks | None = None
+    asked: bool = False
+
+    def find_blocks(self, passes: FastPasses) -> Blocks | None:
+        """Where the network can be cut; looked for once."""
+        if not self.asked:
+            self.blocks, self.asked = find_blocks(passes), True
+        return self.blocks
 
     @property
     def owners(self) -> dict[str, str]:
@@ -204,11 +217,16 @@ class Plans:
 
 
 class Shares:
-    """How a budget is spent: bytes for ``gradients`` that are held, numbers for a ``product``."""
+    """How a budget is spent: bytes for ``gradients`` that are held, numbers for a ``product``, and
+    where blocks take turns, bytes for the gradients of a ``block`` and for what blocks take, which
+    is ``stored``."""
 
     def __init__(self, budget: int, element_size: int) -> None:
         self.budget = budget
         self.gradients = 40 * budget // 100
+        self.stored = 30 * budget // 100
+        # Beside what is stored; what no tensor shows hardly grows with the budget.
+        self.block = (45 if budget >= _LARGE else 30) * budget // 100
         self.product = max(1, min(_PRODUCT, budget // 10 // element_size))
 
     def chunk(self, working: int) -> int:
@@ -239,3 +257,27 @@ def group_units(source: Source, count: int, shares: Shares, square: bool) -> lis
     if one_pass and count <= shares.chunk(source.working(everything)):
         return [everything]
     return packed(source.sizes, count, shares.gradients)
+
+
+def block_groups(
+    sizes: Mapping[str, int], blocks: Blocks, count: int, shares: Shares
+) -> list[int] | None:
+    """The first block of each group whose gradients fit in memory; None where a block does not.
+
+    What the groups take is stored too, in a part of the budget of its own.
+    """
+    by_segment = [sum(sizes[unit] for unit in units) for units in blocks.segments]
+    by_block = by_segment[1:-1]
+    by_block[0] += by_segment[0]
+    by_block[-1] += by_segment[-1]
+    starts = [0]
+    filled = 0
+    for number, size in reversed(list(enumerate(by_block))):
+        if size * count > shares.block:
+            return None
+        if (filled + size) * count > shares.block:
+            starts.insert(1, number + 1)
+            filled = 0
+        filled += size
+    stored = sum(blocks.sizes[start] for start in starts[1:])
+    return starts if stored * count <= shares.stored else None
