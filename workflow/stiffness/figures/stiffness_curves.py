@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
 
 from stiffness.figures import style
 from stiffness.files import rows
@@ -44,6 +45,8 @@ def draw(
                 if len(shown):
                     style.curve(axis, seed_means(shown, ["epoch"]), "epoch", color, rate)
             axis.axhline(0, color="0.6", lw=0.6, zorder=0)
+            if (quantity, metric) == ("between", "cosine"):
+                _equal_outputs(axis, summary)
             if row == 0:
                 axis.set_title(style.METRIC_NAMES[metric])
         axes[1, column].set_xlabel("epoch")
@@ -60,3 +63,27 @@ def draw(
     title = str(runs["experiment"].iloc[0])
     figure.suptitle("\n".join(filter(None, [title, style.dead_runs(runs)])), fontsize=8)
     style.save(figure, outputs)
+
+
+def _equal_outputs(axis: Axes, summary: pd.DataFrame) -> None:
+    """Mark -1 / (C - 1), the cosine of two classes' loss gradients where all C outputs are equal.
+
+    The evaluation subset has equally many examples of every class, so that the numbers of pairs
+    tell C.
+    """
+    counts = rows(summary, pair_mode="train-val", metric="sign").groupby("quantity")["n_pairs"]
+    largest = counts.max()
+    if not largest.get("within", 0) > 0 or not largest.get("between", 0) > 0:
+        return
+    others = largest["between"] / largest["within"]  # C - 1
+    axis.axhline(-1 / others, color="0.4", lw=0.8, ls=":", zorder=0)
+    axis.text(
+        1,
+        -1 / others,
+        "equal outputs",
+        transform=axis.get_yaxis_transform(),
+        ha="right",
+        va="bottom",
+        fontsize=6,
+        color="0.4",
+    )

@@ -321,8 +321,9 @@ _KINDS = (
         (
             "Within-class and between-classes stiffness of {experiment} is drawn against epoch for "
             "both metrics and all learning rates. Curves are means over seeds with 95 % intervals. "
-            "Look for the rise between classes early in training and the regression towards 0 late "
-            "(figure 5)."
+            "The dotted line is -1 / (C - 1), the cosine of two classes' loss gradients where all "
+            "C outputs are equal. Look for the rise between classes early in training and the "
+            "regression towards 0 late (figure 5)."
         ),
         looks(7.0, 4.6, palette=palette("learning rates"), pair_mode=_TRAIN_VAL),
         tables=("runs", "summary"),
