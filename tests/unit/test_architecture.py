@@ -16,6 +16,7 @@ SCRIPT_ROOMS = {
     "arrays": "data",
     "evaluation": "data",
     "hierarchy": "data",
+    "imported": "training",
     "training": "training",
     "gradients": "gradients",
     "representations": "gradients",
@@ -25,6 +26,7 @@ SCRIPT_ROOMS = {
     "layer_stiffness": "measures",
     "tables": "measures",
     "comparison": "measures",
+    "archive": "report",
     "claims": "report",
     "provenance": "report",
 }

@@ -16,12 +16,12 @@ import yaml
 
 from stiffness.digests import file_digest, text_digest
 from stiffness.files import atomic_write
-from stiffness.plan import paths
 
 logger = logging.getLogger(__name__)
 CONFIGURATION = "config.yaml"
 METADATA = "ro-crate-metadata.json"
 MANIFEST = "manifest-sha256.txt"
+_RAW_DATA = "arrays.safetensors"  # large, and not ours to pass on
 _GRADIENTS = ("gradients", "layer_gradients", "representations")
 _KINDS = {
     ".parquet": "application/vnd.apache.parquet",
@@ -47,7 +47,7 @@ def archived_files(results: str | Path, checkpoints: bool = False) -> list[Path]
         left_out = (
             any(part.startswith(".") for part in parts)
             or path.suffix in (".zip", ".log")
-            or path.name == Path(paths.ARRAYS).name
+            or path.name == _RAW_DATA
             or room in _GRADIENTS
             or (room == "checkpoints" and path.suffix == ".safetensors" and not checkpoints)
         )
