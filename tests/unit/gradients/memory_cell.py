@@ -36,6 +36,31 @@ class Raw(nn.Module):
         return self.head(torch.tensordot(x, self.matrix, 1).tanh())
 
 
+class Positions(nn.Module):
+    """A large parameter that is added: every example is given a copy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(1, 600, 256) / 16)
+        self.head = nn.Linear(256, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head((x + self.positions).tanh().mean(1))
+
+
+class Tied(nn.Module):
+    """A table of words that is also the weight of the output layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(20000, 64)
+        self.head = nn.Linear(64, 20000, bias=False)
+        self.head.weight = self.table.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.table(x).tanh()).mean(1)
+
+
 # Name -> (model, inputs): what is kept of all examples is more than 256 MiB.
 CASES = {
     "rows": lambda: (
@@ -63,6 +88,8 @@ CASES = {
         nn.Sequential(nn.Embedding(30522, 384), Mean(), nn.Linear(384, 3)),
         torch.randint(30522, (1700, 128)),
     ),
+    "copies": lambda: (Positions(), torch.randn(700, 600, 1)),
+    "tied": lambda: (Tied(), torch.randint(20000, (200, 32))),
     "fallback": lambda: (Raw(), torch.randn(700, 512)),
 }
 

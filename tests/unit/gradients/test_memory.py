@@ -28,7 +28,7 @@ ROOT = HERE.parents[2]
         "fallback",
         *(
             pytest.param(case, marks=pytest.mark.slow)
-            for case in ("rows", "late rows", "convolutions", "tokens")
+            for case in ("rows", "late rows", "convolutions", "tokens", "copies", "tied")
         ),
     ],
 )

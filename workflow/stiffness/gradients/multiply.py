@@ -440,21 +440,17 @@ class Tied(Gradients):
 
     def add_product(self, other: "Tied", out: torch.Tensor, room: int) -> None:
         if self._rows_pay(len(self.a), len(other.a)):
-            width = room // (len(self.a) + len(other.a))
-            for left, right in zip(self._pieces(width), other._pieces(width), strict=True):
-                out.addmm_(left, right.T)
+            n, m = len(self.a), len(other.a)
+            step = max(1, room // ((n + m) * self.a.shape[2] + n * m))
+            # One product per row of the table. Few rows have nearly all of the sum, and the others
+            # would be lost to rounding if they were added to it one by one.
+            for left, right in zip(self._pieces(step), other._pieces(step), strict=True):
+                out += torch.bmm(left, right.transpose(1, 2)).sum(0)
             return
         self.tokens.add_product(other.tokens, out, room)
         self.factors.add_product(other.factors, out, room)
         _add_cross(self.tokens, other.factors, out, room)
         _add_cross(other.tokens, self.factors, out.T, room)
-
-    def add_triangle(self, out: torch.Tensor, room: int) -> None:
-        if self._rows_pay(len(self.a), len(self.a)):
-            for piece in self._pieces(room // len(self.a)):
-                Rows(piece).add_triangle(out, room)
-        else:
-            super().add_triangle(out, room)
 
     def _rows_pay(self, n: int, m: int) -> bool:
         """Whether a product costs less with rows of the table formed for it."""
@@ -462,16 +458,15 @@ class Tied(Gradients):
         of_factors = n * m * s * (s * (p + q + ELEMENTWISE) + 2 * t * (p + ELEMENTWISE))
         return (n + m) * s * p * q + n * m * p * q < of_factors
 
-    def _pieces(self, width: int) -> Iterator[torch.Tensor]:
-        """Every example's gradient of some rows of the table at a time: [n, w p]."""
-        step = max(1, width // self.a.shape[2])
+    def _pieces(self, step: int) -> Iterator[torch.Tensor]:
+        """Every example's gradient of ``step`` rows of the table at a time: [w, n, p]."""
         for begin in range(0, self.d.shape[2], step):
             rows = self.d[..., begin : begin + step].transpose(1, 2) @ self.a
             inside = (self.index >= begin) & (self.index < begin + step)
             example, token = inside.nonzero(as_tuple=True)
             # A row occurs once in an example.
             rows[example, self.index[example, token] - begin] += self.e[example, token]
-            yield rows.flatten(1)
+            yield rows.transpose(0, 1)
 
     def squared_norms(self, room: int) -> torch.Tensor:
         cross = []
