@@ -123,6 +123,9 @@ def make_plan(
     for name, unit, calls in covered_units(model, inputs, output_grads, budget // 8, uses):
         choose_form(unit, calls, model.get_parameter(unit.parameters[0]), partners)
         units[name] = unit
+    # In the order of the network, so that a group of neighbours shares a pass.
+    order = {name: at for at, (name, _) in enumerate(model.named_parameters())}
+    units = dict(sorted(units.items(), key=lambda item: order[item[1].parameters[0]]))
     covered = {name for unit in units.values() for name in unit.parameters}
     rest: dict[str, list[str]] = {}
     for name in trainable:
