@@ -1,5 +1,7 @@
 """Stiffness while a network is trained, as the workflow draws it."""
 
+from io import BytesIO
+
 import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
@@ -10,6 +12,15 @@ from stiffness.measures.pairs import METRICS, PAIR_MODES
 
 _COLORS = ("#0173b2", "#029e73", "#cc78bc")  # of pair modes, as in the figure of training curves
 _DPI = 150
+
+
+class NotebookFigure(Figure):
+    """A figure that a notebook shows, whether pyplot has been imported or not."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png", dpi=_DPI)
+        return buffer.getvalue()
 
 
 def plot_stiffness(table: pd.DataFrame) -> Figure:
@@ -26,7 +37,7 @@ def plot_stiffness(table: pd.DataFrame) -> Figure:
         A figure that a notebook shows; ``figure.savefig("stiffness.pdf")`` writes it.
     """
     with matplotlib.rc_context({**style.LOOKS, "figure.dpi": _DPI}):
-        figure = Figure(figsize=(7.0, 4.6), layout="constrained")
+        figure = NotebookFigure(figsize=(7.0, 4.6), layout="constrained")
         axes = figure.subplots(2, len(METRICS), sharex=True)
         time = "epoch" if table["epoch"].notna().all() else "step"
         for column, metric in enumerate(METRICS):
