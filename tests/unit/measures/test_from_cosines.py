@@ -66,6 +66,11 @@ def test_the_line_crosses_where_it_was_drawn():
     assert found.line.value == pytest.approx(1.4, abs=1e-6)
     assert found.line.low <= found.line.value <= found.line.high
     assert found.of("monotone").value == pytest.approx(1.4, abs=0.05)  # between two pairs
+    area = found.of("area")
+    # The integral over bins of a line: each bin's mean stands for its middle.
+    assert area.value == pytest.approx(1 - area.radius / 2.8, abs=0.02)
+    assert area.low <= area.value <= area.high
+    assert found.of("decay").value > 0
     assert found.bins.num_pairs.sum() == 2 * 40 * 39 / 2
     halves = critical_length(1 - distances / 1.4, labels, distances, "cosine", num_train=50)
     assert halves.bins.num_pairs.sum() == 2 * 25 * 15

@@ -98,8 +98,9 @@ def critical_length(
     Returns:
         ``line`` is the critical length xi of the paper, where a line through all pairs crosses 0;
         its ``crossing`` says whether that is measured, a misfit, extrapolated or not there at all.
-        ``lengths`` has every estimate with its interval, ``of("area")`` and ``of("decay")`` among
-        them, and ``bins`` the mean stiffness by distance.
+        ``of("area")`` is the mean stiffness up to a distance within the data, and ``of("decay")``
+        the length over which stiffness decays. Each has ``value``, ``low`` and ``high``;
+        ``lengths`` has all estimates, and ``bins`` the mean stiffness by distance.
 
     Raises:
         StiffnessError: the arguments do not fit together.
