@@ -3,6 +3,9 @@
 All of them have fast paths only: the warning of a slow path is an error.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -21,6 +24,11 @@ pytestmark = [
 
 N = 5
 CLASSES = 3
+
+
+def slow(build: Callable[[], nn.Module]) -> Any:
+    """What it shows is shown on parts in test_uses.py too."""
+    return pytest.param(build, marks=pytest.mark.slow)
 
 
 def reference(model: nn.Module, inputs: Inputs, targets: torch.Tensor) -> torch.Tensor:
@@ -102,7 +110,7 @@ def swin() -> nn.Module:
     )
 
 
-@pytest.mark.parametrize("build", [resnet, mobilenet, shufflenet, densenet, convnext, swin])
+@pytest.mark.parametrize("build", [resnet, mobilenet, shufflenet, densenet, convnext, slow(swin)])
 def test_networks_for_images(build):
     torch.manual_seed(0)
     assert_exact(settled(build()), torch.randn(N, 3, 32, 32))
@@ -248,7 +256,7 @@ def adapted_llama() -> nn.Module:
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 @pytest.mark.parametrize(
     "build",
-    [bert, masked_bert, distilbert, gpt2, gpt2_tied, llama, t5_encoder, adapted_llama],
+    [bert, masked_bert, distilbert, gpt2, gpt2_tied, llama, t5_encoder, slow(adapted_llama)],
 )
 def test_language_models(build):
     torch.manual_seed(0)
