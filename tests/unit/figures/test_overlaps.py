@@ -21,9 +21,11 @@ from matplotlib.transforms import Bbox
 
 from stiffness.data.hierarchy import Hierarchy, read_hierarchy
 from stiffness.figures import style
+from stiffness.figures.siblings import NAMES
 from stiffness.gradients.arithmetic import ARITHMETICS
 from stiffness.measures import extremes
 from stiffness.measures.comparison import EPOCH, LOSS
+from stiffness.measures.detection import SCORES
 from stiffness.measures.pairs import METRICS, PAIR_MODES
 from stiffness.measures.stopping import LAST_EPOCH, VALIDATION_LOSS
 from stiffness.plan.kinds import KINDS
@@ -82,7 +84,7 @@ SHAPES = {
 
 
 SIBLINGS = [
-    *("norm_weighted_within", "norm_weighted_between", "m_coherence"),
+    *NAMES,
     *("cosine_within_with_zeros", "cosine_between_with_zeros"),
 ]
 
@@ -158,6 +160,10 @@ def tables(name: str) -> Mapping[str, Any]:
         "history": history,
         "summary": summary,
         "summaries": of_arithmetics(summary),
+        "areas": measured(
+            history[key].merge(product(score=SCORES), how="cross"),
+            0.7,
+        ),
         "siblings": of_arithmetics(
             measured(
                 rows.drop(columns="metric")
@@ -250,6 +256,7 @@ def across(made: Mapping[str, Any]) -> dict[str, Any]:
             "summaries",
             "siblings",
             "confidence",
+            "areas",
         )
     }
     sgd = {"name": "sgd", "momentum": 0.9}

@@ -55,6 +55,7 @@ def test_a_study_is_one_figure_or_one_of_each_experiment(settings):
     assert targets.studies_across(settings) == [
         "random_labels",
         "random_labels_cnn",
+        "mislabelled",
         "arithmetic",
         "arithmetic_trained",
         "optimizers",

@@ -68,6 +68,13 @@ def _read(files: Files, parts: Sequence[Any], space: str | None) -> pd.DataFrame
         table = read_table(files)
     elif len(files) == len(parts) and not isinstance(parts[0], Sequence):
         table = read_seed_tables(files, parts)
+    elif len(files) == len(parts):
+        table = concatenate_tables(
+            [
+                read_table(file).assign(experiment=experiment, seed=seed)
+                for file, (experiment, seed) in zip(files, parts, strict=True)
+            ]
+        )
     else:
         table = concatenate_tables([read_table(file) for file in files])
     return select_layer(table, space) if space and "layer" in table else table

@@ -161,6 +161,15 @@ def _arithmetic(name: str, experiment: Experiment, dataset: Dataset) -> str:
     )
 
 
+def _noise(name: str, experiment: Experiment, dataset: Dataset) -> str:
+    if (dataset.get("label_noise") or {}).get("share"):
+        return ""
+    return (
+        f"detection needs wrong labels, and those of {name} are clean; "
+        f"set datasets.{experiment['dataset']}.label_noise"
+    )
+
+
 def _rates(name: str, experiment: Experiment, dataset: Dataset) -> str:
     if len(experiment["learning_rates"]) > 1:
         return ""
@@ -384,17 +393,17 @@ _KINDS = (
     Kind(
         "arithmetic",
         (
-            "What the arithmetic of the loss gradient does to the same checkpoints, one column per "
-            "experiment. From the top: losses; the share of training examples whose 1 - p is "
+            "What the arithmetic of the loss gradient does to the same checkpoints, one column "
+            "per experiment. From the top: losses; the share of training examples whose 1 - p is "
             "below 1e-7 (black), and of those that an arithmetic leaves no gradient (dashed, in "
             "its colour); sign stiffness within classes and between them, where a zero gradient "
             "counts as sign 0; cosine stiffness within classes, where it counts as 0; and "
-            "norm-weighted stiffness within classes. The dotted line in the third row is what the "
-            "clip must do: exact stiffness times the share of pairs of which both examples keep a "
-            "gradient. Curves are means over seeds with 95 % intervals; the orange line marks the "
-            "mean onset of over-fitting, the lowest validation loss. Look for whether the black curve falls "
-            "as the others do, whether they fall where confident examples appear, and whether the "
-            "bottom row tells arithmetics apart."
+            "norm-weighted stiffness within classes. The dotted line in the third row is what "
+            "the clip must do: exact stiffness times the share of pairs of which both examples "
+            "keep a gradient. Curves are means over seeds with 95 % intervals; the orange line "
+            "marks the mean onset of over-fitting, the lowest validation loss. Look for whether "
+            "the black curve falls as the others do, whether they fall where confident examples "
+            "appear, and whether the bottom row tells arithmetics apart."
         ),
         looks(
             7.0,
@@ -412,10 +421,11 @@ _KINDS = (
         "arithmetic_axes",
         (
             "Quantities of {experiment} in several arithmetics of the loss gradient, on the same "
-            "checkpoints, against epoch (left), training loss, which falls to the right (middle), "
-            "and the share of training examples whose 1 - p is below 1e-7 (right). Curves are "
-            "means over seeds with 95 % intervals. Look for which quantities part, and at which "
-            "share; those that weight examples by their gradients' norms should not."
+            "checkpoints, against epoch (left), training loss, which falls to the right "
+            "(middle), and the share of training examples whose 1 - p is below 1e-7 (right). "
+            "Curves are means over seeds with 95 % intervals. Look for which quantities part, "
+            "and at which share; those that weight examples by their gradients' norms should "
+            "not."
         ),
         looks(
             7.0,
@@ -427,6 +437,43 @@ _KINDS = (
         by_arithmetic=_BY_ARITHMETIC,
         settings=_RATE,
         lacking=_arithmetic,
+    ),
+    Kind(
+        "siblings",
+        (
+            "Measures of the literature for {experiment} that the same cosines C and gradient "
+            "norms w give, against epoch, over training examples and over validation examples. "
+            "Norm-weighted stiffness is the mean cosine of pairs, weighted by the product of their "
+            "norms; m-coherence is the sum of all inner products over that of the squared norms; "
+            "the noise scale is the variance of the gradients over the squared norm of their mean; "
+            "kernel velocity compares C with the checkpoint before. The orange line marks the mean "
+            "onset of over-fitting. Look for which of them turn at the onset."
+        ),
+        looks(
+            7.0,
+            7.6,
+            colors=colors("training and validation examples", "#0173b2", "#de8f05"),
+        ),
+        tables=("runs", "history", "siblings"),
+        settings=_RATE,
+    ),
+    Kind(
+        "detection",
+        (
+            "Which score finds mislabelled training examples? The area under the ROC curve is "
+            "drawn against epoch, with one panel per share of wrong labels: 1 means that every "
+            "mislabelled example scores higher than every clean one, and 0.5 is chance. TracIn and "
+            "forgetting add up over checkpoints; own-class stiffness is an example's mean "
+            "stiffness with the others of the class that it is labelled with, and low values "
+            "count as suspicious. Look for when a score is at its best, and whether it is lost "
+            "once the wrong labels are memorised."
+        ),
+        looks(7.0, 3.6, palette=palette("scores")),
+        tables=("runs",),
+        parts={"examples": fill(MEASURE, name="examples")},
+        settings={"lr": "reference_learning_rate", "share": "label_noise"},
+        lacking=_noise,
+        across="columns",
     ),
     Kind(
         "equal_loss",

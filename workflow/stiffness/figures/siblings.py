@@ -1,0 +1,74 @@
+"""Measures of the literature that the cosines and norms give besides stiffness."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from stiffness.figures import style
+from stiffness.files import rows
+from stiffness.measures.seeds import seed_means
+
+NAMES = {
+    "norm_weighted_within": "norm-weighted stiffness,\nwithin classes",
+    "norm_weighted_between": "norm-weighted stiffness,\nbetween classes",
+    "m_coherence": "m-coherence",
+    "noise_scale": "gradient noise scale",
+    "gradient_confusion": "gradient confusion\n(least cosine)",
+    "effective_rank": "effective rank of C",
+    "label_alignment": "alignment of C\nwith the labels",
+    "kernel_velocity": "kernel velocity,\n1 − cos(C, C before)",
+}
+"""The quantities that are drawn, in the order of the panels."""
+_LOGARITHMIC = ("noise_scale", "kernel_velocity")
+_MODES = ("train-train", "val-val")
+
+
+def draw(
+    runs: pd.DataFrame,
+    history: pd.DataFrame,
+    siblings: pd.DataFrame,
+    learning_rate: str,
+    options: Mapping[str, Any],
+    outputs: Sequence[str | Path],
+) -> None:
+    """Draw one panel per quantity against epoch, for training and for validation examples.
+
+    Args:
+        runs, history, siblings: an experiment's tables.
+        options: width, height (inches), colors (training, validation examples).
+    """
+    _, status = style.reference_run(runs, learning_rate)
+    title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}"
+    figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
+    if style.refuse_dead(figure, title, status, outputs):
+        return
+    alive = rows(runs, lr=learning_rate, status=style.OK)
+    seeds = set(alive["seed"])
+    shown = rows(siblings, lr=learning_rate, seed=seeds)
+    shown = shown.assign(low=shown["value"], high=shown["value"])
+    axes = figure.subplots(4, 2, sharex=True)
+    for axis, (quantity, name) in zip(axes.flat, NAMES.items(), strict=True):
+        for mode, color in zip(_MODES, options["colors"], strict=True):
+            mean = seed_means(rows(shown, pair_mode=mode, quantity=quantity), ["epoch"])
+            axis.plot(mean["epoch"], mean["value"], color=color, label=mode.partition("-")[0])
+            axis.fill_between(
+                mean["epoch"], mean["low"], mean["high"], color=color, alpha=0.25, lw=0
+            )
+        if quantity in _LOGARITHMIC:
+            axis.set_yscale("log")
+        axis.set_ylabel(name)
+        axis.axvline(alive["onset_epoch"].mean(), color="#d55e00", lw=0.8, ls=":", zorder=0)
+    style.epoch_axis(axes[0, 0], history["epoch"])
+    for axis in axes[-1]:
+        axis.set_xlabel("epoch")
+    handles, _ = axes[0, 0].get_legend_handles_labels()
+    labels = ["training examples", "validation examples"]
+    figure.legend(handles, labels, ncols=2, loc="outside lower center")
+    several = f"mean of {len(seeds)} seeds, 95 % intervals over seeds"
+    number = several if len(seeds) > 1 else "one seed"
+    figure.suptitle(f"{title}, {number}", fontsize=8)
+    figure.align_ylabels()
+    style.save(figure, outputs)
