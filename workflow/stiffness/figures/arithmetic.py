@@ -122,7 +122,7 @@ def draw(
             found = _select(tables, [column], label, options["pair_mode"])
             for arithmetic in _arithmetics(found):
                 mean = seed_means(rows(found, arithmetic=arithmetic), ["epoch"])
-                _curve(axis, mean["epoch"], mean, palette[arithmetic], arithmetic)
+                _curve(axis, mean["epoch"], mean, palette[arithmetic], arithmetic, label)
                 shown[arithmetic] = None
             axis.axhline(0, color="0.6", lw=0.6, zorder=0)
         _expected(panels[2], rows_of_columns(summaries, [column]), options["pair_mode"])
@@ -185,7 +185,7 @@ def draw_axes(
             mean = seed_means(rows(table, arithmetic=arithmetic), ["epoch"])
             places = at.reindex(mean["epoch"]).reset_index()
             for axis, name in zip(panels, ("epoch", "train_loss", "confident"), strict=True):
-                _curve(axis, places[name], mean, palette[arithmetic], arithmetic)
+                _curve(axis, places[name], mean, palette[arithmetic], arithmetic, label)
             shown[arithmetic] = None
         panels[0].set_ylabel(label, fontsize=6.5)
         for axis in panels:
@@ -196,7 +196,7 @@ def draw_axes(
     axes[-1, 0].set_xlabel("epoch")
     axes[-1, 1].set_xscale("log")
     axes[-1, 1].invert_xaxis()
-    axes[-1, 1].set_xlabel("training loss (training goes on to the right)")
+    axes[-1, 1].set_xlabel("training loss")
     axes[-1, 2].set_xlabel("share of examples with 1 − p < 1e-7")
     figure.align_ylabels()
     _legend(figure, [name for name in NAMES if name in shown], palette, lines=False)
@@ -273,10 +273,13 @@ def _split(pair_mode: str) -> str:
     return "validation" if pair_mode == "val-val" else "train"
 
 
-def _curve(axis: Axes, x: pd.Series, mean: pd.DataFrame, color: str, arithmetic: str) -> None:
-    line = _LINES.get(arithmetic, {})
-    axis.plot(x, mean["value"], color=color, **line)
-    axis.fill_between(x, mean["low"], mean["high"], color=color, alpha=0.2, lw=0)
+def _curve(
+    axis: Axes, x: pd.Series, mean: pd.DataFrame, color: str, arithmetic: str, label: str
+) -> None:
+    axis.plot(x, mean["value"], color=color, **_LINES.get(arithmetic, {}))
+    least, most = (0, None) if label == "m-coherence" else (-1, 1)
+    low, high = mean["low"].clip(least, most), mean["high"].clip(least, most)
+    axis.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
 
 
 def _losses(axis: Axes, history: pd.DataFrame) -> None:
