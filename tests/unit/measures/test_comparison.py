@@ -80,3 +80,21 @@ def test_nothing_compares_to_nothing():
     levels, order = compare({("within", "train-val", "cosine"): []}, seed=0)
     assert levels.empty
     assert order.empty
+
+
+def test_what_cannot_be_compared_does_not_stop_the_others():
+    rates = ("1e-4", "1e-3", "1e-2")
+    full = [noisy(lr, seed, 0.5) for lr in rates for seed in range(2)]
+    apart = [noisy(lr, place, 0.5) for place, lr in enumerate(rates)]  # no seed in common
+    lone = [noisy("1e-3", seed, 0.5) for seed in range(2)]
+    quantities = {
+        ("nothing", "train-val", "sign"): [],
+        ("apart", "train-val", "sign"): apart,
+        ("lone", "train-val", "sign"): lone,
+        ("full", "train-val", "sign"): full,
+    }
+    levels, order = compare(quantities, seed=0)
+    assert set(levels["quantity"]) == {"apart", "lone", "full"}
+    assert order["quantity"].tolist() == ["full", "full"]
+    assert order["by"].tolist() == [EPOCH, LOSS]
+    assert set(levels[levels["quantity"] == "apart"]["by"]) == {EPOCH, LOSS}

@@ -199,6 +199,14 @@ def test_a_decay_length_beyond_the_farthest_pair_is_extrapolated():
     assert decay.value == pytest.approx(4, rel=0.02)
 
 
+def test_a_decay_before_the_nearest_pair_has_the_shortest_length_that_is_tried():
+    pairs = all_pairs()
+    decay = one("decay", pairs, np.full(len(pairs.distances), 0.2))
+    assert decay.crossing == EXTRAPOLATED
+    assert decay.value == pytest.approx(pairs.distances[-1] / 300)
+    assert decay.floor == pytest.approx(0.2, abs=1e-6)
+
+
 def test_no_floor_lies_below_minus_1():
     pairs = all_pairs()
     decay = one("decay", pairs, -1.5 + 0 * pairs.distances)
@@ -267,6 +275,49 @@ def test_what_rests_on_a_lone_example_has_no_interval():
     found = distance_stiffness(resampled, 0.8 - 0.5 * pairs.distances)
     for length in found.lengths:
         assert np.isnan([length.low, length.high]).all(), length.estimator
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_one_or_two_pairs_fit_no_curve(number):
+    pairs = all_pairs()
+    few = ClassPairs(pairs.first[:number], pairs.second[:number], pairs.distances[:number])
+    found = measure(few, np.array([0.5, -0.5])[:number])
+    for name in ("line", "decay", "fixed_effects"):
+        assert found[name].crossing == NONE
+        assert np.isnan(found[name].slope)
+        assert np.isnan(found[name].floor)
+
+
+def test_three_pairs_fit_curves():
+    pairs = all_pairs()
+    few = ClassPairs(pairs.first[:3], pairs.second[:3], np.array([0.2, 0.5, 1.0]))
+    found = measure(few, np.array([0.5, 0.1, -0.5]))
+    for name in ("line", "fixed_effects"):
+        assert found[name].slope == pytest.approx(np.polyfit(few.distances, [0.5, 0.1, -0.5], 1)[0])
+    assert np.isfinite(found["decay"].floor)
+
+
+def test_pairs_at_one_distance_have_no_slope():
+    pairs = all_pairs()
+    same = ClassPairs(pairs.first, pairs.second, np.full(len(pairs.first), 0.5))
+    found = measure(same, np.linspace(1, -1, len(pairs.first)))
+    for name in ("line", "decay", "fixed_effects"):
+        assert found[name].crossing == NONE
+        assert np.isnan([found[name].slope, found[name].floor]).all()
+
+
+def test_a_resample_without_pairs_has_no_length():
+    first, second = np.triu_indices(3, k=1)
+    pairs = ClassPairs(first, second, np.array([0.2, 0.5, 1.0]))
+    weights = draw_weights(np.zeros(3, int), RESAMPLES, 0)
+    empty = (weights > 0).sum(0) < 2  # one example, drawn twice
+    assert 0 < empty.sum() < RESAMPLES
+    found = distance_stiffness(ResampledPairs(pairs, EDGES, weights), np.array([0.5, 0.1, -0.5]))
+    for length in found.lengths[:-1]:
+        if length.estimator != "area":
+            assert np.isnan(length.replicates[empty]).all(), length.estimator
+    decay = found.of("decay")
+    assert np.isnan(decay.floors).tolist() == empty.tolist()
 
 
 # --- coverage ------------------------------------------------------------------------------------

@@ -391,6 +391,40 @@ def test_c5_of_runs_that_never_leave_is_open():
     assert "at least" not in found.what
 
 
+def test_c5_is_open_where_resamples_never_leave():
+    # Every run leaves at epoch 7, but a third of the resamples end above 0.99.
+    (found,) = effects("C5", {SIGN: [1] * 8 + [0.985] * 2, "noise_of": {SIGN: 0.01}})
+    assert found.high == INF
+    assert "at least" in found.what
+
+
+def test_c17_reports_lengths_in_units_of_the_median_distance():
+    shape = {"layers": [1.0, 1.25, 1.5], "medians": [0.1, 0.5, 1.5]}
+    found = {one.what: one for one in effects("C17", shape)}
+    assert found["tau of xi with depth, in cosine distance"].value == 1
+    scaled = found["tau of xi with depth, in median distances"]
+    assert scaled.value == -1
+    assert scaled.verdict == ""
+
+
+@pytest.mark.parametrize("name", ["C11", "C12", "C13", "C18"])
+def test_one_seed_has_no_trend_test(name):
+    one = judged(name, Invented({"seeds": 1}))
+    assert one.verdict == UNDECIDED
+    tests = [effect for effect in one.effects if "Page's test" in effect.what and effect.holds]
+    assert tests
+    for effect in tests:
+        assert effect.holds == (-INF, INF)
+        assert effect.verdict == UNDECIDED
+
+
+def test_two_learning_rates_are_compared():
+    evidence = Invented()
+    evidence.tables["runs"] = evidence.tables["runs"].query("lr != '1e-4'")
+    assert judged("C14", evidence).verdict == SUPPORTED
+    assert judged("C12", evidence).reason == ""
+
+
 # --- too short, and what cannot speak ------------------------------------------------------------
 
 
