@@ -9,6 +9,25 @@ from stiffness.data.images import load_digits
 torch.set_num_threads(1)
 
 
+@pytest.fixture(
+    scope="session",
+    params=[
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+                # Said of operators that add up in any order; results are compared all the same.
+                pytest.mark.filterwarnings("ignore:.*deterministic"),
+            ],
+        ),
+    ],
+)
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Each device that gradients and trainings run on."""
+    return torch.device(request.param)
+
+
 @pytest.fixture(scope="session")
 def digits() -> Arrays:
     """1,200 training and 597 validation digits."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from stiffness.data.batch import Inputs
+from stiffness.data.batch import Inputs, call, place
 from stiffness.training.models import ModelSpec, build_model
 
 torch.set_num_threads(1)
@@ -20,6 +20,15 @@ class Case:
     model: nn.Module
     inputs: Inputs
     targets: torch.Tensor
+
+    def to(self, device: torch.device) -> "Case":
+        return Case(self.model.to(device), place(self.inputs, device), self.targets.to(device))
+
+    def random_output_grads(self) -> torch.Tensor:
+        """In the dtype of the outputs, whose shape they have."""
+        with torch.no_grad():
+            outputs = call(self.model, self.inputs)
+        return torch.randn(outputs.shape, dtype=outputs.dtype).to(outputs.device)
 
     def double(self) -> "Case":
         def widened(tensor: torch.Tensor) -> torch.Tensor:
@@ -185,16 +194,16 @@ CASES: dict[str, Callable[[], Case]] = {
 
 
 @pytest.fixture(params=CASES, ids=str)
-def case(request: pytest.FixtureRequest) -> Case:
+def case(request: pytest.FixtureRequest, device: torch.device) -> Case:
     torch.manual_seed(0)
-    return CASES[request.param]()
+    return CASES[request.param]().to(device)
 
 
 @pytest.fixture
-def make_case() -> Callable[[str], Case]:
+def make_case(device: torch.device) -> Callable[[str], Case]:
     def make(name: str) -> Case:
         torch.manual_seed(0)
-        return CASES[name]()
+        return CASES[name]().to(device)
 
     return make
 

@@ -1,6 +1,10 @@
 """Causal language models: the loss of next tokens, its exact gradient, and what is never held."""
 
+import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +196,7 @@ def test_wrong_shapes_and_tokens_are_refused(outputs: torch.Tensor, targets: tor
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's peaks")
 def test_outputs_of_a_large_vocabulary_are_never_held() -> None:
-    """64 sequences of 256 tokens of 50,257: the outputs alone are 3.1 GiB, in float64 twice that."""
+    """64 sequences of 256 tokens of 50,257: the outputs are 3.1 GiB, twice that in float64."""
     done = subprocess.run(
         [sys.executable, Path(__file__).parent / "language_cell.py", ROOT / "benchmarks", "4GiB"],
         env=os.environ

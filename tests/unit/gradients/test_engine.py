@@ -51,7 +51,7 @@ def assert_gram(
 
 def test_a_float64_model_agrees_with_a_loop_to_ten_digits(case: Any) -> None:
     case = case.double()
-    output_grads = torch.randn(call(case.model, case.inputs).shape, dtype=torch.float64)
+    output_grads = case.random_output_grads()
     gram = double_gram(case.model, case.inputs, output_grads)
     assert gram.dtype == torch.float64
     assert_gram(case.model, case.inputs, output_grads, gram, 1e-10)
@@ -93,14 +93,15 @@ def test_linear_layers_need_no_gradient_matrix(
     monkeypatch.setattr(fallback.Fallback, "visit", refused)
     monkeypatch.setattr(Rows, "add_product", refused)
     case = make_case("fc")
-    gram_blocks(case.model, case.inputs, OutputGrads.given(torch.randn(12, 5)), False, AMPLE)
+    output_grads = OutputGrads.given(case.random_output_grads())
+    gram_blocks(case.model, case.inputs, output_grads, False, AMPLE)
 
 
 def test_blocks_are_named_after_the_modules_that_own_the_parameters(
     make_case: Callable[[str], Any],
 ) -> None:
     case = make_case("raw_parameter").double()
-    output_grads = torch.randn(12, 4).double()
+    output_grads = case.random_output_grads()
     blocks = gram_blocks(case.model, case.inputs, OutputGrads.given(output_grads), True, AMPLE)
     assert blocks.keys() == {"", "last"}
     assert_gram(case.model, case.inputs, output_grads, sum(blocks.values()), 1e-10)
@@ -123,8 +124,8 @@ def test_the_model_is_left_as_it_was(case: Any) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     flags = [parameter.requires_grad for parameter in model.parameters()]
     modes = [module.training for module in model.modules()]
-    output_grads = torch.randn(call(model, case.inputs).shape)
-    gram_blocks(model, case.inputs, OutputGrads.given(output_grads), False, AMPLE)
+    output_grads = OutputGrads.given(case.random_output_grads())
+    gram_blocks(model, case.inputs, output_grads, False, AMPLE)
     assert hook_count(model) == 0
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert [parameter.requires_grad for parameter in model.parameters()] == flags

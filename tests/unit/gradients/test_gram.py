@@ -54,7 +54,7 @@ def test_a_float64_model_is_measured_in_float64(make_case: Callable[[str], Any])
 
 def test_a_function_loss(make_case: Callable[[str], Any]) -> None:
     case = make_case("fc")
-    targets = torch.randn(12, 5)
+    targets = torch.randn(12, 5).to(case.targets.device)
     gram = gradient_gram(case.model, case.inputs, targets, loss=squared_error)
     model, inputs = copy.deepcopy(case.model).double(), case.inputs.double()
     rows = []
@@ -62,7 +62,7 @@ def test_a_function_loss(make_case: Callable[[str], Any]) -> None:
         model.zero_grad()
         squared_error(model(inputs[row : row + 1]), targets[row : row + 1]).backward()
         rows.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
-    expected = torch.stack(rows) @ torch.stack(rows).T
+    expected = (torch.stack(rows) @ torch.stack(rows).T).cpu()
     assert relative_error(gram, expected) < 1e-6
 
 
@@ -374,7 +374,9 @@ def test_gradients_need_not_be_enabled(make_case: Callable[[str], Any], name: st
     with torch.no_grad():
         cosines, _ = gradient_cosines(case.model, case.inputs, case.targets)
         assert not torch.is_grad_enabled()
-    assert torch.equal(cosines, expected)
+    # The same computation; a GPU may add up in another order.
+    error = 0 if case.targets.device.type == "cpu" else 1e-6
+    torch.testing.assert_close(cosines, expected, rtol=0, atol=error)
 
 
 def test_the_answer_has_no_history(trained: Any) -> None:
@@ -452,24 +454,3 @@ def test_outputs_that_are_not_finite_are_refused(value: float) -> None:
     model = nn.Linear(3, 2)
     model.weight.data[0, 0] = value
     assert "not finite" in refusal(model, torch.randn(2, 3), torch.tensor([0, 1]))
-
-
-# The GPU
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("name", ["fc", "cnn_valid", "resnet_batch_norm", "tokens"])
-def test_a_gpu_gives_the_cpus_cosines_with_tf32_on(
-    make_case: Callable[[str], Any],
-    name: str,
-    float32_settings: Callable[[], list[str]],
-) -> None:
-    set_flags()
-    before = float32_settings()
-    case = make_case(name)
-    expected, expected_norms = gradient_cosines(case.model, case.inputs, case.targets)
-    cosines, log_norms = gradient_cosines(case.model.cuda(), case.inputs, case.targets)
-    assert cosines.device.type == log_norms.device.type == "cpu"
-    torch.testing.assert_close(cosines, expected, rtol=0, atol=1e-4)
-    torch.testing.assert_close(log_norms, expected_norms, rtol=0, atol=1e-4)
-    assert float32_settings() == before

@@ -51,14 +51,15 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def measure(checkpoints: Path, evaluation: Evaluation, output: Path, **others) -> Path:
-    given = {"memory_budget": "4GiB", "arithmetic": "exact"} | others
-    measure_layers(checkpoints, evaluation, SPEC, output, CPU, **given)
+    given = {"device": CPU, "memory_budget": "4GiB", "arithmetic": "exact"} | others
+    measure_layers(checkpoints, evaluation, SPEC, output, **given)
     return output
 
 
 @pytest.fixture(scope="module")
-def measured(checkpoints: Path, evaluation: Evaluation, tmp_path_factory) -> Path:
-    return measure(checkpoints, evaluation, tmp_path_factory.mktemp("out") / "layers")
+def measured(checkpoints: Path, evaluation: Evaluation, tmp_path_factory, device) -> Path:
+    folder = tmp_path_factory.mktemp("out") / "layers"
+    return measure(checkpoints, evaluation, folder, device=device)
 
 
 def read(measured: Path, step: int):
@@ -116,8 +117,9 @@ def test_distances_are_those_between_what_a_layer_reads(measured, evaluation):
     ]
 
 
-def test_a_small_budget_changes_nothing(checkpoints, evaluation, measured, tmp_path):
-    small = measure(checkpoints, evaluation, tmp_path / "a", memory_budget="256KiB", steps={0})
+def test_a_small_budget_changes_nothing(checkpoints, evaluation, measured, tmp_path, device):
+    less = {"device": device, "memory_budget": "256KiB", "steps": {0}}
+    small = measure(checkpoints, evaluation, tmp_path / "a", **less)
     ample, _ = read(measured, 0)
     for name, tensor in read(small, 0)[0].items():
         torch.testing.assert_close(tensor, ample[name], rtol=0, atol=1e-6)

@@ -37,7 +37,7 @@ def assert_rectangle(
 @pytest.mark.parametrize("border", [1, 4])
 def test_every_network_agrees_with_its_square(case: Any, border: int) -> None:
     case = case.double()
-    output_grads = torch.randn(call(case.model, case.inputs).shape, dtype=torch.float64)
+    output_grads = case.random_output_grads()
     assert_rectangle(case.model, case.inputs, output_grads, border, AMPLE)
 
 
@@ -130,7 +130,7 @@ def test_examples_without_a_gradient_have_no_cosine(
         outputs = call(case.model, case.inputs)
     own = torch.zeros(len(outputs), dtype=torch.bool)
     own[[0, 5]] = True
-    case.targets = torch.where(own[:, None], outputs, torch.randn_like(outputs))
+    case.targets = torch.where(own.to(outputs.device)[:, None], outputs, torch.randn_like(outputs))
 
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         # An example's own output differs by rounding from pass to pass: nothing is lost below it.

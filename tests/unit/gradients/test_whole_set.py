@@ -27,8 +27,10 @@ def checkpoints(few_digits: Arrays, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_cells_are_mean_cosines_over_all_pairs(few_digits: Arrays, checkpoints: Path) -> None:
-    table = measure_whole_set(checkpoints, few_digits, SPEC, CPU, "4GiB")
+def test_cells_are_mean_cosines_over_all_pairs(
+    few_digits: Arrays, checkpoints: Path, device: torch.device
+) -> None:
+    table = measure_whole_set(checkpoints, few_digits, SPEC, device, "4GiB")
     assert list(table.columns) == COLUMNS
     assert table["step"].drop_duplicates().tolist() == [0, 5, 90]
     assert set(table["n_examples"]) == {150}
@@ -47,9 +49,11 @@ def test_cells_are_mean_cosines_over_all_pairs(few_digits: Arrays, checkpoints: 
         assert row.value == pytest.approx(float(cosines[a][:, b].nanmean()), abs=1e-5)
 
 
-def test_a_small_budget_changes_nothing(few_digits: Arrays, checkpoints: Path) -> None:
+def test_a_small_budget_changes_nothing(
+    few_digits: Arrays, checkpoints: Path, device: torch.device
+) -> None:
     ample, small = (
-        measure_whole_set(checkpoints, few_digits, SPEC, CPU, budget, steps={5})
+        measure_whole_set(checkpoints, few_digits, SPEC, device, budget, steps={5})
         for budget in ("4GiB", "2MiB")
     )
     assert (ample["value"] - small["value"]).abs().max() < 1e-6

@@ -53,9 +53,9 @@ def texts(tiny_language) -> Arrays:
 
 
 @pytest.fixture(scope="module")
-def run(texts, tiny_language):
+def run(texts, tiny_language, device):
     def go(spec, start, end, previous, output, data_dir=tiny_language) -> Path:
-        train_segment(texts, spec, start, end, previous, output, CPU, data_dir=data_dir)
+        train_segment(texts, spec, start, end, previous, output, device, data_dir=data_dir)
         return Path(output)
 
     return go

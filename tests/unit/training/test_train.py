@@ -30,15 +30,22 @@ from stiffness.training.train import (
     train_segment,
 )
 
-CPU = torch.device("cpu")
 FC = TrainingSpec(ModelSpec("fc"), "1e-3", seed=0, batch_size=32, early_checkpoints=2)
 CNN = replace(FC, model=ModelSpec("cnn", padding="same"), learning_rate="3e-3")
 NORM = replace(FC, model=ModelSpec("resnet20v1", batch_norm=True))
 STEPS = 5  # an epoch of 150 examples
 
 
+ON: dict[str, torch.device] = {}  # the device, for all tests of this file
+
+
+@pytest.fixture(autouse=True, scope="module")
+def on(device: torch.device) -> None:
+    ON["device"] = device
+
+
 def segment(arrays, spec, start, end, previous, output) -> Path:
-    train_segment(arrays, spec, start, end, previous, output, CPU)
+    train_segment(arrays, spec, start, end, previous, output, ON["device"])
     return Path(output)
 
 
@@ -68,7 +75,7 @@ def assert_same_run(ours: list[Path], theirs: list[Path]) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(few_digits, tmp_path_factory) -> Path:
+def whole(few_digits, tmp_path_factory, on) -> Path:
     """Three epochs of FC without interruption."""
     output = tmp_path_factory.mktemp("whole") / "epochs=0000-0003"
     return segment(few_digits, FC, 0, 3, None, output)

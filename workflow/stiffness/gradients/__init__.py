@@ -12,6 +12,7 @@ families/         one file per family of layers: the gradients of one call of a 
 fallback          parameters without a fast path, by vmap or one example at a time
 texts           chunks of texts of similar length, without their padding
 output_grads      the loss gradient with respect to the outputs, exact where float32 is not
+causal_lm         the loss of next tokens, of sequences or of single tokens
 memory            what a budget is, and what a pass takes
 reference         the obviously correct loop that all of this must equal
 

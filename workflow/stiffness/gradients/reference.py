@@ -20,7 +20,8 @@ def reference_gradients(
     precision down to the smallest float64.
 
     Returns:
-        Directions float64 [N, P] (0 where the gradient is 0) and log-norms float64 [N].
+        Directions float64 [N, P] (0 where the gradient is 0) and log-norms float64 [N], on the
+        CPU.
     """
     model = copy.deepcopy(model).double()
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -52,7 +53,7 @@ def reference_gradients(
         norm = flat.norm()
         directions.append(flat / norm if norm > 0 else flat)
         log_norms.append(norm.log() + scale.log() + largest.log())
-    return torch.stack(directions), torch.stack(log_norms)
+    return torch.stack(directions).cpu(), torch.stack(log_norms).cpu()
 
 
 def _double(tensor: torch.Tensor) -> torch.Tensor:
