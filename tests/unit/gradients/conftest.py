@@ -188,6 +188,12 @@ CASES: dict[str, Callable[[], Case]] = {
         first=nn.Linear(6, 5),
         last=nn.Linear(5, 4),
     ),
+    "relu_in_place_on_tokens": lambda: network(
+        lambda net, x: net.last(net.second(net.first(x.reshape(-1, 3, 2)).relu_()).relu_().sum(1)),
+        first=nn.Linear(2, 5),
+        second=nn.Linear(5, 5),
+        last=nn.Linear(5, 4),
+    ),
     "layer_under_no_grad": lambda: network(untracked, first=nn.Linear(6, 5), last=nn.Linear(5, 4)),
     "dict_with_logits": dict_with_logits,
 }

@@ -255,12 +255,13 @@ def capture(
         output: torch.Tensor, gives: Sequence[Callable[[torch.Tensor], None]]
     ) -> torch.Tensor:
         """Have the gradient of ``output`` computed and given to all of ``gives``."""
+        if output._is_view():  # its hooks would be lost where it is changed in place
+            about = vars(output)
+            output = torch.ops.aten._unsafe_view.default(output, output.shape)
+            vars(output).update(about)
         if not output.requires_grad:
             anchors.append(output.new_zeros((), requires_grad=True))
-            if output._is_view():  # of a tensor that would have to depend on it too
-                output = output + anchors[-1]
-            else:
-                output = _Anchored.apply(output, anchors[-1])
+            output = _Anchored.apply(output, anchors[-1])
         waiting = list(gives)
 
         def hook(gradient: torch.Tensor) -> None:
