@@ -50,9 +50,7 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def fit(folder: Path, callbacks, epochs=3, **options):
-    import lightning.pytorch as lightning
-
-    import stiffness.integrations.lightning  # noqa: F401  torchvision, which it needs, loads
+    import lightning.pytorch as lightning  # after our callback, with which torchvision loads
 
     x, y = data()
     lightning.seed_everything(1, verbose=False)
@@ -120,3 +118,22 @@ def test_some_epochs_alone(tmp_path):
     assert list(monitor.seconds) == [0, 16, 32]
     with pytest.raises(StiffnessError, match="every_n_epochs: must be at least 1, got 0"):
         StiffnessCallback(monitor, every_n_epochs=0)
+
+
+def test_a_training_can_stop_by_its_stiffness(tmp_path):
+    from stiffness.integrations.lightning import StiffnessCallback
+
+    monitor = monitor_of()
+    from lightning.pytorch.callbacks import EarlyStopping  # now that torchvision loads
+
+    stop = EarlyStopping(
+        "stiffness/within/sign/train-val", mode="max", check_on_train_epoch_end=True, patience=1
+    )
+    fit(tmp_path, [StiffnessCallback(monitor), stop], epochs=30)
+    curve = monitor.table.query(
+        "quantity == 'within' and metric == 'sign' and pair_mode == 'train-val' and step > 0"
+    )["value"]
+    assert stop.stopped_epoch > 0
+    # The last epoch is the first one that was no better than the best before it.
+    better = curve.cummax().diff().gt(0).tolist()[1:]
+    assert better == [True] * (len(better) - 1) + [False]
