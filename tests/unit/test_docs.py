@@ -150,10 +150,14 @@ def test_configurations_of_the_pages_are_valid(page, block, tmp_path, monkeypatc
 
 
 @each_page
-def test_python_of_the_pages_runs(page):
+def test_python_of_the_pages_runs(page, tmp_path, monkeypatch):
+    # Blocks marked `py` are parts of a program that needs another library, or files.
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
     model = torch.nn.Linear(5, 3)
-    names = {"model": model, "inputs": torch.randn(6, 5), "targets": torch.arange(6) % 3}
+    inputs, targets = torch.randn(12, 5), torch.arange(12) % 3
+    names = {"model": model, "inputs": inputs, "targets": targets, "batches": [(inputs, targets)]}
+    names |= {"x": inputs, "y": targets, "x_val": inputs, "y_val": targets}
     for block in blocks:
         exec(block, names)
 
@@ -176,7 +180,8 @@ def test_the_readme_is_short_and_names_what_it_must():
 def test_pages_are_in_the_site():
     site = yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text())
     pages = {path.name for path in (REPOSITORY / "docs").glob("*.md")}
-    assert set(site["nav"]) == pages
+    notebooks = {f"examples/{path.name}" for path in (REPOSITORY / "examples").glob("*.ipynb")}
+    assert set(site["nav"]) == pages | notebooks
     index = (REPOSITORY / "docs/index.md").read_text()
     readme = (REPOSITORY / "README.md").read_text()
     for page in pages - {"index.md"}:
