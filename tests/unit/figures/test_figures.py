@@ -134,7 +134,8 @@ def options_of(kind: str, **changes: Any) -> dict[str, Any]:
 
 def draw(kind: str, made: dict[str, Any], outputs: list[Path], **changes: Any) -> None:
     function = KINDS[kind].draw
-    given = made | {"options": options_of(kind, **changes), "outputs": outputs}
+    given = {"summaries": {"exact": made["summary"]}} | made
+    given |= {"options": options_of(kind, **changes), "outputs": outputs}
     if kind in OF_ONE_STAGE:
         given["stages"] = given["stages"][-1:]
     if kind == "critical_length":
@@ -429,15 +430,30 @@ def test_an_onset_not_reached_does_not_look_like_one(drawn):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_training_curves_show_the_metric_asked_for(drawn, metric):
+def test_training_curves_show_each_metric_in_its_column(drawn, metric):
     made = tables()
     other = made["summary"]["metric"] != metric
     made["summary"].loc[other, ["value", "low", "high"]] = 0.123
-    figure = drawn("training_curves", made, metric=metric)
-    assert not np.isclose(line_values(figure), 0.123).any()
-    mean = (base((REFERENCE, 0)) + base((REFERENCE, 1))) / 2
-    assert np.isclose(line_values(figure), mean).any()
-    assert metric in texts(figure)
+    figure = drawn("training_curves", made)
+    for axis in panels(figure)[2:]:
+        heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in axis.lines])
+        own = axis.get_subplotspec().colspan.start == list(METRICS).index(metric)
+        assert np.isclose(heights, 0.123).any() != own
+
+
+def test_training_curves_show_every_arithmetic_that_is_measured(drawn):
+    made = tables()
+    others = {
+        name: made["summary"].assign(value=value, low=value, high=value)
+        for name, value in (("float32", 0.77), ("keras", 0.11))
+    }
+    figure = drawn("training_curves", made | {"summaries": {"exact": made["summary"], **others}})
+    values = line_values(figure)
+    for value in (0.77, 0.11):
+        assert np.isclose(values, value).any()
+    for name in ("exact", "float32", "keras"):
+        assert name in texts(figure)
+    assert "exact" not in texts(drawn("training_curves"))
 
 
 def test_training_curves_show_three_pair_modes(drawn):
@@ -654,9 +670,9 @@ def test_four_averages_with_their_bands(drawn):
     for axis in panels(figure):
         curves = [line.get_ydata() for line in axis.lines if len(line.get_ydata()) == 4]
         steps = 0.01 * np.arange(4)
-        expected = [share * mean + steps for share in (1, 0.5, -0.5, -1)]
-        np.testing.assert_allclose(curves, expected)
-        assert len(axis.collections) == 4
+        shares = (1, 0.5, -0.5, -1) if axis.get_subplotspec().is_first_row() else (0.5, -0.5, -1)
+        np.testing.assert_allclose(curves, [share * mean + steps for share in shares])
+        assert len(axis.collections) == len(shares)
     (legend,) = figure.legends
     names = [text.get_text() for text in legend.get_texts()]
     assert len(names) == 4

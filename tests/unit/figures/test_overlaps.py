@@ -120,8 +120,9 @@ def tables(name: str) -> Mapping[str, Any]:
     runs = product(experiment=[shape.name], lr=shape.rates, seed=shape.seeds)
     keys = zip(runs["lr"], runs["seed"], strict=True)
     runs["status"] = [shape.dead.get(key, "ok") for key in keys]
-    runs = runs.assign(onset_epoch=10.0 + runs["seed"], onset_reached=True)
-    history = at_checkpoints(runs.drop(columns=["onset_epoch", "onset_reached"]))
+    of_runs = list(runs)
+    runs = runs.assign(epochs=EPOCHS[-1], onset_epoch=10.0 + runs["seed"], onset_reached=True)
+    history = at_checkpoints(runs[of_runs])
     left = 1 - history["step"] / len(EPOCHS)  # from 1 down to near 0 at the end of training
     history = history.assign(train_loss=2.4 * left**3, validation_loss=2.3 * left + 0.1)
     history = history.assign(train_accuracy=1 - left, validation_accuracy=0.8 - 0.7 * left)

@@ -92,11 +92,15 @@ def test_a_pdf_has_no_date(figure, tmp_path):
 # --- axes ----------------------------------------------------------------------------------------
 
 
+def with_onset(*epochs: float) -> pd.DataFrame:
+    return pd.DataFrame({"status": "ok", "onset_epoch": epochs})
+
+
 @pytest.mark.parametrize("last", [0.05, 1, 30, 400])
 def test_epochs_from_zero_to_the_last(figure, last):
     (axis,) = figure.axes
     epochs = pd.Series([0, 0.001, 0.01, last])
-    style.epoch_axis(axis, epochs)
+    style.epoch_axis(axis, epochs, with_onset(last))
     low, high = axis.get_xlim()
     assert low == 0
     assert last <= high < 1.2 * last
@@ -104,13 +108,39 @@ def test_epochs_from_zero_to_the_last(figure, last):
     assert ticks[0] == 0
     assert (np.diff(ticks) > 0).all()
     assert ticks[-1] <= last
-    assert [float(name) for name in names] == pytest.approx(list(ticks))
+    assert [float(name) for name in names] == pytest.approx(list(ticks), rel=0.05)
     shown = axis.transData.transform([(epoch, 1) for epoch in epochs])[:, 0]
     assert (np.diff(shown) > 1).all()
 
 
+@pytest.mark.parametrize(
+    ("onsets", "turn"), [([8.0], 8), ([4.0, 8.0, 20.0], 8), ([39.0], 20), ([np.nan], 1)]
+)
+def test_what_follows_the_onset_fills_half_of_the_width(figure, onsets, turn):
+    (axis,) = figure.axes
+    epochs = pd.Series([0, 0.001, 0.01, *range(1, 41)])
+    label = style.epoch_axis(axis, epochs, with_onset(*onsets))
+    assert label == f"epoch (logarithmic to {turn}, then linear)"
+    place = axis.transAxes.inverted().transform(axis.transData.transform([(turn, 1)]))[0, 0]
+    assert place == pytest.approx(0.5, abs=1e-6)
+    late = axis.transData.transform([(epoch, 1) for epoch in (20, 25, 30, 35, 40)])[:, 0]
+    np.testing.assert_allclose(np.diff(late), np.diff(late)[0])
+
+
+def test_places_of_epochs_can_be_turned_back():
+    scale = style.EpochScale(0.001, 8, 60)
+    epochs = np.array([0, 0.0005, 0.001, 0.3, 8, 20, 60])
+    np.testing.assert_allclose(scale.inverse(scale.forward(epochs)), epochs, atol=1e-12)
+
+
+def test_without_early_checkpoints_epochs_are_linear(figure):
+    (axis,) = figure.axes
+    assert style.epoch_axis(axis, pd.Series([0.0, 1, 2, 3]), with_onset(2.0)) == "epoch"
+    assert axis.get_xscale() == "linear"
+
+
 def test_an_axis_of_the_initialisation_alone(figure):
-    style.epoch_axis(figure.axes[0], pd.Series([0.0]))
+    style.epoch_axis(figure.axes[0], pd.Series([0.0]), with_onset(0.0))
     figure.canvas.draw()
 
 
@@ -133,6 +163,27 @@ def test_a_curve_has_its_band(figure):
 
 def runs(*rows: tuple[str, int, str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["lr", "seed", "status"])
+
+
+@pytest.mark.parametrize(
+    ("seeds", "seed", "expected"),
+    [
+        ([0], None, "1 seed, 30 epochs"),
+        ([0], 0, "1 seed, 30 epochs"),
+        ([0, 1, 2], None, "3 seeds, 30 epochs"),
+        ([0, 1, 2], 1, "seed 1 of 3 seeds, 30 epochs"),
+    ],
+)
+def test_a_title_says_seeds_and_epochs(seeds, seed, expected):
+    table = runs(*(("1e-3", one, "ok") for one in seeds), ("1e-3", 7, "diverged"))
+    table = table.assign(experiment="some_net", epochs=30.0)
+    title = style.heading(table, "train–val pairs", learning_rate="1e-3", seed=seed)
+    assert title == f"some_net, learning rate 1e-3, {expected}, train–val pairs"
+
+
+def test_rates_with_fewer_living_seeds_are_counted():
+    table = runs(("1e-3", 0, "ok"), ("1e-3", 1, "ok"), ("3e-3", 0, "ok"), ("3e-3", 1, "diverged"))
+    assert style.extent(table.assign(epochs=3.0)) == "1 to 2 seeds, 3 epochs"
 
 
 def test_dead_runs_are_named():

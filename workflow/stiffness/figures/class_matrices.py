@@ -36,7 +36,7 @@ def draw(
     seed, status = style.reference_run(runs, learning_rate)
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.03)
     figure = plt.figure(figsize=(options["width"], options["height"]), layout=layout)
-    title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}"
+    title = style.heading(runs, learning_rate=learning_rate, seed=seed)
     if style.refuse_dead(figure, title, status, outputs):
         return
     chosen = reference_stages(runs, history, learning_rate, stages)

@@ -51,9 +51,9 @@ def draw(
         Line2D([], [], color="0.3", marker="o", mfc="white", ls="", ms=4, label="never stops")
     )
     figure.legend(handles=handles, title="learning rate;\nstopped by", loc="outside right center")
-    title = f"{runs['experiment'].iloc[0]}: training stopped before within-class stiffness of "
-    title += "train–train pairs falls, one mark per seed"
-    figure.suptitle("\n".join(filter(None, [title, style.dead_runs(runs)])), fontsize=8)
+    title = "training stopped before within-class stiffness of train–train pairs falls"
+    lines = [style.heading(runs), f"{title}, one mark per seed", style.dead_runs(runs)]
+    figure.suptitle("\n".join(filter(None, lines)), fontsize=8)
     style.save(figure, outputs)
 
 

@@ -96,10 +96,8 @@ def draw(
         axes[-1, column].set_xscale("log")
         axes[-1, column].set_xticks([float(rate) for rate in rates], rates)
         axes[-1, column].xaxis.set_minor_locator(NullLocator())
-    title = (
-        f"{runs['experiment'].iloc[0]}, {style.MODE_NAMES[mode]} pairs, 95 % intervals; "
-        r"$\tau$: Kendall's with the learning rate"
-    )
+    title = style.heading(runs, f"{style.MODE_NAMES[mode]} pairs", "95 % intervals")
+    title += "\n" + r"$\tau$: Kendall's rank correlation with the learning rate"
     figure.suptitle("\n".join(filter(None, [title, style.dead_runs(runs)])), fontsize=8)
     figure.align_ylabels()
     style.save(figure, outputs)

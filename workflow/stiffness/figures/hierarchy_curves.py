@@ -11,7 +11,6 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from stiffness.figures import style
 from stiffness.files import rows
 from stiffness.measures.pairs import METRICS
-from stiffness.measures.seeds import seed_means
 
 # Quantities of the summary table by what the paper calls them (section 4.2).
 _NAMES = {
@@ -29,7 +28,10 @@ def draw(
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """Draw one panel per metric and one curve per average, as means over seeds.
+    """Draw one column per metric and one curve per average, as means over seeds.
+
+    The upper row shows all averages; the lower one those of different classes on a scale of their
+    own, since they are many times smaller.
 
     Args:
         runs, summary: an experiment's tables; its data set has a hierarchy.
@@ -39,25 +41,29 @@ def draw(
     layout = ConstrainedLayoutEngine(w_pad=0.1)
     figure = plt.figure(figsize=(options["width"], options["height"]), layout=layout)
     mode = style.MODE_NAMES[options["pair_mode"]]
-    title = (
-        f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}, {mode} pairs, 95 % intervals"
-    )
+    title = style.heading(runs, f"{mode} pairs", "95 % intervals", learning_rate=learning_rate)
     if style.refuse_dead(figure, title, status, outputs):
         return
+    alive_runs = rows(runs, lr=learning_rate, status=style.OK)
     alive = rows(summary, lr=learning_rate, status=style.OK, pair_mode=options["pair_mode"])
-    axes = figure.subplots(1, len(METRICS), sharex=True)
-    for axis, metric in zip(axes, METRICS, strict=True):
+    # The label and the legend would have the same place below one figure.
+    ((body,),) = figure.subfigures(squeeze=False)
+    axes = body.subplots(2, len(METRICS), sharex=True)
+    for metric, (all_of_them, others) in zip(METRICS, axes.T, strict=True):
         for (quantity, name), color in zip(_NAMES.items(), options["colors"], strict=True):
             one = rows(alive, metric=metric, quantity=quantity)
             if len(one):
                 dashes = "--" if quantity == "between" else "-"
-                mean = seed_means(one, ["epoch"])
-                style.curve(axis, mean, "epoch", color, name, ls=dashes)
-        axis.axhline(0, color="0.6", lw=0.6, zorder=0)
-        axis.set_ylabel(style.METRIC_NAMES[metric])
-        axis.set_xlabel("epoch")
-    style.epoch_axis(axes[0], alive["epoch"])
-    handles, labels = axes[0].get_legend_handles_labels()
+                for axis in (all_of_them,) if quantity == "within" else (all_of_them, others):
+                    style.curve(axis, style.over_seeds(one), "epoch", color, name, ls=dashes)
+        for axis in (all_of_them, others):
+            axis.axhline(0, color="0.6", lw=0.6, zorder=0)
+        all_of_them.set_title(style.METRIC_NAMES[metric])
+    axes[0, 0].set_ylabel("stiffness")
+    axes[1, 0].set_ylabel("stiffness of different\nclasses, enlarged")
+    body.supxlabel(style.epoch_axis(axes[0, 0], alive["epoch"], alive_runs), fontsize=8)
+    body.align_ylabels()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, ncols=len(labels), loc="outside lower center")
     figure.suptitle(title, fontsize=8)
     style.save(figure, outputs)

@@ -1,5 +1,6 @@
 """Stiffness of one network on data of which a share of the training labels is wrong."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,11 @@ def draw(
     for column, panels in zip(columns, axes.T, strict=True):
         share = f"{column['share']:.0%} wrong labels".replace("%", " %")
         name = style.wrap_name(column["experiment"], 100 // len(columns))
-        panels[0].set_title(f"{share}\n{name}", fontsize=6.5)
         own, past, stiffness = (
             rows_of_columns(table, [column]) for table in (runs, history, summary)
         )
+        title = f"{share}\n{name}\n{style.extent(own)}"
+        panels[0].set_title(title, fontsize=6.5)
         alive = rows(past, status=style.OK)
         stiffness = rows(stiffness, pair_mode=options["pair_mode"], status=style.OK)
         if alive.empty:
@@ -101,7 +103,8 @@ def draw(
                 _curve(parts, of_metric, f"{quantity}_mislabelled", color, ls=_DASHED)
             if not column["share"]:
                 parts.text(0.5, 0.65, "all clean", transform=parts.transAxes, ha="center")
-        style.epoch_axis(panels[0], alive["epoch"])
+        label = style.epoch_axis(panels[0], alive["epoch"], own)
+        panels[-1].set_xlabel(textwrap.fill(label, 110 // len(columns)))
     # A memorised set's loss falls without end; what counts is that it is memorised.
     losses = rows(history, status=style.OK)[["train_loss", "validation_loss"]]
     axes[0, 0].set_yscale("log")
@@ -109,8 +112,6 @@ def draw(
         axes[0, 0].set_ylim(bottom=max(_LOWEST_LOSS, 0.8 * losses.min().min()))
     for axis in axes[2:].flat:
         axis.axhline(0, color="0.6", lw=0.6, zorder=0)
-    for axis in axes[-1]:
-        axis.set_xlabel("epoch")
     names = [
         "loss",
         "accuracy",
@@ -184,7 +185,7 @@ def _scores(axis: Axes, history: pd.DataFrame, name: str) -> None:
 def _curve(axis: Axes, table: pd.DataFrame, quantity: str, color: str, **line: Any) -> None:
     shown = rows(table, quantity=quantity)
     if len(shown):
-        style.curve(axis, seed_means(shown, ["epoch"]), "epoch", color, quantity, **line)
+        style.curve(axis, style.over_seeds(shown), "epoch", color, quantity, **line)
 
 
 def _legend(figure: plt.Figure, colors: Sequence[str]) -> None:

@@ -60,10 +60,8 @@ def draw(
     """
     seed, status = style.reference_run(runs, learning_rate)
     figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
-    title = (
-        f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}, "
-        f"{style.MODE_NAMES[options['pair_mode']]} pairs, 95 % intervals"
-    )
+    mode = f"{style.MODE_NAMES[options['pair_mode']]} pairs"
+    title = style.heading(runs, mode, "95 % intervals", learning_rate=learning_rate, seed=seed)
     if style.refuse_dead(figure, title, status, outputs):
         return
     chosen = reference_stages(runs, history, learning_rate, stages)

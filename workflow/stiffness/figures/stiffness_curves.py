@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from stiffness.figures import style
 from stiffness.files import rows
 from stiffness.measures.pairs import METRICS
-from stiffness.measures.seeds import seed_means
 
 
 def draw(
@@ -43,24 +42,20 @@ def draw(
             for rate, color in zip(rates, shades, strict=True):
                 shown = rows(alive, lr=rate, metric=metric, quantity=quantity)
                 if len(shown):
-                    style.curve(axis, seed_means(shown, ["epoch"]), "epoch", color, rate)
+                    style.curve(axis, style.over_seeds(shown), "epoch", color, rate)
             axis.axhline(0, color="0.6", lw=0.6, zorder=0)
             if (quantity, metric) == ("between", "cosine"):
                 _equal_outputs(axis, summary)
             if row == 0:
                 axis.set_title(style.METRIC_NAMES[metric])
-        axes[1, column].set_xlabel("epoch")
     axes[0, 0].set_ylabel("within-class stiffness")
     axes[1, 0].set_ylabel("between-classes stiffness")
     if len(alive):
-        style.epoch_axis(axes[0, 0], alive["epoch"])
-        mode = style.MODE_NAMES[options["pair_mode"]]
-        figure.legend(
-            *axes[0, 0].get_legend_handles_labels(),
-            title=f"learning rate\n({mode} pairs,\n95 % interval)",
-            loc="outside right center",
-        )
-    title = str(runs["experiment"].iloc[0])
+        figure.supxlabel(style.epoch_axis(axes[0, 0], alive["epoch"], runs), fontsize=8)
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, names, title="learning rate", loc="outside right center")
+    mode = style.MODE_NAMES[options["pair_mode"]]
+    title = style.heading(runs, f"{mode} pairs", "bands: 95 % intervals")
     figure.suptitle("\n".join(filter(None, [title, style.dead_runs(runs)])), fontsize=8)
     style.save(figure, outputs)
 

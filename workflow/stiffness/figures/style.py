@@ -2,19 +2,22 @@
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
-import matplotlib.ticker
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from stiffness.errors import StiffnessError
-from stiffness.files import atomic_write
+from stiffness.files import atomic_write, rows
+from stiffness.measures.seeds import seed_means
 from stiffness.training.runs import OK
 from stiffness.training.stages import Stage
 from stiffness.training.stages import reference_run as reference_run
@@ -37,6 +40,8 @@ LOOKS: Any = {  # matplotlib types its keys
     "pdf.fonttype": 42,  # text stays text
     "svg.hashsalt": "stiffness",
 }
+NEIGHBOURS = 2
+"""Checkpoints on either side whose spread between seeds is pooled in a band."""
 
 
 def use_looks() -> None:
@@ -86,17 +91,95 @@ def save(figure: Figure, outputs: Sequence[str | Path]) -> None:
         plt.close(figure)
 
 
-def epoch_axis(axis: Axes, epochs: pd.Series) -> None:
-    """Scale an axis for epochs: linear up to the first checkpoint and logarithmic after it."""
+def epoch_axis(axis: Axes, epochs: pd.Series, runs: pd.DataFrame) -> str:
+    """Scale an axis for epochs: its left half is logarithmic, its right half linear.
+
+    The halves meet at the onset of over-fitting (the median of the living runs), but not in the
+    last half of training, so that what follows the onset fills half of the width. A thin line
+    marks where they meet.
+
+    Args:
+        axis: also stands for those that share it.
+        epochs: of the checkpoints that are drawn.
+        runs: the runs that are drawn, with the column onset_epoch.
+
+    Returns:
+        The label of the axis, which says where its scale changes.
+    """
     positive = epochs[epochs > 0]
     smallest = float(positive.min()) if len(positive) else 1.0
-    axis.set_xscale("symlog", linthresh=smallest, linscale=0.35)
     largest = max(float(epochs.max()), smallest)
+    onset = float(rows(runs, status=OK)["onset_epoch"].median())
+    turn = min(onset if np.isfinite(onset) else 1.0, largest / 2)
+    axis.xaxis.set_minor_locator(NullLocator())
+    if turn < 2 * smallest:  # no early checkpoints to spread
+        axis.set_xscale("linear")
+        axis.set_xlim(0, largest * 1.02)
+        return "epoch"
+    scale = EpochScale(smallest, turn, largest)
+    axis.set_xscale("function", functions=(scale.forward, scale.inverse))
     decades = [10.0**power for power in range(-4, 5)]
-    ticks = [0.0, *[tick for tick in decades if smallest * 1.5 < tick <= largest]]
-    axis.set_xticks(ticks, ["0", *[f"{tick:g}" for tick in ticks[1:]]])
-    axis.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-    axis.set_xlim(0, largest * 1.05)
+    # The name of a small one is wide.
+    early = [tick for tick in decades if scale.spread(0, tick) > 0.08 < scale.spread(tick, turn)]
+    late = [
+        float(tick)
+        for tick in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(turn, largest)
+        if tick <= largest and scale.spread(turn, tick) > 0.1
+    ]
+    ticks = [0.0, *early, turn, *late]
+    names = [f"{float(f'{tick:.2g}'):g}" if tick == turn else f"{tick:g}" for tick in ticks]
+    axis.set_xticks(ticks, names)
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xlim(0, largest)
+    for one in axis.get_shared_x_axes().get_siblings(axis):
+        one.axvline(turn, color="0.85", lw=0.6, zorder=0)
+    return f"epoch (logarithmic to {names[ticks.index(turn)]}, then linear)"
+
+
+@dataclass(frozen=True)
+class EpochScale:
+    """From epochs to places from 0 to 2: logarithmic up to 1, linear from there.
+
+    Attributes:
+        smallest: the first checkpoint after initialisation; the scale is linear up to it.
+        turn: the epoch at place 1.
+        largest: the epoch at place 2.
+    """
+
+    smallest: float
+    turn: float
+    largest: float
+    start: float = 0.08
+    """The place of the first checkpoint."""
+
+    def forward(self, epochs: Any) -> Any:
+        """Return the places of epochs."""
+        epochs = np.asarray(epochs, float)
+        middle = np.log(np.maximum(epochs, self.smallest) / self.smallest)
+        middle = self.start + (1 - self.start) * middle / np.log(self.turn / self.smallest)
+        late = 1 + (epochs - self.turn) / (self.largest - self.turn)
+        first = self.start * epochs / self.smallest
+        return np.where(epochs < self.smallest, first, np.where(epochs < self.turn, middle, late))
+
+    def inverse(self, places: Any) -> Any:
+        """Return the epochs at places."""
+        places = np.asarray(places, float)
+        share = (places - self.start) / (1 - self.start)
+        middle = self.smallest * np.power(self.turn / self.smallest, np.clip(share, 0, 1))
+        late = self.turn + (places - 1) * (self.largest - self.turn)
+        first = self.smallest * places / self.start
+        return np.where(places < self.start, first, np.where(places < 1, middle, late))
+
+    def spread(self, first: float, second: float) -> float:
+        """Return how far apart two epochs are drawn, in shares of the axis."""
+        return float(self.forward(second) - self.forward(first)) / 2
+
+
+def loss_ticks(axis: Axis) -> None:
+    """Mark a logarithmic axis of losses at 1, 2 and 5 of each decade, without powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+    axis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def curve(axis: Axes, table: pd.DataFrame, x: str, color: Any, label: str, **line: Any) -> None:
@@ -104,6 +187,45 @@ def curve(axis: Axes, table: pd.DataFrame, x: str, color: Any, label: str, **lin
     axis.plot(table[x], table["value"], color=color, label=label, **line)
     low, high = table["low"].clip(lower=-1), table["high"].clip(upper=1)
     axis.fill_between(table[x], low, high, color=color, alpha=0.25, lw=0)
+
+
+def over_seeds(table: pd.DataFrame, by: str = "epoch") -> pd.DataFrame:
+    """Average over seeds for a curve; see ``seed_means``, with the spread of neighbours pooled."""
+    return seed_means(table, [by], neighbours=NEIGHBOURS)
+
+
+def heading(
+    runs: pd.DataFrame, *about: str, learning_rate: str = "", seed: int | None = None
+) -> str:
+    """Return the title of a figure: the experiment, the seeds and epochs that it shows, and more.
+
+    Args:
+        runs: the table of runs of one experiment.
+        about: what else the title says.
+        learning_rate: the one that is shown; "" for all of them.
+        seed: the one that is shown; None for the mean over all.
+    """
+    rate = [f"learning rate {learning_rate}"] if learning_rate else []
+    shown = rows(runs, lr=learning_rate) if learning_rate else runs
+    parts = [str(runs["experiment"].iloc[0]), *rate, extent(shown, seed), *filter(None, about)]
+    return textwrap.fill(", ".join(parts), 110)
+
+
+def extent(runs: pd.DataFrame, seed: int | None = None) -> str:
+    """Say in words how many seeds and epochs a figure shows.
+
+    Args:
+        runs: the runs that it shows; those that died do not count unless all did.
+        seed: the one that is shown; None for all.
+    """
+    alive = rows(runs, status=OK)
+    alive = alive if len(alive) else runs
+    counts = alive.groupby("lr")["seed"].nunique()
+    least, most = int(counts.min()), int(counts.max())
+    seeds = f"{most} seed{'s' * (most > 1)}" if least == most else f"{least} to {most} seeds"
+    if seed is not None and most > 1:
+        seeds = f"seed {seed} of {most} seeds"
+    return f"{seeds}, {alive['epochs'].max():g} epochs"
 
 
 def dead_runs(runs: pd.DataFrame) -> str:

@@ -40,10 +40,8 @@ def draw(
     seed, status = style.reference_run(runs, learning_rate)
     layout = ConstrainedLayoutEngine(w_pad=0.08)
     figure = plt.figure(figsize=(options["width"], options["height"]), layout=layout)
-    title = (
-        f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}, "
-        f"{style.METRIC_NAMES[METRIC]} of training examples"
-    )
+    about = f"{style.METRIC_NAMES[METRIC]} of training examples"
+    title = style.heading(runs, about, "95 % intervals", learning_rate=learning_rate, seed=seed)
     if style.refuse_dead(figure, title, status, outputs):
         return
     chosen = reference_stages(runs, history, learning_rate, stages)
@@ -68,7 +66,7 @@ def draw(
     right.legend(
         loc="upper left", title="stage: share of the intervals\nthat hold the whole set's value"
     )
-    figure.suptitle(title + ", 95 % intervals", fontsize=8)
+    figure.suptitle(title, fontsize=8)
     style.save(figure, outputs)
 
 

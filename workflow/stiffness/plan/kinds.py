@@ -97,6 +97,8 @@ class Kind:
             argument that gets them as one table, with a column arithmetic.
         parts: tables of segments that it reads, as paths by name, for every seed and segment of
             the reference learning rate; ``draw`` gets them as one, with a column seed.
+        arithmetics: the argument of ``draw`` that gets the table "summary" in each arithmetic of
+            the experiment, by name; "" if it shows the first alone.
         files: further files of the experiment, as paths by name.
         settings: the setting of the experiment that each argument of ``draw`` gets. Beside the
             keys of an experiment there are distance_layer, the first of distance_layers, and
@@ -115,6 +117,7 @@ class Kind:
     tables: tuple[str, ...]
     by_arithmetic: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
+    arithmetics: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     by_stage: bool = False
@@ -203,26 +206,32 @@ _KINDS = (
     Kind(
         "training_curves",
         (
-            "Training and validation loss (top), within-class stiffness (middle) and "
-            "between-classes stiffness (bottom) of {experiment} at the reference learning rate, "
-            "for train-train, train-val and val-val pairs. Losses are drawn per seed; stiffness is "
-            "the mean over seeds with 95 % intervals. An orange line marks the lowest validation "
-            "loss of a seed, the onset of over-fitting; it is dotted where the loss does not rise "
-            "again by 1 %. Look for whether within-class stiffness leaves 1, and both stiffnesses "
-            "turn towards 0, after it (figure 3 of the paper)."
+            "Training and validation loss (top; on the right on a logarithmic axis), within-class "
+            "stiffness (middle) and between-classes stiffness (bottom) of {experiment} at the "
+            "reference learning rate, in both metrics, for train-train, train-val and val-val "
+            "pairs. Dashed lines are further arithmetics of the loss gradient on the same "
+            "checkpoints, where they are measured, for train-train pairs. Losses are drawn per "
+            "seed; stiffness is the mean over seeds with 95 % intervals, for which the spread "
+            "between seeds is pooled over five neighbouring checkpoints. An orange line marks the "
+            "lowest validation loss of a seed, the onset of over-fitting; it is dotted where the "
+            "loss does not rise again by 1 %. Epochs are logarithmic in the left half of the axis "
+            "and linear in the right half; the halves meet at the median onset, or at half of the "
+            "training where it comes later. Look for whether within-class stiffness leaves 1, and "
+            "both stiffnesses turn towards 0, after it (figure 3 of the paper)."
         ),
         looks(
-            3.5,
-            5.4,
+            7.0,
+            5.6,
             colors=colors(
                 "train-train, train-val and val-val pairs; orange is the onset",
                 "#0173b2",
                 "#029e73",
                 "#cc78bc",
             ),
-            metric=_SIGN,
+            palette=palette("further arithmetics of the loss gradient"),
         ),
-        tables=("runs", "history", "summary"),
+        tables=("runs", "history"),
+        arithmetics="summaries",
         settings=_RATE,
     ),
     Kind(
@@ -304,13 +313,15 @@ _KINDS = (
         (
             "Stiffness of {experiment} is drawn against epoch between examples of one class, of "
             "different classes of one super-class, of different super-classes of one "
-            "super-super-class, and of any two different classes (the baseline). Curves are means "
-            "over seeds with 95 % intervals. Look for whether the first three lie above the "
+            "super-super-class, and of any two different classes (the baseline). The lower panels "
+            "show the last three alone, enlarged. Curves are means over seeds with 95 % intervals, "
+            "for which the spread between seeds is pooled over five neighbouring checkpoints. Look "
+            "for whether the first three lie above the "
             "baseline, in this order, and whether all turn towards 0 (figure 9)."
         ),
         looks(
             7.0,
-            3.3,
+            4.4,
             colors=colors(
                 "class, super-class, super-super-class and baseline",
                 "#0173b2",
@@ -329,9 +340,11 @@ _KINDS = (
         "stiffness_curves",
         (
             "Within-class and between-classes stiffness of {experiment} is drawn against epoch for "
-            "both metrics and all learning rates. Curves are means over seeds with 95 % intervals. "
-            "The dotted line is -1 / (C - 1), the cosine of two classes' loss gradients where all "
-            "C outputs are equal. Look for the rise between classes early in training and the "
+            "both metrics and all learning rates. Curves are means over seeds with 95 % intervals, "
+            "for which the spread between seeds is pooled over five neighbouring checkpoints. "
+            "Epochs are logarithmic in the left half of the axis and linear in the right half. The "
+            "dotted line is -1 / (C - 1), the cosine of two classes' loss gradients where all C "
+            "outputs are equal. Look for the rise between classes early in training and the "
             "regression towards 0 late (figure 5)."
         ),
         looks(7.0, 4.6, palette=palette("learning rates"), pair_mode=_TRAIN_VAL),
