@@ -20,7 +20,8 @@ RATES = ["3e-3", "1e-3"]
 @pytest.fixture
 def runs() -> pd.DataFrame:
     rows = [("some_net", lr, seed, "ok") for lr in RATES for seed in (0, 1)]
-    return pd.DataFrame(rows, columns=["experiment", "lr", "seed", "status"])
+    table = pd.DataFrame(rows, columns=["experiment", "lr", "seed", "status"])
+    return table.assign(epochs=3.0, onset_epoch=1.0)
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, made: dict[str, Any]) -> Any:
             KEY | {"step": step, "epoch": step / 50, "validation_accuracy": 0.5} for step in (0, 50)
         ]
         contact_sheet.draw(
-            runs=pd.DataFrame([KEY | {"status": status}]),
+            runs=pd.DataFrame([KEY | {"status": status, "epochs": 1.0}]),
             history=pd.DataFrame(history),
             **made,
             learning_rate="1e-3",

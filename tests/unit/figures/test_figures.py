@@ -410,7 +410,10 @@ def with_onset(reached: bool) -> dict[str, Any]:
 
 def onset_line(figure: Figure):
     """Of the first of two seeds; the second's has no label of its own."""
-    first, second = [line for line in figure.axes[0].lines if list(line.get_xdata()) == [1.0, 1.0]]
+    first, second = [
+        line for line in figure.axes[0].lines if line.get_color() == training_curves._ONSET
+    ]
+    assert list(first.get_xdata()) == [1.0, 1.0]
     assert str(second.get_label()).startswith("_")
     return first
 

@@ -58,7 +58,7 @@ def tables(status: str = "ok", names: dict[str, str] = LAYERS) -> dict[str, Any]
                 for estimator in ("line", "monotone"):
                     lengths.append(here | {"estimator": estimator} | fit)
     return {
-        "runs": pd.DataFrame([key]),
+        "runs": pd.DataFrame([key | {"epochs": 1.0}]),
         "history": pd.DataFrame(history),
         "summary": pd.DataFrame(whole),
         "by_layer": {

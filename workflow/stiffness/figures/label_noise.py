@@ -78,6 +78,7 @@ def draw(
         )
         title = f"{share}\n{name}\n{style.extent(own)}"
         panels[0].set_title(title, fontsize=6.5)
+        panels[-1].set_xlabel("epoch")
         alive = rows(past, status=style.OK)
         stiffness = rows(stiffness, pair_mode=options["pair_mode"], status=style.OK)
         if alive.empty:
@@ -102,12 +103,13 @@ def draw(
                 _curve(parts, of_metric, f"{quantity}_clean", color)
                 _curve(parts, of_metric, f"{quantity}_mislabelled", color, ls=_DASHED)
             if not column["share"]:
-                parts.text(0.5, 0.65, "all clean", transform=parts.transAxes, ha="center")
+                parts.text(0.5, 0.4, "all clean", transform=parts.transAxes, ha="center")
         label = style.epoch_axis(panels[0], alive["epoch"], own)
         panels[-1].set_xlabel(textwrap.fill(label, 110 // len(columns)))
     # A memorised set's loss falls without end; what counts is that it is memorised.
     losses = rows(history, status=style.OK)[["train_loss", "validation_loss"]]
     axes[0, 0].set_yscale("log")
+    style.loss_ticks(axes[0, 0].yaxis)
     if len(losses):
         axes[0, 0].set_ylim(bottom=max(_LOWEST_LOSS, 0.8 * losses.min().min()))
     for axis in axes[2:].flat:

@@ -40,6 +40,7 @@ LOOKS: Any = {  # matplotlib types its keys
     "pdf.fonttype": 42,  # text stays text
     "svg.hashsalt": "stiffness",
 }
+_LONGEST_LINE = 100  # characters of a title
 NEIGHBOURS = 2
 """Checkpoints on either side whose spread between seeds is pooled in a band."""
 
@@ -208,7 +209,13 @@ def heading(
     rate = [f"learning rate {learning_rate}"] if learning_rate else []
     shown = rows(runs, lr=learning_rate) if learning_rate else runs
     parts = [str(runs["experiment"].iloc[0]), *rate, extent(shown, seed), *filter(None, about)]
-    return textwrap.fill(", ".join(parts), 110)
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + len(part) > _LONGEST_LINE:
+            lines.append(part)
+        else:
+            lines[-1] += f", {part}"
+    return ",\n".join(lines)
 
 
 def extent(runs: pd.DataFrame, seed: int | None = None) -> str:

@@ -54,9 +54,7 @@ def draw(
         panels[0].set_title(style.METRIC_NAMES[metric])
         for quantity, axis in zip(_NAMES, panels[1:], strict=True):
             for label, table, color, line in _lines(summaries, options):
-                shown = rows(
-                    table, lr=learning_rate, seed=seeds, metric=metric, quantity=quantity
-                )
+                shown = rows(table, lr=learning_rate, seed=seeds, metric=metric, quantity=quantity)
                 style.curve(axis, style.over_seeds(shown), "epoch", color, label, **line)
             axis.axhline(0, color="0.6", lw=0.6, zorder=0)
     for axis, name in zip(axes[1:, 0], _NAMES.values(), strict=True):
@@ -107,12 +105,12 @@ def _onsets(axis: Axes, alive: pd.DataFrame) -> None:
     reached = bool(alive["onset_reached"].all())
     name = "over-fitting sets in" if reached else "lowest validation loss"
     epochs = ", ".join(f"{epoch:.3g}" for epoch in alive["onset_epoch"])
-    for number, row in enumerate(alive.itertuples()):
+    for number, row in enumerate(alive.to_dict("records")):
         axis.axvline(
-            row.onset_epoch,
+            float(row["onset_epoch"]),
             color=_ONSET,
             lw=1.2 if len(alive) == 1 else 0.8,
-            ls="-" if row.onset_reached else ":",
+            ls="-" if row["onset_reached"] else ":",
             zorder=1,
             label=None if number else f"{name} (epoch {epochs})",
         )

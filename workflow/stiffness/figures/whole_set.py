@@ -55,7 +55,7 @@ def draw(
     _averages(left, chosen, summary, of_all, options["colors"], everything)
     names = [style.stage_name(stage) for stage in chosen]
     widest = max(len(line) for name in names for line in name.split("\n"))
-    crowded = widest * len(names) > 9 * options["width"]
+    crowded = widest * len(names) > 5 * options["width"]
     left.set_xticks(range(len(names)), names, rotation=90 if crowded else 0)
     _cells(right, chosen, of_subset, of_all, style.colors(options["palette"], len(chosen)))
     left.set_ylabel(style.METRIC_NAMES[METRIC])
@@ -63,8 +63,11 @@ def draw(
     figure.legend(*handles, ncols=2, loc="outside lower center", labelspacing=0.9)
     right.set_xlabel(f"cell of the class matrix, {everything}")
     right.set_ylabel("the same cell, subset")
-    right.legend(
-        loc="upper left", title="stage: share of the intervals\nthat hold the whole set's value"
+    # Beside the panel: five stages with long names would lie over its points.
+    figure.legend(
+        *right.get_legend_handles_labels(),
+        loc="outside right center",
+        title="stage: share of the\nintervals that hold the\nwhole set's value",
     )
     figure.suptitle(title, fontsize=8)
     style.save(figure, outputs)
