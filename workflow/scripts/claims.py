@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from stiffness.figures.claims import draw
-from stiffness.figures.style import use_looks
+from stiffness.figures.style import extent, use_looks
 from stiffness.files import write_csv, write_text
 from stiffness.jobs.job import job
 from stiffness.report.evidence import Evidence
@@ -15,14 +15,11 @@ if __name__ == "__main__":
         use_looks()
         params, output = snakemake.params, snakemake.output
         keys = ("settings", "files", "source", "has_hierarchy")
-        judged = judge(
-            [
-                Evidence(name, *(entry[key] for key in keys))
-                for name, entry in params.experiments.items()
-            ],
-            params.paper,
-            studies=params.studies,
-        )
+        evidence = [
+            Evidence(name, *(entry[key] for key in keys))
+            for name, entry in params.experiments.items()
+        ]
+        judged = judge(evidence, params.paper, studies=params.studies)
         rows = claims_table(judged)
         folder = Path(output.page).parent
         links = {
@@ -32,4 +29,5 @@ if __name__ == "__main__":
         write_csv(output.csv, rows)
         write_text(output.page, claims_page(judged, links))
         texts = {one.claim.name: one.claim.text for one in judged}
-        draw(rows, texts, params.options, [output.pdf, output.png])
+        extents = {one.name: extent(one.runs) for one in evidence}
+        draw(rows, texts, extents, params.options, [output.pdf, output.png])

@@ -141,18 +141,25 @@ def test_claims_show_verdicts_and_the_deciding_effect(figure):
             )
         ]
     )
-    drawn = figure(claims.draw, rows, {"C1": "something is so"}, CONFIG["claims"])
-    text = words(drawn)
-    assert "something is so" in text
-    assert "✓\n0.37" in text
-    assert "✗\n-0.52" in text
-    assert text.count("\n0.") + text.count("\n-0.") == 2
-    # The one that counts stands first, and stronger.
-    assert drawn.axes[0].get_xticklabels()[0].get_text() == "other\nnet"
-    shades = [patch.get_facecolor()[3] for patch in drawn.axes[0].patches]
-    assert shades[0] > 2 * shades[1]
-    assert "no evidence for the paper" in text
+    rows["effect"] = "share of pairs"
+    extents = {"one_net": "1 seed, 3 epochs", "other_net": "2 seeds, 3 epochs"}
+
+    def shown(table: pd.DataFrame) -> tuple[str, list[float]]:
+        drawn = figure(claims.draw, table, {"C1": "it is so"}, extents, CONFIG["claims"])
+        return words(drawn), [patch.get_alpha() for patch in drawn.axes[0].patches]
+
+    text, opacities = shown(rows)
+    for part in ("it is so", "other net", "share of pairs", "−0.52 (−0.62 to −0.42)", "✗"):
+        assert part in text
+    # The one that is no evidence has its verdict and no number.
+    assert "no evidence: ✓ one net" in text
+    assert "0.37" not in text
+    assert "third" not in text
+    assert "one_net: 1 seed, 3 epochs; other_net: 2 seeds, 3 epochs" in text
     assert "None of the paper's experiments" not in text
-    rows["counts"] = False
-    drawn = figure(claims.draw, rows, {"C1": "something is so"}, CONFIG["claims"])
-    assert "None of the paper's experiments has been run" in words(drawn)
+    alone, pale = shown(rows.assign(counts=False, verdict="not run"))
+    assert "None of the paper's experiments has been run" in alone
+    assert "0.37 (0.27 to 0.47)" in alone
+    assert max(pale) < 0.5 * min(opacities)
+    silent, _ = shown(rows.assign(experiment_verdict=""))
+    assert "no experiment that has been run speaks to it" in silent

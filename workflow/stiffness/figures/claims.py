@@ -1,4 +1,4 @@
-"""The verdicts on the paper's claims at a glance: one cell per claim and experiment."""
+"""The verdicts on the paper's claims: every claim with the effects that decided it."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -6,119 +6,154 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 
 from stiffness.figures import style
 from stiffness.files import rows
 
-_MARKS = {"supported": "✓", "contradicted": "✗", "not decided": "?"}
-_STRONG, _PALE = 0.8, 0.22  # opacity of evidence, and of what is none
-_WIDTH = 44  # letters of a claim's text on a line
-_TEXT, _CELL = 2.5, 1.0  # inches of that text, and of a cell at the least
-_GAP = 0.12  # between the two groups of experiments, in cells
+_MARKS = {"supported": "✓", "contradicted": "✗", "not decided": "?", "too short": "…"}
+_LINE = 0.135  # inches from one line to the next
+_SIZE = 6.5  # points
+# Where columns begin, in inches of a picture that is 7 inches wide.
+_CHIP, _NAME, _EFFECT, _VALUE = 0.3, 0.5, 2.0, 5.55
+_WIDE = 7.0
+_LETTERS = 0.0475  # inches of a letter, on average
+_OTHERS = "no evidence: "
+_SILENT = "no experiment that has been run speaks to it"
 
 
 def draw(
     table: pd.DataFrame,
     texts: Mapping[str, str],
+    extents: Mapping[str, str],
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
 ) -> None:
-    """Draw the verdicts: colour and sign, with the first effect that decides below them.
+    """Draw a list: each claim, and below it a line per experiment whose verdict counts.
 
-    Experiments with a verdict that counts stand on the left; cells that are no evidence for the
-    paper are pale.
+    A line has the verdict of the experiment, its name, and the first effect that decides, with its
+    value and interval. Experiments that are no evidence for the paper stand together in one pale
+    line, by their verdicts alone; where there are no others, they have lines of their own, pale.
 
     Args:
         table: the table of claims, as ``verdicts.claims_table`` makes it.
         texts: each claim in words.
-        options: width (inches; more for many experiments), colors (supported, contradicted, not
-            decided).
+        extents: the seeds and epochs of each experiment, in words.
+        options: width (inches), colors (supported, contradicted, not decided).
         outputs: paths of the picture.
     """
-    counting = rows(table, counts=True, experiment_verdict=set(_MARKS))
-    strong = list(dict.fromkeys(counting["experiment"]))
-    pale = [name for name in dict.fromkeys(table["experiment"]) if name not in strong]
-    gap = _GAP if strong and pale else 0
-    lefts = {name: place + gap * (name in pale) for place, name in enumerate([*strong, *pale])}
-    claims = list(dict.fromkeys(table["claim"]))
-    wrapped = {
-        name: textwrap.wrap(f"{name}  {texts[name]}", _WIDTH, subsequent_indent="      ")
-        for name in claims
-    }
-    heights = [max(2.9, len(wrapped[name]) + 0.5) for name in claims]
-    number = max(len(lefts), 1) + gap
-    cell_width = max((options["width"] - _TEXT) / number, _CELL)
-    figure, axis = plt.subplots(
-        figsize=(_TEXT + number * cell_width, 0.135 * sum(heights) + 1.9), layout="constrained"
-    )
-    colors = dict(zip(_MARKS, options["colors"], strict=True))
-    top = 0.0
-    for name, height in zip(claims, heights, strict=True):
-        axis.text(
-            -_TEXT / cell_width,
-            top + height / 2,
-            "\n".join(wrapped[name]),
-            ha="left",
-            va="center",
-            fontsize=6.5,
-        )
-        for experiment, left in lefts.items():
-            _cell(axis, rows(table, claim=name, experiment=experiment), left, top, height, colors)
-        top += height
-    axis.set_xlim(-_TEXT / cell_width, number)
-    axis.set_ylim(top, 0)
-    names = [name.replace("_", "\n") for name in lefts]
-    axis.set_xticks([left + 0.5 for left in lefts.values()], names, fontsize=6.5)
-    axis.xaxis.tick_top()
-    axis.set_yticks([])
-    axis.tick_params(length=0)
-    for side in axis.spines.values():
-        side.set_visible(False)
-    title = "Verdicts on the paper's claims"
-    if not strong:
-        title += (
-            "\nNone of the paper's experiments has been run: what is shown is no evidence for it"
-        )
-    figure.suptitle(title, fontsize=8)
-    handles = [
-        Patch(color=color, alpha=_STRONG, label=f"{_MARKS[verdict]} {verdict}")
-        for verdict, color in colors.items()
-    ]
-    handles += [
-        Patch(color=options["colors"][0], alpha=_PALE, label="pale: no evidence for the paper"),
-        Patch(fc="white", label="– cannot speak to it"),
-    ]
-    figure.legend(handles=handles, ncols=3, loc="outside lower center")
+    of_verdicts = [*options["colors"], options["colors"][-1]]  # too short: not decided either
+    colors = dict(zip(_MARKS, of_verdicts, strict=True))
+    speaks = table[table["experiment_verdict"].isin(_MARKS)]
+    evidence = bool(speaks["counts"].any())
+    blocks = []
+    for name in dict.fromkeys(table["claim"]):
+        of_claim = rows(speaks, claim=name)
+        title = _wrap(f"{name}  {texts[name]}", _WIDE - _CHIP - 1.3)
+        shown = rows(of_claim, counts=evidence)
+        lines = [_effect_line(of_one) for of_one in _by_experiment(shown)]
+        others = _others(rows(of_claim, counts=False)) if evidence else ""
+        others = others or ("" if lines else _SILENT)
+        verdict = rows(table, claim=name)["verdict"].iloc[0]
+        blocks.append((verdict, title, lines, _wrap(others, _WIDE - _NAME)))
+    footer = _wrap("; ".join(f"{name}: {extents[name]}" for name in extents), _WIDE)
+    number = sum(len(title) + len(lines) + len(others) + 0.7 for _, title, lines, others in blocks)
+    number += len(footer) + 5
+    scale = options["width"] / _WIDE
+    height = number * _LINE
+    figure = plt.figure(figsize=(options["width"], height * scale))
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.set_xlim(-0.05, _WIDE + 0.05)
+    axis.set_ylim(number, 0)
+    axis.set_axis_off()
+    write = _Writer(axis, scale)
+    write(1, 0, "Verdicts on the paper's claims", size=9, weight="bold")
+    legend = "    ".join(f"{mark} {verdict}" for verdict, mark in _MARKS.items())
+    legend += "    Numbers: the effect that decided, with its 95 % interval."
+    write(2.2, 0, legend)
+    if not evidence:
+        write(3.2, 0, "None of the paper's experiments has been run: this is no evidence for it.")
+    place = 4.6
+    opacity, shade = (0.8, "black") if evidence else (0.25, "0.35")
+    for verdict, title, lines, others in blocks:
+        if verdict in colors:
+            _chip(axis, 0, place, colors[verdict], 0.24, 0.8)
+            write(place, 0.12, _MARKS[verdict], ha="center")
+        for line in title:
+            write(place, _CHIP, line, weight="bold")
+            place += 1
+        for one, experiment, effect, value in lines:
+            _chip(axis, _CHIP, place, colors[one], 0.16, opacity)
+            write(place, _CHIP + 0.08, _MARKS[one], ha="center", color=shade)
+            write(place, _NAME, experiment, color=shade)
+            write(place, _EFFECT, effect, color=shade)
+            write(place, _WIDE, value, ha="right", color=shade)
+            place += 1
+        for line in others:
+            write(place, _NAME, line, color="0.45", style="italic")
+            place += 1
+        place += 0.7
+    for line in footer:
+        write(place, 0, line, color="0.45")
+        place += 1
     style.save(figure, outputs)
 
 
-def _cell(
-    axis: Axes,
-    cell: pd.DataFrame,
-    left: float,
-    top: float,
-    height: float,
-    colors: Mapping[str, str],
-) -> None:
-    """Draw one claim on one experiment; ``cell`` holds its effects."""
-    verdict, counts = cell[["experiment_verdict", "counts"]].iloc[0]
-    shown = (left + 0.5, top + height / 2)
-    if verdict not in _MARKS:
-        axis.text(*shown, "–", ha="center", va="center", fontsize=6, color="0.5")
-        return
-    face = (colors[verdict], _STRONG if counts else _PALE)
-    axis.add_patch(Rectangle((left, top), 1, height, fc=face, ec="white", lw=1.5))
-    row = rows(cell, effect_verdict=verdict).iloc[0]
-    text = f"{_MARKS[verdict]}\n{row['value']:.2g}\n({row['low']:.2g}, {row['high']:.2g})"
-    axis.text(
-        *shown,
-        text.replace("inf", "∞").replace("nan", "–"),
-        ha="center",
-        va="center",
-        fontsize=6,
-        linespacing=1.1,
-        color="black" if counts else "0.35",
+class _Writer:
+    """Writes words at a line and a distance from the left in inches."""
+
+    def __init__(self, axis: Axes, scale: float) -> None:
+        self.axis, self.scale = axis, scale
+
+    def __call__(self, line: float, left: float, words: str, **looks: Any) -> None:
+        size = looks.pop("size", _SIZE) * self.scale
+        self.axis.text(left, line, words, va="center", fontsize=size, **looks)
+
+
+def _chip(axis: Axes, left: float, line: float, color: str, width: float, opacity: float) -> None:
+    looks = {"fc": color, "ec": "none", "alpha": opacity}
+    axis.add_patch(Rectangle((left, line - 0.42), width, 0.84, **looks))
+
+
+def _wrap(words: str, inches: float) -> list[str]:
+    return textwrap.wrap(words, int(inches / _LETTERS))
+
+
+def _by_experiment(table: pd.DataFrame) -> list[pd.DataFrame]:
+    return [of_one for _, of_one in table.groupby("experiment", sort=False)]
+
+
+def _effect_line(of_one: pd.DataFrame) -> tuple[str, str, str, str]:
+    """Return the verdict, the experiment, the effect that decided and its value, in words."""
+    verdict = str(of_one["experiment_verdict"].iloc[0])
+    deciding = rows(of_one, effect_verdict=verdict)
+    row = deciding.iloc[0]
+    effect = str(row["effect"])
+    more = f" (and {len(deciding) - 1} more)" if len(deciding) > 1 else ""
+    room = int((_VALUE - _EFFECT) / _LETTERS) - len(more)
+    effect = effect if len(effect) <= room else f"{effect[: room - 1].rstrip()}…"
+    experiment = textwrap.shorten(
+        str(row["experiment"]).replace("_", " "), int((_EFFECT - _NAME) / _LETTERS), placeholder="…"
     )
+    value = f"{_number(row['value'])} ({_number(row['low'])} to {_number(row['high'])})"
+    return verdict, experiment, effect + more, value
+
+
+def _others(table: pd.DataFrame) -> str:
+    """Return what the experiments that are no evidence say, by their verdicts."""
+    named: dict[str, list[str]] = {}
+    for of_one in _by_experiment(table):
+        about = of_one.iloc[0]
+        name = str(about["experiment"]).replace("_", " ")
+        named.setdefault(str(about["experiment_verdict"]), []).append(name)
+    parts = [f"{_MARKS[verdict]} {', '.join(names)}" for verdict, names in named.items()]
+    return _OTHERS + "; ".join(parts) if parts else ""
+
+
+def _number(value: float) -> str:
+    if np.isnan(value):
+        return "–"
+    return f"{value:.2g}".replace("inf", "∞").replace("-", "−")
