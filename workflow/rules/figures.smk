@@ -18,7 +18,7 @@ rule figure:
     log:
         paths.log("figures", "{experiment}/{kind}"),
     wildcard_constraints:
-        kind="|".join(name for name, kind in KINDS.items() if not (kind.by_stage or kind.across)),
+        kind="|".join(targets.kinds_of_runs(page=False)),
     conda:
         ENVIRONMENT
     resources:
@@ -34,6 +34,28 @@ rule figure:
         "Drawing {wildcards.kind} of {wildcards.experiment}"
     script:
         "../scripts/figure.py"
+
+
+# With a page, where a cell of a matrix says what it is.
+use rule figure as figure_and_page with:
+    output:
+        pdf=paths.fill(paths.FIGURE, suffix="pdf"),
+        png=report(
+            paths.fill(paths.FIGURE, suffix="png"),
+            caption="../report/figure.rst",
+            category="Experiment {experiment}",
+            labels=lambda wildcards: {"figure": targets.figure_label(SETTINGS, wildcards.kind)},
+        ),
+        html=report(
+            paths.fill(paths.FIGURE, suffix="html"),
+            caption="../report/figure.rst",
+            category="Experiment {experiment}",
+            labels=lambda wildcards: {
+                "figure": targets.figure_label(SETTINGS, wildcards.kind, page=True)
+            },
+        ),
+    wildcard_constraints:
+        kind="|".join(targets.kinds_of_runs(page=True)),
 
 
 use rule figure as stage_figure with:

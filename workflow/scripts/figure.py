@@ -4,7 +4,7 @@ from importlib import import_module
 
 from stiffness.figures.load import call, load_arguments
 from stiffness.figures.style import use_looks
-from stiffness.files import write_csv
+from stiffness.files import write_csv, write_text
 from stiffness.jobs.job import job
 
 if __name__ == "__main__":
@@ -16,4 +16,6 @@ if __name__ == "__main__":
         arguments = load_arguments(module, files, params.settings, params.options, params.parts)
         if output.get("csv"):
             write_csv(output.csv, call(module.numbers, arguments))
+        if output.get("html"):
+            write_text(output.html, call(module.page, arguments))
         call(module.draw, arguments, outputs=[output.pdf, output.png])

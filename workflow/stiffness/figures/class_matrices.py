@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from stiffness.figures import style
+from stiffness.figures.class_page import page as page
 from stiffness.files import rows
 from stiffness.training.stages import reference_stages
 

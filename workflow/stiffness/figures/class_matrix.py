@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from stiffness.figures import matrix, style
+from stiffness.figures.class_page import page as page
 from stiffness.files import rows
 from stiffness.training.stages import reference_stages
 

@@ -19,7 +19,7 @@ _NAMES = {"within": "within-class\nstiffness", "between": "between-classes\nstif
 def draw(
     runs: pd.DataFrame,
     history: pd.DataFrame,
-    summaries: Mapping[str, pd.DataFrame],
+    summary: pd.DataFrame,
     learning_rate: str,
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
@@ -30,8 +30,8 @@ def draw(
 
     Args:
         runs, history: an experiment's tables.
-        summaries: its summary in each arithmetic of the loss gradient. The first is drawn for
-            every pair mode, the others for train-train pairs.
+        summary: its summary in all arithmetics of the loss gradient. The first is drawn for every
+            pair mode, the others for train-train pairs.
         options: width, height (inches), colors (one per pair mode), palette (of arithmetics).
     """
     _, status = style.reference_run(runs, learning_rate)
@@ -53,7 +53,7 @@ def draw(
     for metric, panels in zip(METRICS, axes.T, strict=True):
         panels[0].set_title(style.METRIC_NAMES[metric])
         for quantity, axis in zip(_NAMES, panels[1:], strict=True):
-            for label, table, color, line in _lines(summaries, options):
+            for label, table, color, line in _lines(summary, options):
                 shown = rows(table, lr=learning_rate, seed=seeds, metric=metric, quantity=quantity)
                 style.curve(axis, style.over_seeds(shown), "epoch", color, label, **line)
             axis.axhline(0, color="0.6", lw=0.6, zorder=0)
@@ -84,20 +84,21 @@ def _losses(axis: Axes, losses: pd.DataFrame, number: int) -> None:
 
 
 def _lines(
-    summaries: Mapping[str, pd.DataFrame], options: Mapping[str, Any]
+    summary: pd.DataFrame, options: Mapping[str, Any]
 ) -> list[tuple[str, pd.DataFrame, Any, dict[str, Any]]]:
     """Return label, table, colour and looks of every line of a panel of stiffness."""
-    (first, summary), *others = summaries.items()
+    first, *others = summary["arithmetic"].unique()
     exact = f", {first} arithmetic" if others else ""
     lines: list[tuple[str, pd.DataFrame, Any, dict[str, Any]]] = [
-        (f"{style.MODE_NAMES[mode]} pairs{exact}", rows(summary, pair_mode=mode), color, {})
+        (f"{style.MODE_NAMES[mode]} pairs{exact}", rows(summary, arithmetic=first, pair_mode=mode), color, {})
         for mode, color in zip(PAIR_MODES, options["colors"], strict=True)
     ]
     mode = PAIR_MODES[0]
     shades = style.colors(options["palette"], len(others))
-    for (name, table), color in zip(others, shades, strict=True):
+    for name, color in zip(others, shades, strict=True):
         label = f"{style.MODE_NAMES[mode]} pairs, {name}"
-        lines.append((label, rows(table, pair_mode=mode), color, {"ls": (0, (4, 1.5))}))
+        table = rows(summary, arithmetic=name, pair_mode=mode)
+        lines.append((label, table, color, {"ls": (0, (4, 1.5))}))
     return lines
 
 

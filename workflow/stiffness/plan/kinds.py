@@ -97,13 +97,13 @@ class Kind:
             argument that gets them as one table, with a column arithmetic.
         parts: tables of segments that it reads, as paths by name, for every seed and segment of
             the reference learning rate; ``draw`` gets them as one, with a column seed.
-        arithmetics: the argument of ``draw`` that gets the table "summary" in each arithmetic of
-            the experiment, by name; "" if it shows the first alone.
         files: further files of the experiment, as paths by name.
         settings: the setting of the experiment that each argument of ``draw`` gets. Beside the
             keys of an experiment there are distance_layer, the first of distance_layers, and
             label_noise, the share of wrong labels in its data set.
         by_stage: whether a figure shows one stage of training, a file for each.
+        page: whether ``page`` of the same module makes a web page of the same arguments, which is
+            written beside the figure.
         lacking: why the kind does not exist for an experiment, and the key to set; "" if it does.
             Gets the experiment's name, its settings, and the options of its data set.
         across: the argument of ``draw`` that gets the name and the settings of each experiment
@@ -117,10 +117,10 @@ class Kind:
     tables: tuple[str, ...]
     by_arithmetic: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
-    arithmetics: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     by_stage: bool = False
+    page: bool = False
     lacking: Callable[[str, Experiment, Dataset], str] = lambda name, experiment, dataset: ""
     across: str = ""
     module: str = ""
@@ -231,7 +231,7 @@ _KINDS = (
             palette=palette("further arithmetics of the loss gradient"),
         ),
         tables=("runs", "history"),
-        arithmetics="summaries",
+        by_arithmetic={"summary": "summary"},
         settings=_RATE,
     ),
     Kind(
@@ -262,6 +262,7 @@ _KINDS = (
         tables=("runs", "history"),
         parts=_CLASSES,
         settings=_RATE | _STAGES,
+        page=True,
     ),
     Kind(
         "class_matrix",
@@ -290,6 +291,7 @@ _KINDS = (
         tables=("runs", "history"),
         parts=_CLASSES,
         settings=_RATE | _STAGES,
+        page=True,
         module="class_matrix",
     ),
     Kind(

@@ -358,10 +358,6 @@ class Needs:
                 for arithmetic in self.settings["experiments"][experiment]["arithmetic"]
             ]
         found |= {name: pattern.format(**names) for name, pattern in kind.files.items()}
-        if kind.arithmetics:
-            for one in self.settings["experiments"][experiment]["arithmetic"]:
-                table = paths.TABLE.format(name="summary", **names | {"arithmetic": one})
-                found[f"{kind.arithmetics}/{one}"] = table
         parts = self.reference_parts(experiment) if kind.parts else []
         for name, pattern in kind.parts.items():
             found[name] = [

@@ -22,6 +22,15 @@ CLAIMS_KEYS = (
 """Settings that decide what an experiment can say; others do not judge it again."""
 
 
+def kinds_of_runs(page: bool) -> list[str]:
+    """The kinds that show one experiment, all of its stages in one figure, with a page or without."""
+    return [
+        name
+        for name, kind in KINDS.items()
+        if kind.page == page and not (kind.by_stage or kind.across)
+    ]
+
+
 def figure_path(kind: str) -> str:
     """The path of a kind's figures, with wildcards."""
     return paths.fill(paths.STAGE_FIGURE if KINDS[kind].by_stage else paths.FIGURE, kind=kind)
@@ -40,7 +49,7 @@ def figures_of(
         for experiment in experiments
         for kind in kinds
         if not KINDS[kind].across and not lacking(settings, experiment, kind)
-        for suffix in ("pdf", "png")
+        for suffix in ("pdf", "png", *["html"] * KINDS[kind].page)
     ]
 
 
@@ -89,15 +98,16 @@ def unknown_figure(settings: Settings, name: str) -> None:
     raise StiffnessError(f"unknown figure {name}; known: {', '.join(settings['paper'])}")
 
 
-def figure_label(settings: Settings, kind: str, stage: str = "") -> str:
-    """The name of a figure in the report, which sorts as the paper does."""
+def figure_label(settings: Settings, kind: str, stage: str = "", page: bool = False) -> str:
+    """The name of a figure, or of its page, in the report; it sorts as the paper does."""
     numbers = [
         int(name.removeprefix("fig"))
         for name, entry in settings["paper"].items()
         if entry["kind"] == kind and name.removeprefix("fig").isdigit()
     ]
     number = f"fig. {min(numbers):02d}" if numbers else "new"
-    return f"{number}: {kind.replace('_', ' ')}" + (f", stage {stage}" if stage else "")
+    about = f", stage {stage}" if stage else ", cell by cell" if page else ""
+    return f"{number}: {kind.replace('_', ' ')}{about}"
 
 
 def caption(settings: Settings, kind: str, experiment: str = "", stage: str = "") -> str:
