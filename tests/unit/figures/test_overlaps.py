@@ -137,14 +137,18 @@ def tables(name: str) -> Mapping[str, Any]:
     bins = rows.merge(product(distance=np.linspace(0.1, 1.3, 14)), how="cross")
     # Stiffness of one stage stays high, of another falls through 0.
     distance = measured(bins, 1 - 0.25 * bins["distance"] * bins["step"], 0.02)
-    fits = rows.merge(product(estimator=["line", "monotone"]), how="cross")
-    crossings = np.array(["none", "extrapolated", "extrapolated", "measured", "measured"])
+    fits = rows.merge(product(estimator=["line", "monotone", "area"]), how="cross")
+    crossings = np.array(["none", "extrapolated", "extrapolated", "misfit", "measured"])
     crossing = crossings[np.minimum(fits["step"], 4)]
     xi = np.where(crossing == "none", np.nan, 4 / np.maximum(fits["step"], 1))
     fits = measured(fits, xi, 0.1).assign(crossing=crossing, slope=-0.25 * fits["step"])
     fits = fits.assign(intercept=1.0, max_distance=1.35, median_distance=0.7, limit=2.0)
+    fits = fits.assign(radius=1.1)
     beyond = (fits["estimator"] == "monotone") & (fits["crossing"] != "measured")
     fits.loc[beyond, ["crossing", "value", "high"]] = ["beyond the data", np.nan, np.inf]
+    area = fits["estimator"] == "area"
+    fits.loc[area, ["value", "low", "high"]] = [0.8, 0.7, 0.9]
+    fits.loc[area, "crossing"] = "measured"
     reference = {"lr": rate, "seed": shape.seeds[0]}
     run = product(seed=shape.seeds[:1], step=range(len(EPOCHS)))
     of_layers = pd.DataFrame({"layer": shape.layers, "depth": range(len(shape.layers))})
@@ -281,8 +285,6 @@ def draw(kind: str, shape: str, outputs: list[Path]) -> None:
         made = across(made)
     if about.by_stage:
         made["stages"] = made["stages"][-1:]
-    if kind == "critical_length":
-        made["critical_length"] = made["critical_length"].query("estimator == 'line'")
     function = import_module(f"stiffness.figures.{about.module or kind}").draw
     given = made | {"options": about.looks().model_dump(), "outputs": outputs}
     function(**{name: given[name] for name in signature(function).parameters})

@@ -55,12 +55,12 @@ def draw(
         title = _wrap(f"{name}  {texts[name]}", _WIDE - _CHIP - 1.3)
         shown = rows(of_claim, counts=evidence)
         lines = [_effect_line(of_one) for of_one in _by_experiment(shown)]
-        others = _others(rows(of_claim, counts=False)) if evidence else ""
-        others = others or ("" if lines else _SILENT)
+        silent = "" if lines else _SILENT
+        others = (_others(rows(of_claim, counts=False)) if evidence else "") or silent
         verdict = rows(table, claim=name)["verdict"].iloc[0]
         blocks.append((verdict, title, lines, _wrap(others, _WIDE - _NAME)))
     footer = _wrap("; ".join(f"{name}: {extents[name]}" for name in extents), _WIDE)
-    number = sum(len(title) + len(lines) + len(others) + 0.7 for _, title, lines, others in blocks)
+    number = sum(len(title) + len(lines) + len(pale) + 0.7 for _, title, lines, pale in blocks)
     number += len(footer) + 5
     scale = options["width"] / _WIDE
     height = number * _LINE
@@ -78,7 +78,7 @@ def draw(
         write(3.2, 0, "None of the paper's experiments has been run: this is no evidence for it.")
     place = 4.6
     opacity, shade = (0.8, "black") if evidence else (0.25, "0.35")
-    for verdict, title, lines, others in blocks:
+    for verdict, title, lines, pale in blocks:
         if verdict in colors:
             _chip(axis, 0, place, colors[verdict], 0.24, 0.8)
             write(place, 0.12, _MARKS[verdict], ha="center")
@@ -92,7 +92,7 @@ def draw(
             write(place, _EFFECT, effect, color=shade)
             write(place, _WIDE, value, ha="right", color=shade)
             place += 1
-        for line in others:
+        for line in pale:
             write(place, _NAME, line, color="0.45", style="italic")
             place += 1
         place += 0.7
@@ -114,8 +114,8 @@ class _Writer:
 
 
 def _chip(axis: Axes, left: float, line: float, color: str, width: float, opacity: float) -> None:
-    looks = {"fc": color, "ec": "none", "alpha": opacity}
-    axis.add_patch(Rectangle((left, line - 0.42), width, 0.84, **looks))
+    place = (left, line - 0.42)
+    axis.add_patch(Rectangle(place, width, 0.84, fc=color, ec="none", alpha=opacity))
 
 
 def _wrap(words: str, inches: float) -> list[str]:

@@ -107,7 +107,7 @@ body { font: 14px sans-serif; margin: 1em; color: #222; }
 h1 { font-size: 16px; }
 #shown { position: relative; display: inline-block; }
 canvas { image-rendering: pixelated; cursor: crosshair; display: block; }
-#about { min-height: 3.6em; margin: .6em 0; line-height: 1.2em; font-variant-numeric: tabular-nums; }
+#about { min-height: 3.6em; margin: .6em 0; line-height: 1.2em; }
 label { margin-right: 1em; }
 #scale { display: flex; align-items: center; gap: .5em; margin: .6em 0; }
 #bar { width: 200px; height: 12px; }
@@ -175,9 +175,9 @@ function say(event) {
   const row = place((event.clientY - box.top) / box.height);
   const column = place((event.clientX - box.left) / box.width);
   const cell = row * number + column, all = number * number;
-  const show = at => cells[at] === data.undefined ? "undefined" : (cells[at] / data.scale).toFixed(3);
+  const number_ = at => cells[at] === data.undefined ? "?" : (cells[at] / data.scale).toFixed(3);
   const value = cells[cell] === data.undefined ? "undefined"
-    : show(cell) + " (" + show(all + cell) + " to " + show(2 * all + cell) + ")";
+    : number_(cell) + " (" + number_(all + cell) + " to " + number_(2 * all + cell) + ")";
   const about = find("about");
   about.replaceChildren();
   const names = document.createElement("b");

@@ -13,9 +13,8 @@ from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 
 from stiffness.figures import style
-from stiffness.figures.critical_length import length_axis, loss_axis, mark_handles, points
+from stiffness.figures.critical_length import MARKERS, length_axis, loss_axis, mark_handles, points
 from stiffness.files import rows
-from stiffness.measures.distance import MEASURED
 from stiffness.measures.equal_loss import add_losses, round_losses, tables_at_losses
 
 _GREY = "0.75"
@@ -73,9 +72,16 @@ def draw(
     """
     figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(3, 1.25))[:, 0]
-    axes = above.subplots(
-        1 + len(_NAMES), len(experiments), sharex=True, sharey="row", squeeze=False
+    # The legends of columns have a row of their own: over curves they would hide them.
+    grid = above.subplots(
+        2 + len(_NAMES),
+        len(experiments),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        height_ratios=[0.55, *[1] * (1 + len(_NAMES))],
     )
+    heads, axes = grid[0], grid[1:]
     lengths, within = _measured(history, summary, critical_length, options)
     shades = {
         one["experiment"]: dict(
@@ -88,28 +94,33 @@ def draw(
         for one in experiments
     }
     first = experiments[0]["experiment"]
-    for number, (one, panels) in enumerate(zip(experiments, axes.T, strict=True)):
+    edges = [
+        length_axis(row, [rows(lengths, estimator=estimator)])
+        for row, estimator in zip(axes, _NAMES, strict=False)
+    ]
+    for number, (one, head, panels) in enumerate(zip(experiments, heads, axes.T, strict=True)):
         name = one["experiment"]
-        panels[0].set_title(_title(one))
+        head.set_axis_off()
+        head.set_title(f"{_title(one)}\n{style.extent(rows(runs, experiment=name))}")
         for behind in (True, False) if number else (False,):
             shown = first if behind else name
             for (rate, _), run in rows(within, experiment=shown).groupby(["lr", "seed"]):
                 color = _GREY if behind else shades[shown][rate]
                 _stiffness(panels[-1], run, color, behind)
-            for axis, estimator in zip(panels, _NAMES, strict=False):
+            for axis, estimator, ends in zip(panels, _NAMES, edges, strict=False):
                 of_estimator = rows(lengths, experiment=shown, estimator=estimator)
                 for (rate, _), run in of_estimator.groupby(["lr", "seed"]):
-                    points(axis, run, "train_loss", _GREY if behind else shades[shown][rate])
+                    color = _GREY if behind else shades[shown][rate]
+                    points(axis, run, "train_loss", color, ends)
         handles = [
             Line2D([], [], color=color, marker="o", ms=3, label=rate)
             for rate, color in shades[name].items()
         ]
         if number:
             handles.append(Line2D([], [], color=_GREY, label="as in the first column"))
-        panels[0].legend(handles=handles, title="learning rate", loc="upper right")
+        looks = {"ncols": 2, "columnspacing": 1, "handlelength": 1.2, "borderpad": 0}
+        head.legend(handles=handles, title="learning rate", loc="center", **looks)
         panels[-1].set_xlabel("training loss (falling)")
-    for axis in axes[:-1].flat:
-        length_axis(axis)
     for axis, estimator in zip(axes[:, 0], _NAMES, strict=False):
         axis.set_ylabel(rf"$\xi$ of the {_NAMES[estimator]}")
     axes[-1, 0].set_ylabel(f"within-class\n{style.METRIC_NAMES[options['metric']]}")
@@ -189,10 +200,11 @@ def _at_equal_loss(
                 runs = runs.sort_values("seed")
                 shifts = (np.arange(len(runs)) - (len(runs) - 1) / 2) * 0.3
                 for shift, row in zip(shifts, runs.to_dict("records"), strict=True):
-                    fill = color if row["crossing"] == MEASURED else "white"
+                    marker, filled = MARKERS.get(row["crossing"], ("o", False))
+                    fill = color if filled else "white"
                     low, high = np.clip([row["low"], row["high"]], *edges)
                     axis.vlines(place + shift, low, high, color=color, lw=0.8)
-                    axis.plot(place + shift, row["value"], "o", ms=3.5, color=color, mfc=fill)
+                    axis.plot(place + shift, row["value"], marker, ms=3.5, color=color, mfc=fill)
                 place += 1
             ticks.append((begin + place - 1) / 2)
             place += 0.7

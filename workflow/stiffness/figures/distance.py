@@ -14,12 +14,13 @@ from matplotlib.lines import Line2D
 
 from stiffness.figures import style
 from stiffness.files import rows
-from stiffness.measures.distance import BEYOND, EXTRAPOLATED, MEASURED, NONE
+from stiffness.measures.distance import BEYOND, EXTRAPOLATED, MEASURED, MISFIT, NONE
 from stiffness.measures.pairs import METRICS
 from stiffness.training.stages import choose_stages
 
 _MOST = 2.0  # no two inputs are farther apart
 _LINE, _MONOTONE = "#d55e00", "#882255"  # of the two estimates of xi
+_SAID = {EXTRAPOLATED: "extrapolated", MISFIT: "misfit: the bins are not 0 there"}
 
 
 def draw(
@@ -56,16 +57,16 @@ def draw(
     # The label and the legend would have the same place below one figure.
     ((body,),) = figure.subfigures(squeeze=False)
     axes = body.subplots(len(METRICS), len(chosen), sharex=True, sharey="row", squeeze=False)
-    for line, metric in zip(axes, METRICS, strict=True):
+    for place, (line, metric) in enumerate(zip(axes, METRICS, strict=True)):
         for axis, stage in zip(line, chosen, strict=True):
             bins, at_stage = (
                 rows(table, metric=metric, step=stage.step) for table in (distance, critical_length)
             )
             fits = {row["estimator"]: row for _, row in at_stage.iterrows()}
-            panel(axis, bins, fits["line"], fits["monotone"], options["color"])
+            found = panel(axis, bins, fits["line"], fits["monotone"], options["color"])
+            first = "" if place else f"{style.stage_name(stage)}\n"
+            axis.set_title(f"{first}{found}", fontsize=7)
         line[0].set_ylabel(style.METRIC_NAMES[metric])
-    for axis, stage in zip(axes[0], chosen, strict=True):
-        axis.set_title(style.stage_name(stage))
     # One name for all panels: a layer's is wider than a panel.
     body.supxlabel(style.distance_name(space), fontsize=8)
     axes[0, 0].set_xlim(0, _MOST)
@@ -85,9 +86,10 @@ def legend(figure: Figure | SubFigure) -> None:
         return Line2D([], [], ls="", marker=marker, ms=size, color=color, mfc=fill)
 
     handles: dict[str, Any] = {
-        r"$\xi$ of the line (open: extrapolated)": (
+        r"$\xi$ of the line (open: extrapolated; square: misfit)": (
             mark(_LINE, "D", _LINE),
             mark(_LINE, "D", "white"),
+            mark(_LINE, "s", "white", 4.5),
         ),
         r"$\xi$ of the best falling curve (arrow: beyond the data)": (
             mark(_MONOTONE, "|", _MONOTONE, 7),
@@ -110,12 +112,15 @@ def panel(
     monotone: pd.Series,
     color: str,
     most: float = _MOST,
-) -> None:
+) -> str:
     """Draw the bins of one stage and metric, and xi by both estimators.
 
     Args:
         bins, fit, monotone: rows of the tables of distance and of critical lengths.
         most: where the axis ends.
+
+    Returns:
+        What the line says of xi, in at most two lines; within the panel it would hide bins.
     """
     axis.axhline(0, color="0.6", lw=0.6, zorder=0)
     bins = bins[np.isfinite(bins["low"])]  # a bin with few pairs has no interval
@@ -129,19 +134,19 @@ def panel(
             ends = np.array([begin, end])
             axis.plot(ends, fit["intercept"] + fit["slope"] * ends, "k", ls=dashes, lw=0.9)
     if fit["crossing"] == NONE:
-        text = "no crossing"
+        text = "no crossing\n"
     else:
-        text = rf"$\xi$ = {fit['value']:.2f}{_interval(fit)}"
-        if fit["crossing"] == EXTRAPOLATED:
-            text += "\n(extrapolated)"
+        text = rf"$\xi$ = {fit['value']:.2f}{_interval(fit)}" + "\n"
+        text += _SAID.get(fit["crossing"], "")
+        misfit = fit["crossing"] == MISFIT
         axis.plot(*_span(fit, most), color=_LINE, lw=1.2, zorder=3)
         axis.plot(
             [fit["value"]],
             [0],
-            "D",
-            ms=3.5,
+            "s" if misfit else "D",
+            ms=4.5 if misfit else 3.5,
             color=_LINE,
-            mfc="white" if fit["crossing"] == EXTRAPOLATED else _LINE,
+            mfc=_LINE if fit["crossing"] == MEASURED else "white",
             zorder=3,
         )
     if monotone["crossing"] != NONE:
@@ -152,10 +157,7 @@ def panel(
         axis.plot(
             [monotone["max_distance"]], [0], ">", ms=3.5, color=_MONOTONE, mfc="white", zorder=4
         )
-    # As a legend without handles it takes the place that hides the least.
-    nothing = Line2D([], [], ls="")
-    looks: dict[str, Any] = {"handlelength": 0, "handletextpad": 0, "borderpad": 0.2}
-    axis.legend([nothing], [text], frameon=True, edgecolor="none", **looks)
+    return text
 
 
 def _span(fit: pd.Series, most: float) -> tuple[list[float], list[float]]:
@@ -169,4 +171,4 @@ def _interval(fit: pd.Series) -> str:
     if np.isnan(fit["low"]):
         return ""
     high = f"{fit['high']:.2f}" if np.isfinite(fit["high"]) else "∞"
-    return f"\n({fit['low']:.2f} to {high})"
+    return f" ({fit['low']:.2f} to {high})"

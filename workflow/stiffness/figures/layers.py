@@ -17,14 +17,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from stiffness.figures import style
+from stiffness.figures.critical_length import MARKERS, mark_handles
 from stiffness.figures.distance import legend as distance_legend
 from stiffness.figures.distance import panel as distance_panel
 from stiffness.files import rows
-from stiffness.measures.distance import MEASURED, NONE
+from stiffness.measures.distance import NONE
 from stiffness.measures.pairs import METRICS
 from stiffness.training.runs import select_line_fit
 from stiffness.training.stages import Stage, reference_stages
@@ -171,17 +171,7 @@ def _lengths(
             axis.axhline(1, color="0.6", lw=0.6, zorder=0)
         _layer_axis(axis, layers)
         axis.set_xlabel("distance between what this layer reads")
-    marks = [
-        ("o", "0.3", "within the data"),
-        ("o", "white", "extrapolated"),
-        ("^", "white", "above the axis"),
-        ("x", "0.3", "no crossing"),
-    ]
-    handles: list[Artist] = [
-        Line2D([], [], color="0.3", ls="", marker=marker, mfc=fill, ms=4, label=label)
-        for marker, fill, label in marks
-    ]
-    handles.append(Patch(color="0.93", label="no two are\nso far apart"))
+    handles = mark_handles(far="no two are\nso far apart")
     figure.legend(handles=handles, loc="outside right center")
 
 
@@ -190,9 +180,10 @@ def _marks(axis: Axes, fits: pd.DataFrame, shift: float, color: Any) -> None:
     drawn = crossing[crossing["value"] <= _HIGHEST]
     low, high = drawn["low"].clip(lower=1e-3), drawn["high"].clip(upper=_TOP)
     axis.vlines(drawn["depth"] + shift, low, high, color=color, lw=0.8)
-    for inside, fill in ((True, color), (False, "white")):
-        some = drawn[(drawn["crossing"] == MEASURED) == inside]
-        axis.plot(some["depth"] + shift, some["value"], "o", ms=3.5, mew=0.8, color=color, mfc=fill)
+    for status, (marker, filled) in MARKERS.items():
+        some = rows(drawn, crossing=status)
+        looks = {"ms": 3.5, "mew": 0.8, "color": color, "mfc": color if filled else "white"}
+        axis.plot(some["depth"] + shift, some["value"], marker, **looks)
     beyond = crossing[crossing["value"] > _HIGHEST]
     looks = {"ms": 3.5, "mew": 0.8, "color": color, "mfc": "white"}
     axis.plot(beyond["depth"] + shift, [_BEYOND] * len(beyond), "^", **looks)
@@ -226,11 +217,14 @@ def _distances(
         xi = line["value"] if line["crossing"] != NONE else 0.0
         reach = 1.1 * np.nanmax([line["max_distance"], xi if xi < line["limit"] else 0.0])
         most = float(min(line["limit"], reach))
-        distance_panel(axis, rows(bins, layer=layer), line, monotone, options["color"], most)
+        found = distance_panel(
+            axis, rows(bins, layer=layer), line, monotone, options["color"], most
+        )
         axis.set_xlim(0, most)
         axis.xaxis.set_major_locator(MaxNLocator(3))
         name = _name(measured.iloc[place])
-        axis.set_title(name if len(name) > _LONGEST else name.replace("\n", " "))
+        name = name if len(name) > _LONGEST else name.replace("\n", " ")
+        axis.set_title(f"{name}\n{found}", fontsize=6)
         axis.set_xlabel("distance")
     low, high = axes[0].get_ylim()
     axes[0].set_ylim(max(min(low, -0.08), -1.08), min(max(high, 0.3), 1.08))

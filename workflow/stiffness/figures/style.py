@@ -41,6 +41,8 @@ LOOKS: Any = {  # matplotlib types its keys
     "svg.hashsalt": "stiffness",
 }
 _LONGEST_LINE = 100  # characters of a title
+CLOSE = 0.02
+"""How far an accuracy may lie above the one that was asked for without a word."""
 NEIGHBOURS = 2
 """Checkpoints on either side whose spread between seeds is pooled in a band."""
 
@@ -92,7 +94,7 @@ def save(figure: Figure, outputs: Sequence[str | Path]) -> None:
         plt.close(figure)
 
 
-def epoch_axis(axis: Axes, epochs: pd.Series, runs: pd.DataFrame) -> str:
+def epoch_axis(axis: Axes, epochs: pd.Series, runs: pd.DataFrame | None = None) -> str:
     """Scale an axis for epochs: its left half is logarithmic, its right half linear.
 
     The halves meet at the onset of over-fitting (the median of the living runs), but not in the
@@ -102,7 +104,8 @@ def epoch_axis(axis: Axes, epochs: pd.Series, runs: pd.DataFrame) -> str:
     Args:
         axis: also stands for those that share it.
         epochs: of the checkpoints that are drawn.
-        runs: the runs that are drawn, with the column onset_epoch.
+        runs: the runs that are drawn, with the column onset_epoch; None where it is not known: the
+            halves then meet at epoch 1.
 
     Returns:
         The label of the axis, which says where its scale changes.
@@ -110,7 +113,7 @@ def epoch_axis(axis: Axes, epochs: pd.Series, runs: pd.DataFrame) -> str:
     positive = epochs[epochs > 0]
     smallest = float(positive.min()) if len(positive) else 1.0
     largest = max(float(epochs.max()), smallest)
-    onset = float(rows(runs, status=OK)["onset_epoch"].median())
+    onset = 1.0 if runs is None else float(rows(runs, status=OK)["onset_epoch"].median())
     turn = min(onset if np.isfinite(onset) else 1.0, largest / 2)
     axis.xaxis.set_minor_locator(NullLocator())
     if turn < 2 * smallest:  # no early checkpoints to spread
@@ -271,7 +274,8 @@ def refuse_dead(figure: Figure, what: str, status: str, outputs: Sequence[str | 
 def stage_name(stage: Stage) -> str:
     """Name a stage by its epoch, in lines for narrow panels where an accuracy was asked for.
 
-    Accuracies are those of the validation set.
+    Accuracies are those of the validation set. One that overshoots what was asked for by more than
+    ``CLOSE`` says so.
     """
     if stage.epoch == 0:
         epoch = "initialisation"
@@ -281,8 +285,10 @@ def stage_name(stage: Stage) -> str:
         epoch = f"epoch {round(stage.epoch, 1):g}"
     if stage.wanted_accuracy is None:
         return epoch
-    if stage.reached:
-        return f"accuracy {stage.accuracy:.3f},\n{epoch}"
     wanted = f"{stage.wanted_accuracy:.2f}"
     wanted = wanted if float(wanted) == stage.wanted_accuracy else f"{stage.wanted_accuracy:g}"
+    if stage.reached and stage.accuracy - stage.wanted_accuracy > CLOSE:
+        return f"accuracy {stage.accuracy:.3f}\n(not {wanted}),\n{epoch}"
+    if stage.reached:
+        return f"accuracy {stage.accuracy:.3f},\n{epoch}"
     return f"accuracy {wanted} not\nreached; best {stage.accuracy:.3f},\n{epoch}"

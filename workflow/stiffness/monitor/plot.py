@@ -48,11 +48,12 @@ def plot_stiffness(table: pd.DataFrame) -> Figure:
                     style.curve(axis, shown.sort_values("step"), time, color, label, marker=".")
                 axis.axhline(0, color="0.6", lw=0.6, zorder=0)
             axes[0, column].set_title(style.METRIC_NAMES[metric])
-            axes[1, column].set_xlabel(time)
         axes[0, 0].set_ylabel("within-class stiffness")
         axes[1, 0].set_ylabel("between-classes stiffness")
         if len(table):
-            style.epoch_axis(axes[0, 0], table[time])
+            name = style.epoch_axis(axes[0, 0], table[time]).replace("epoch", time)
+            for axis in axes[1]:
+                axis.set_xlabel(name)
         figure.legend(
             *axes[0, 0].get_legend_handles_labels(),
             title="95 % intervals",

@@ -318,8 +318,8 @@ _KINDS = (
             "super-super-class, and of any two different classes (the baseline). The lower panels "
             "show the last three alone, enlarged. Curves are means over seeds with 95 % intervals, "
             "for which the spread between seeds is pooled over five neighbouring checkpoints. Look "
-            "for whether the first three lie above the "
-            "baseline, in this order, and whether all turn towards 0 (figure 9)."
+            "for whether the first three lie above the baseline, in this order, and whether all "
+            "turn towards 0 (figure 9)."
         ),
         looks(
             7.0,
@@ -357,8 +357,9 @@ _KINDS = (
         "distance",
         (
             "Stiffness of same-class pairs of {experiment} is drawn against their distance at "
-            "stages of training, with the fitted line and its crossing with 0, the critical length "
-            "(diamond). The line is dotted and the diamond open where the data do not reach. The "
+            "stages of training, for one seed, with the fitted line and its crossing with 0, the "
+            "critical length (diamond). The line is dotted and the diamond open where the data do "
+            "not reach; an open square is a misfit, where the bins at the crossing exclude 0. The "
             "upright mark is where the best curve that falls monotonically reaches 0, an estimate "
             "without a line; an arrow means that it is still above 0 at the farthest pair. Bars "
             "are 95 % percentile intervals from a bootstrap over examples. Look for whether both "
@@ -371,14 +372,18 @@ _KINDS = (
     Kind(
         "critical_length",
         (
-            "The critical length of {experiment} is drawn against epoch (top) and training loss "
-            "(bottom) for all learning rates, with one curve per seed. An open circle is an "
-            "extrapolation beyond the farthest pair, an arrow a value above the axis, and a cross "
-            "means that the fitted line does not fall. Bands and bars are 95 % percentile "
-            "intervals from a bootstrap over examples. Look for whether larger rates lie lower at "
-            "the same epoch and at the same loss (figure 12)."
+            "Two lengths of {experiment} are drawn against epoch (left) and training loss (right) "
+            "for all learning rates: the critical length, where the fitted line reaches 0, and the "
+            "area length L, the mean stiffness of same-class pairs up to a fixed distance inside "
+            "the data. Curves are means over seeds (of the critical length geometric ones), with "
+            "95 % intervals over examples and seeds, for which the spread between seeds is pooled "
+            "over five neighbouring checkpoints. A mark shows the worst that any seed has: an open "
+            "circle is an extrapolation beyond the farthest pair, a square a misfit (the bins at "
+            "the crossing exclude 0), an arrow a mean above 5 or above the axis, and a cross a "
+            "seed whose line does not fall, so that there is no mean. Look for whether larger "
+            "rates lie lower at the same epoch and at the same loss (figure 12)."
         ),
-        looks(7.0, 5.2, palette=palette("learning rates"), pair_mode=_TRAIN_VAL),
+        looks(7.0, 7.6, palette=palette("learning rates"), pair_mode=_TRAIN_VAL),
         tables=("runs", "history", "critical_length"),
         settings=_RATES | _SPACE,
     ),

@@ -23,7 +23,7 @@ CLAIMS_KEYS = (
 
 
 def kinds_of_runs(page: bool) -> list[str]:
-    """The kinds that show one experiment, all of its stages in one figure, with a page or without."""
+    """The kinds that show one experiment in one figure, those with a page or those without."""
     return [
         name
         for name, kind in KINDS.items()
