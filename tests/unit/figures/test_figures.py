@@ -29,7 +29,6 @@ from stiffness.figures import (
 from stiffness.measures.pairs import METRICS, PAIR_MODES
 from stiffness.plan.config import Figures
 from stiffness.plan.kinds import KINDS as EVERY_KIND
-from stiffness.training.runs import select_line_fit
 
 KINDS = {
     "training_curves": training_curves,
@@ -139,7 +138,7 @@ def draw(kind: str, made: dict[str, Any], outputs: list[Path], **changes: Any) -
     if kind in OF_ONE_STAGE:
         given["stages"] = given["stages"][-1:]
     if kind == "critical_length":
-        given["critical_length"] = select_line_fit(given["critical_length"])
+        given |= critical_length.prepare(given["critical_length"])
     function(**{name: given[name] for name in signature(function).parameters})
 
 
@@ -373,10 +372,12 @@ def test_one_stage_is_enough(kind, stages, drawn):
 
 @pytest.mark.parametrize("kind", [*BY_STAGE, *OF_ONE_STAGE])
 def test_a_stage_by_accuracy_says_what_it_is(kind, drawn):
-    reached = texts(drawn(kind, tables(stages=[{"accuracy": 0.45}])))
+    reached = texts(drawn(kind, tables(stages=[{"accuracy": 0.49}])))
     assert "accuracy 0.500" in reached
     assert "epoch 1" in reached
-    assert "not" not in reached.replace("not drawn", "")
+    assert "asked" not in reached
+    over = " ".join(texts(drawn(kind, tables(stages=[{"accuracy": 0.45}]))).split())
+    assert "accuracy 0.500 (asked for 0.45), epoch 1" in over
     missed = " ".join(texts(drawn(kind, tables(stages=[{"accuracy": 0.6}]))).split())
     assert "accuracy 0.60 not reached; best 0.500, epoch 1" in missed
 
@@ -388,7 +389,8 @@ def test_any_number_of_stages(kind, number, drawn):
     figure = drawn(kind, tables(stages=stages))
     shown = [axis for axis in panels(figure) if axis.get_visible()]
     assert len(shown) % number == 0
-    assert sum(bool(axis.get_title()) for axis in shown) == number
+    heads = [axis for axis in shown if kind != "distance" or axis.get_subplotspec().is_first_row()]
+    assert sum(bool(axis.get_title()) for axis in heads) == number
 
 
 @pytest.mark.parametrize("kind", ALL_RUNS)
@@ -846,7 +848,7 @@ def test_too_few_pairs_for_a_fit_are_drawn_without_one(drawn):
 
 FITS = [
     ("extrapolated", 75.0),
-    ("extrapolated", 7.5),
+    ("extrapolated", 3.5),
     ("measured", 0.8),
     ("none", np.nan),
 ]
@@ -864,6 +866,11 @@ def one_of_each() -> dict[str, Any]:
     return made
 
 
+def line_panels(figure: Figure) -> list[plt.Axes]:
+    """The panels of the line's length; those of the area length stand below them."""
+    return [axis for axis in panels(figure) if axis.get_subplotspec().rowspan.start < 2]
+
+
 def marks(axis: plt.Axes) -> dict[str, list]:
     """Marks by shape; those with data only."""
     found: dict[str, list] = {}
@@ -874,20 +881,20 @@ def marks(axis: plt.Axes) -> dict[str, list]:
 
 
 def test_measured_points_are_filled_and_extrapolated_ones_hollow(drawn, one_of_each):
-    for axis in panels(drawn("critical_length", one_of_each)):
+    for axis in line_panels(drawn("critical_length", one_of_each)):
         points = {float(line.get_ydata()[0]): is_hollow(line) for line in marks(axis)["o"]}
-        assert points == {0.8: False, 7.5: True}
+        assert points == {0.8: False, 3.5: True}
 
 
 def test_no_crossing_is_a_cross_away_from_the_axis(drawn, one_of_each):
-    for axis in panels(drawn("critical_length", one_of_each)):
+    for axis in line_panels(drawn("critical_length", one_of_each)):
         (cross,) = marks(axis)["x"]
         assert len(cross.get_ydata()) == 1
         assert max(axis.get_yticks()) < cross.get_ydata()[0] < axis.get_ylim()[1]
 
 
 def test_values_above_the_axis_are_not_drawn_at_their_value(drawn, one_of_each):
-    for axis in panels(drawn("critical_length", one_of_each)):
+    for axis in line_panels(drawn("critical_length", one_of_each)):
         heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in axis.lines])
         assert np.nanmax(heights) < axis.get_ylim()[1] < 75
         corners = [path.vertices for line in axis.collections for path in line.get_paths()]
@@ -899,7 +906,7 @@ def test_values_above_the_axis_are_not_drawn_at_their_value(drawn, one_of_each):
 
 
 def test_what_no_two_inputs_reach_is_shaded_from_2(drawn, one_of_each):
-    for axis in panels(drawn("critical_length", one_of_each)):
+    for axis in line_panels(drawn("critical_length", one_of_each)):
         (shade,) = [patch for patch in axis.patches if patch.get_height() > 1]
         assert shade.get_y() == 2
         assert shade.get_y() + shade.get_height() >= axis.get_ylim()[1]
@@ -921,37 +928,76 @@ def marks_of(line) -> bool:
     return line.get_marker() not in ("None", "", None)
 
 
-def test_training_proceeds_to_the_right_on_both_rows(drawn):
+def test_training_proceeds_to_the_right_in_both_columns(drawn):
     figure = drawn("critical_length")
     for axis in panels(figure):
         left, right = axis.get_xlim()
-        falls = "loss" in axis.get_xlabel()
-        assert (left > right) == falls
+        assert (left > right) == bool(axis.get_subplotspec().colspan.start)
 
 
-def test_each_loss_is_that_of_its_own_run(drawn):
-    figure = drawn("critical_length")
-    axis = next(axis for axis in panels(figure) if "loss" in axis.get_xlabel())
+def test_points_are_geometric_means_over_the_seeds_of_a_rate(drawn):
+    axis = panels(drawn("critical_length"))[1]
     found = {(round(x, 6), round(y, 6)) for line in marks(axis)["o"] for x, y in line.get_xydata()}
+    of_rates = {lr: [base(run) for run in RUNS if run[0] == lr] for lr, _ in RUNS}
     expected = {
-        (round(base(run) * number, 6), round(base(run) + 0.5, 6))
-        for run in RUNS
+        (
+            round(float(np.mean(levels)) * number, 6),
+            round(float(np.prod([level + 0.5 for level in levels]) ** (1 / len(levels))), 6),
+        )
+        for levels in of_rates.values()
         for number in (1, 2, 3, 4)
     }
     assert found == expected
 
 
+def test_there_is_no_mean_where_a_seed_has_no_crossing(drawn):
+    made = tables()
+    none = (made["critical_length"]["seed"] == 1) & (made["critical_length"]["step"] == 2)
+    made["critical_length"].loc[none, ["value", "low", "high"]] = np.nan
+    made["critical_length"].loc[none, "crossing"] = "none"
+    for axis in line_panels(drawn("critical_length", made)):
+        (cross,) = marks(axis)["x"]
+        assert len(cross.get_ydata()) == 1
+        assert sum(len(line.get_ydata()) for line in marks(axis)["o"]) == 7
+
+
+def test_a_misfit_is_a_hollow_square(drawn):
+    made = with_fit(crossing="misfit", value=1.21, low=1.1, high=1.3)
+    for axis in line_panels(drawn("critical_length", made)):
+        assert set(marks(axis)) == {"s"}
+        assert all(is_hollow(mark) for mark in marks(axis)["s"])
+    figure = drawn("distance", made)
+    assert texts(figure).count("misfit: the bins are not 0 there") == 8
+    squares = crossing_marks(figure, 1.21)
+    assert [mark.get_marker() for mark in squares] == ["s"] * 8
+    assert all(is_hollow(mark) for mark in squares)
+
+
+def test_the_area_length_stands_below_the_line(drawn):
+    made = tables()
+    area = made["critical_length"].query("estimator == 'line'").assign(estimator="area", value=0.77)
+    area = area.assign(low=0.7, high=0.8, radius=1.25)
+    figure = drawn(
+        "critical_length", made | {"critical_length": pd.concat([made["critical_length"], area])}
+    )
+    for axis in panels(figure):
+        heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in axis.lines])
+        below = axis not in line_panels(figure)
+        assert np.isclose(heights, 0.77).any() == below
+    assert "up to a distance of 1.2" in figure.get_suptitle()
+
+
 def test_points_without_an_interval_are_points(drawn):
     made = tables({(REFERENCE, 0): "ok"}, learning_rates=[REFERENCE])
     made["critical_length"][["low", "high"]] = np.nan
-    (points,) = marks(panels(drawn("critical_length", made))[0])["o"]
+    (points,) = marks(line_panels(drawn("critical_length", made))[0])["o"]
     assert len(points.get_ydata()) == 4
 
 
 def test_an_open_interval_is_drawn_to_the_edge_of_the_axis(drawn):
     made = tables({(REFERENCE, 0): "ok"}, learning_rates=[REFERENCE])
     made["critical_length"]["high"] = np.inf
-    for axis in panels(drawn("critical_length", made)):
+    for axis in line_panels(drawn("critical_length", made)):
         corners = np.concatenate(
             [path.vertices for band in axis.collections for path in band.get_paths()]
         )

@@ -140,8 +140,10 @@ def test_what_cannot_be_is_shaded_a_layer_at_a_time(drawn: Any) -> None:
 def test_a_panel_a_layer_at_the_last_stage(drawn: Any) -> None:
     figure = drawn(tables())
     panels = figure.axes[4:]
-    assert [axis.get_title() for axis in panels] == ["Conv2d 0", "Conv2d 3", "Linear 10"]
-    assert "no crossing" in panels[2].get_legend().get_texts()[0].get_text()
+    titles = [axis.get_title().split("\n") for axis in panels]
+    assert [title[0] for title in titles] == ["Conv2d 0", "Conv2d 3", "Linear 10"]
+    assert titles[0][1].startswith(r"$\xi$ = ")
+    assert titles[2][1] == "no crossing"
     assert panels[0].get_xlim() == (0, pytest.approx(0.77))
     text = " ".join(text.get_text() for text in figure.findobj(plt.Text))
     assert "distance between what the layer reads, epoch 1" in text
@@ -153,7 +155,7 @@ def test_deep_networks_have_few_names_and_five_panels(drawn: Any) -> None:
     assert len(figure.axes[2].get_xticks()) == 20
     assert figure.axes[2].get_xticklabels()[1].get_text() == "3.query"
     assert len(figure.axes[4:]) == 5
-    assert figure.axes[-1].get_title() == "Linear 59.query"
+    assert figure.axes[-1].get_title().startswith("Linear 59.query\n")
 
 
 def test_layers_without_distances_leave_the_lower_panels_empty(drawn: Any) -> None:

@@ -200,11 +200,18 @@ def heights(axis: plt.Axes, marker: str) -> set[float]:
     return {round(float(y), 6) for part in drawn for y in part}
 
 
+def lengths_panels(figure: Figure) -> tuple[np.ndarray, np.ndarray]:
+    """Where the legends of the columns stand, and the panels [3, 2] below them."""
+    grid = np.array(figure.subfigs[0].axes).reshape(4, 2)
+    return grid[0], grid[1:]
+
+
 def test_each_experiment_has_its_column_with_the_first_behind_it(kept):
     draw_lengths(length_tables())
-    above = np.array(kept[0].subfigs[0].axes).reshape(3, 2)
-    assert above[0, 0].get_title().startswith("Adam, batch 32\n")
-    assert above[0, 1].get_title().startswith("SGD, momentum 0.9, batch 128\n")
+    heads, above = lengths_panels(kept[0])
+    assert heads[0].get_title().startswith("Adam, batch 32\n")
+    assert heads[1].get_title().startswith("SGD, momentum 0.9, batch 128\n")
+    assert all(head.get_title().endswith("1 seed, 2 epochs") for head in heads)
     own = {round(1 + 0.1 * place - 0.1 * step, 6) for place in range(2) for step in range(4)}
     others = {round(height + 1, 6) for height in own}
     assert heights(above[0, 0], "o") == own
@@ -242,7 +249,7 @@ def test_values_at_equal_loss_are_those_of_the_table(kept):
 
 def test_dead_runs_are_named_and_not_drawn(kept):
     draw_lengths(length_tables(b="diverged"))
-    above = np.array(kept[0].subfigs[0].axes).reshape(3, 2)
+    _, above = lengths_panels(kept[0])
     assert "3e-3 (seed 0): diverged" in kept[0].get_suptitle()
     assert not heights(above[0, 1], "o") - heights(above[0, 0], "o")
 

@@ -215,7 +215,7 @@ def test_the_name_of_a_stage_by_epoch(epoch, name):
     [
         (0.3512, 0.35, "accuracy 0.351,\nepoch 6"),
         (0.3699, 0.35, "accuracy 0.370,\nepoch 6"),
-        (0.0831, 0.05, "accuracy 0.083\n(not 0.05),\nepoch 6"),
+        (0.0831, 0.05, "accuracy 0.083\n(asked for 0.05),\nepoch 6"),
         (0.5234, 0.6, "accuracy 0.60 not\nreached; best 0.523,\nepoch 6"),
         (0.9987, 0.999, "accuracy 0.999 not\nreached; best 0.999,\nepoch 6"),
     ],

@@ -75,7 +75,7 @@ def test_a_kind_of_figure_is_drawn_by_its_module_alone(named, kind):
     others = {f"figures/{KINDS[name].module or name}.py" for name in KINDS} - {module}
     shared = {  # what a module itself imports from another kind's
         "arithmetic_axes": {"figures/arithmetic.py"},
-        "layers": {"figures/distance.py"},
+        "layers": {"figures/distance.py", "figures/critical_length.py"},
         "critical_lengths": {"figures/critical_length.py"},
     }
     assert named[f"figure {kind}"] & others <= shared.get(kind, set())

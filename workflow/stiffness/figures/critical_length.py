@@ -146,6 +146,7 @@ def length_axis(axes: Sequence[Axes], lengths: Sequence[pd.DataFrame]) -> tuple[
         The range within which values are drawn.
     """
     values = [table.loc[table["crossing"] != NONE, "value"].to_numpy(float) for table in lengths]
+    values += [rows(table, crossing=BEYOND)["max_distance"].to_numpy(float) for table in lengths]
     drawn = np.concatenate(values) if values else np.array([])
     drawn = drawn[np.isfinite(drawn) & (drawn <= _HIGHEST)]
     low = float(drawn.min(initial=_MOST)) / 1.15

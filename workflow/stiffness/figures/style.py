@@ -288,7 +288,7 @@ def stage_name(stage: Stage) -> str:
     wanted = f"{stage.wanted_accuracy:.2f}"
     wanted = wanted if float(wanted) == stage.wanted_accuracy else f"{stage.wanted_accuracy:g}"
     if stage.reached and stage.accuracy - stage.wanted_accuracy > CLOSE:
-        return f"accuracy {stage.accuracy:.3f}\n(not {wanted}),\n{epoch}"
+        return f"accuracy {stage.accuracy:.3f}\n(asked for {wanted}),\n{epoch}"
     if stage.reached:
         return f"accuracy {stage.accuracy:.3f},\n{epoch}"
     return f"accuracy {wanted} not\nreached; best {stage.accuracy:.3f},\n{epoch}"

@@ -90,7 +90,12 @@ def _lines(
     first, *others = summary["arithmetic"].unique()
     exact = f", {first} arithmetic" if others else ""
     lines: list[tuple[str, pd.DataFrame, Any, dict[str, Any]]] = [
-        (f"{style.MODE_NAMES[mode]} pairs{exact}", rows(summary, arithmetic=first, pair_mode=mode), color, {})
+        (
+            f"{style.MODE_NAMES[mode]} pairs{exact}",
+            rows(summary, arithmetic=first, pair_mode=mode),
+            color,
+            {},
+        )
         for mode, color in zip(PAIR_MODES, options["colors"], strict=True)
     ]
     mode = PAIR_MODES[0]
