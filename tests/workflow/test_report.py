@@ -70,18 +70,56 @@ def test_the_front_page_explains_and_lists_every_category(opened: "Page") -> Non
     assert listed == sorted(FIGURES)
 
 
+def test_the_front_page_shows_pictures_that_open(opened: "Page") -> None:
+    opened.value("app.setView({content: 'rulegraph'})")
+    shown = "[...document.querySelectorAll('#pictures a')]"
+    opened.until(f"{shown}.length > 3")
+    opened.until(
+        f"{shown}.every(one => !one.querySelector('img')"
+        " || one.querySelector('img').naturalWidth > 100)"
+    )
+    named = opened.value(f"{shown}.map(one => one.textContent.trim())")
+    assert any(name.startswith("fig. 03") for name in named)
+    top = opened.value("document.querySelector('#pictures img').getBoundingClientRect().top")
+    tangle = opened.value("document.querySelector('#rulegraph').getBoundingClientRect().top")
+    assert 0 < top < tangle
+    opened.value(f"{shown}.find(one => one.textContent.includes('fig. 03')).click()")
+    opened.until("document.querySelector('#app .p-3 > img')?.naturalWidth > 500")
+
+
+def test_a_cell_of_a_class_matrix_says_what_it_is(opened: "Page", report: Path) -> None:
+    opened.value("app.setView({content: 'rulegraph'})")
+    shown = "[...document.querySelectorAll('#pictures a')]"
+    opened.until(f"{shown}.length > 3")
+    opened.value(f"{shown}.find(one => one.textContent.includes('cell by cell')).click()")
+    inside = "document.querySelector('iframe').contentDocument"
+    opened.until(f"!!{inside}?.getElementById('matrix')?.width")
+    assert opened.value(f"{inside}.querySelectorAll('#controls select').length") == 3
+    opened.value(
+        f"(() => {{ const canvas = {inside}.getElementById('matrix');"
+        " const box = canvas.getBoundingClientRect(); const view = canvas.ownerDocument.defaultView;"
+        " const at = {clientX: box.left + 1, clientY: box.top + 1, bubbles: true};"
+        " canvas.dispatchEvent(new view.MouseEvent('mousemove', at)); })()"
+    )
+    said = opened.value(f"{inside}.getElementById('about').innerText")
+    assert " × " in said
+    assert " to " in said
+    assert "pairs" in said
+
+
 @pytest.mark.parametrize("category", sorted(FIGURES))
 def test_every_figure_can_be_seen_and_has_a_caption(opened: "Page", category: str) -> None:
     opened.value("app.setView({navbarMode: 'menu'})")
     click(opened, "nav li a", category)
     opened.until(f"app.state.category == {json.dumps(category)}")
-    table = rows(opened)
+    table = [row for row in rows(opened) if "cell by cell" not in row[0]]
     named = [row[0].split(": ")[1].split(",")[0].replace(" ", "_") for row in table]
     assert sorted(named) == sorted(FIGURES[category])
     numbers = [row[0].split(": ")[0] for row in table]
     assert numbers == sorted(numbers), "the paper's order, new ones last"
     assert numbers[0] == "fig. 03"
-    for number in range(len(table)):
+    pictures = [number for number, row in enumerate(rows(opened)) if "cell by cell" not in row[0]]
+    for number in pictures:
         buttons = f"document.querySelectorAll('nav tbody tr')[{number}].querySelectorAll('a')"
         before = opened.value("app.state.contentPath || ''")
         opened.value(f"{buttons}[0].click()")

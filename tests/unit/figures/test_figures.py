@@ -107,7 +107,9 @@ def add_measurements(
     quantities = {"within": 1, "between": -1, "super_class": 0.5, "super_super_class": -0.5}
     for quantity, share in quantities.items():
         made["summary"].append(
-            row | {"quantity": quantity} | estimate(share * level + 0.01 * number)
+            row
+            | {"quantity": quantity, "arithmetic": "exact"}
+            | estimate(share * level + 0.01 * number)
         )
     # Reference rates only, as the rule reads them; no two cells alike, so not symmetric.
     if row["lr"] == REFERENCE:
@@ -133,8 +135,11 @@ def options_of(kind: str, **changes: Any) -> dict[str, Any]:
 
 def draw(kind: str, made: dict[str, Any], outputs: list[Path], **changes: Any) -> None:
     function = KINDS[kind].draw
-    given = {"summaries": {"exact": made["summary"]}} | made
-    given |= {"options": options_of(kind, **changes), "outputs": outputs}
+    given = (
+        {"summaries": made["summary"]}
+        | made
+        | {"options": options_of(kind, **changes), "outputs": outputs}
+    )
     if kind in OF_ONE_STAGE:
         given["stages"] = given["stages"][-1:]
     if kind == "critical_length":
@@ -448,11 +453,11 @@ def test_training_curves_show_each_metric_in_its_column(drawn, metric):
 
 def test_training_curves_show_every_arithmetic_that_is_measured(drawn):
     made = tables()
-    others = {
-        name: made["summary"].assign(value=value, low=value, high=value)
+    others = [
+        made["summary"].assign(arithmetic=name, value=value, low=value, high=value)
         for name, value in (("float32", 0.77), ("keras", 0.11))
-    }
-    figure = drawn("training_curves", made | {"summaries": {"exact": made["summary"], **others}})
+    ]
+    figure = drawn("training_curves", made | {"summaries": pd.concat([made["summary"], *others])})
     values = line_values(figure)
     for value in (0.77, 0.11):
         assert np.isclose(values, value).any()

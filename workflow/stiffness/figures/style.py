@@ -235,7 +235,8 @@ def extent(runs: pd.DataFrame, seed: int | None = None) -> str:
     seeds = f"{most} seed{'s' * (most > 1)}" if least == most else f"{least} to {most} seeds"
     if seed is not None and most > 1:
         seeds = f"seed {seed} of {most} seeds"
-    return f"{seeds}, {alive['epochs'].max():g} epochs"
+    epochs = float(alive["epochs"].max())
+    return f"{seeds}, {epochs:g} epoch{'s' * (epochs != 1)}"
 
 
 def dead_runs(runs: pd.DataFrame) -> str:

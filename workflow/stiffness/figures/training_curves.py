@@ -19,7 +19,7 @@ _NAMES = {"within": "within-class\nstiffness", "between": "between-classes\nstif
 def draw(
     runs: pd.DataFrame,
     history: pd.DataFrame,
-    summary: pd.DataFrame,
+    summaries: pd.DataFrame,
     learning_rate: str,
     options: Mapping[str, Any],
     outputs: Sequence[str | Path],
@@ -30,7 +30,7 @@ def draw(
 
     Args:
         runs, history: an experiment's tables.
-        summary: its summary in all arithmetics of the loss gradient. The first is drawn for every
+        summaries: its summary in all arithmetics of the loss gradient. The first is drawn for every
             pair mode, the others for train-train pairs.
         options: width, height (inches), colors (one per pair mode), palette (of arithmetics).
     """
@@ -53,7 +53,7 @@ def draw(
     for metric, panels in zip(METRICS, axes.T, strict=True):
         panels[0].set_title(style.METRIC_NAMES[metric])
         for quantity, axis in zip(_NAMES, panels[1:], strict=True):
-            for label, table, color, line in _lines(summary, options):
+            for label, table, color, line in _lines(summaries, options):
                 shown = rows(table, lr=learning_rate, seed=seeds, metric=metric, quantity=quantity)
                 style.curve(axis, style.over_seeds(shown), "epoch", color, label, **line)
             axis.axhline(0, color="0.6", lw=0.6, zorder=0)
@@ -84,15 +84,15 @@ def _losses(axis: Axes, losses: pd.DataFrame, number: int) -> None:
 
 
 def _lines(
-    summary: pd.DataFrame, options: Mapping[str, Any]
+    summaries: pd.DataFrame, options: Mapping[str, Any]
 ) -> list[tuple[str, pd.DataFrame, Any, dict[str, Any]]]:
     """Return label, table, colour and looks of every line of a panel of stiffness."""
-    first, *others = summary["arithmetic"].unique()
+    first, *others = summaries["arithmetic"].unique()
     exact = f", {first} arithmetic" if others else ""
     lines: list[tuple[str, pd.DataFrame, Any, dict[str, Any]]] = [
         (
             f"{style.MODE_NAMES[mode]} pairs{exact}",
-            rows(summary, arithmetic=first, pair_mode=mode),
+            rows(summaries, arithmetic=first, pair_mode=mode),
             color,
             {},
         )
@@ -102,7 +102,7 @@ def _lines(
     shades = style.colors(options["palette"], len(others))
     for name, color in zip(others, shades, strict=True):
         label = f"{style.MODE_NAMES[mode]} pairs, {name}"
-        table = rows(summary, arithmetic=name, pair_mode=mode)
+        table = rows(summaries, arithmetic=name, pair_mode=mode)
         lines.append((label, table, color, {"ls": (0, (4, 1.5))}))
     return lines
 

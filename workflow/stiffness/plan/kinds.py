@@ -231,7 +231,7 @@ _KINDS = (
             palette=palette("further arithmetics of the loss gradient"),
         ),
         tables=("runs", "history"),
-        by_arithmetic={"summary": "summary"},
+        by_arithmetic={"summaries": "summary"},
         settings=_RATE,
     ),
     Kind(
