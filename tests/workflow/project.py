@@ -63,7 +63,7 @@ TINY = {
 
 # Rules that follow any change of a table; they have tests of their own.
 NOTES = ("total", "provenance", "claims")
-DRAWING = ("figure", "stage_figure", "study_figure")
+DRAWING = ("figure", "figure_and_page", "stage_figure", "study_figure")
 
 
 def figures(*kinds: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from project import KINDS, PICTURES, TINY, Project, of_tiny
 
 from stiffness.files import read_table
 from stiffness.jobs.provenance import describe
+from stiffness.plan.kinds import KINDS as ABOUT
 from stiffness.training.stages import choose_stages
 
 RATES = ("1e-3", "3e-3")
@@ -33,6 +34,7 @@ def expected_results() -> set[str]:
     }
     pictures = [PICTURES[kind] for kind in KINDS]
     files |= {f"results/tiny/figures/{name}.{end}" for name in pictures for end in ("pdf", "png")}
+    files |= {f"results/tiny/figures/{kind}.html" for kind in KINDS if ABOUT[kind].page}
     files |= {f"results/tiny/tables/exact/{name}.parquet" for name in (*TABLES, *COMPARISONS)}
     files |= {f"results/claims.{end}" for end in ("md", "csv", "pdf", "png")}
     for run in [f"results/tiny/lr={lr}/seed=0" for lr in RATES]:

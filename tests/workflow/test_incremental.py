@@ -28,7 +28,7 @@ def jobs(*rules: str, **counts: int) -> dict[str, int]:
 ALL_RATES = ("stiffness_curves", "critical_length", "equal_loss", "early_stopping")
 BY_STAGE = ("class_matrices", "class_matrix_stages", "distance")
 LOOKS = {
-    "training_curves": {"metric": "cosine"},
+    "training_curves": {"height": 6.0},
     "class_matrices": {"colormap": "PiYG"},
     "class_matrix": {"pair_mode": "val-val"},
     "class_matrix_stages": {"metric": "cosine"},
@@ -79,7 +79,13 @@ CHANGES = {
     "a second arithmetic": (
         {"arithmetic": ["exact", "keras"]},
         # With both, what the arithmetic does is a figure too.
-        jobs("gradients", "measures", "tables", "figure arithmetic_axes"),
+        jobs(
+            "gradients",
+            "measures",
+            "tables",
+            "figure arithmetic_axes",
+            "figure training_curves",
+        ),
     ),
 }
 
@@ -146,7 +152,9 @@ EDITS = {
     "training/runs.py": TABLES,
     "measures/classes.py": MEASURES,
     "training/stages.py": DRAWN,
-    "figures/matrix.py": figures("class_matrix", "class_matrix_stages", "hierarchy_matrix"),
+    "figures/matrix.py": figures(
+        "class_matrices", "class_matrix", "class_matrix_stages", "hierarchy_matrix"
+    ),
     "data/hierarchy.py": ("hierarchy", *MEASURES),
     "gradients/output_grads.py": GRADIENTS,
     "gradients/families/conv.py": GRADIENTS,

@@ -97,7 +97,8 @@ def test_a_cell_of_a_class_matrix_says_what_it_is(opened: "Page", report: Path) 
     assert opened.value(f"{inside}.querySelectorAll('#controls select').length") == 3
     opened.value(
         f"(() => {{ const canvas = {inside}.getElementById('matrix');"
-        " const box = canvas.getBoundingClientRect(); const view = canvas.ownerDocument.defaultView;"
+        " const box = canvas.getBoundingClientRect();"
+        " const view = canvas.ownerDocument.defaultView;"
         " const at = {clientX: box.left + 1, clientY: box.top + 1, bubbles: true};"
         " canvas.dispatchEvent(new view.MouseEvent('mousemove', at)); })()"
     )
