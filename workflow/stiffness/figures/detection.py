@@ -1,5 +1,6 @@
 """Which score of an example finds the mislabelled ones, while the network is trained on them."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,19 +61,18 @@ def draw(
     palette = dict(zip(SCORES, style.colors(options["palette"], len(SCORES)), strict=True))
     for column, axis in zip(columns, axes.flat, strict=True):
         own = rows_of_columns(runs, [column])
-        alive = int((own["status"] == style.OK).sum())
         share = f"{column['share']:.0%} wrong labels".replace("%", " %")
-        seeds = f"{alive} seeds" if alive != 1 else "one seed"
         name = style.wrap_name(column["experiment"], 90 // len(columns))
-        axis.set_title(f"{share}, {seeds}\n{name}", fontsize=6.5)
+        axis.set_title(f"{share}\n{style.extent(own)}\n{name}", fontsize=6.5)
+        axis.set_xlabel("epoch")
         found = rows_of_columns(areas, [column]) if len(areas) else areas
         for score in SCORES if len(found) else ():
-            mean = seed_means(rows(found, score=score), ["epoch"])
+            mean = style.over_seeds(rows(found, score=score))
             style.curve(axis, mean, "epoch", palette[score], SCORES[score])
         if len(found):
-            style.epoch_axis(axis, found["epoch"])
+            label = style.epoch_axis(axis, found["epoch"], own)
+            axis.set_xlabel(textwrap.fill(label, 110 // len(columns)))
         axis.axhline(0.5, color="0.6", lw=0.6, zorder=0)
-        axis.set_xlabel("epoch")
     axes[0, 0].set_ylabel("area under the ROC curve")
     axes[0, 0].set_ylim(0, 1.02)
     handles, labels = axes[0, 0].get_legend_handles_labels()

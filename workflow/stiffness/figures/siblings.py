@@ -9,7 +9,6 @@ import pandas as pd
 
 from stiffness.figures import style
 from stiffness.files import rows
-from stiffness.measures.seeds import seed_means
 
 NAMES = {
     "norm_weighted_within": "norm-weighted stiffness,\nwithin classes",
@@ -41,7 +40,7 @@ def draw(
         options: width, height (inches), colors (training, validation examples).
     """
     _, status = style.reference_run(runs, learning_rate)
-    title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}"
+    title = style.heading(runs, learning_rate=learning_rate)
     figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
     if style.refuse_dead(figure, title, status, outputs):
         return
@@ -52,7 +51,7 @@ def draw(
     axes = figure.subplots(4, 2, sharex=True)
     for axis, (quantity, name) in zip(axes.flat, NAMES.items(), strict=True):
         for mode, color in zip(_MODES, options["colors"], strict=True):
-            mean = seed_means(rows(shown, pair_mode=mode, quantity=quantity), ["epoch"])
+            mean = style.over_seeds(rows(shown, pair_mode=mode, quantity=quantity))
             axis.plot(mean["epoch"], mean["value"], color=color, label=mode.partition("-")[0])
             axis.fill_between(
                 mean["epoch"], mean["low"], mean["high"], color=color, alpha=0.25, lw=0
@@ -61,14 +60,13 @@ def draw(
             axis.set_yscale("log")
         axis.set_ylabel(name)
         axis.axvline(alive["onset_epoch"].mean(), color="#d55e00", lw=0.8, ls=":", zorder=0)
-    style.epoch_axis(axes[0, 0], history["epoch"])
+    label = style.epoch_axis(axes[0, 0], history["epoch"], alive)
     for axis in axes[-1]:
-        axis.set_xlabel("epoch")
+        axis.set_xlabel(label)
     handles, _ = axes[0, 0].get_legend_handles_labels()
     labels = ["training examples", "validation examples"]
     figure.legend(handles, labels, ncols=2, loc="outside lower center")
-    several = f"mean of {len(seeds)} seeds, 95 % intervals over seeds"
-    number = several if len(seeds) > 1 else "one seed"
-    figure.suptitle(f"{title}, {number}", fontsize=8)
+    title += ", 95 % intervals over seeds" if len(seeds) > 1 else ""
+    figure.suptitle(title, fontsize=8)
     figure.align_ylabels()
     style.save(figure, outputs)
