@@ -134,6 +134,7 @@ def tables(name: str) -> Mapping[str, Any]:
     summary = rows.merge(product(quantity=groups), how="cross")
     places = summary["quantity"].map(groups.index)
     summary = measured(summary, 0.9 - 0.15 * places - 0.05 * summary["step"])
+    summary["n_pairs"] = np.where(places == 0, 10, 90)
     bins = rows.merge(product(distance=np.linspace(0.1, 1.3, 14)), how="cross")
     # Stiffness of one stage stays high, of another falls through 0.
     distance = measured(bins, 1 - 0.25 * bins["distance"] * bins["step"], 0.02)
@@ -225,7 +226,7 @@ def comparisons(shape: Shape) -> dict[str, pd.DataFrame]:
     place = stopping["rule"].map(rules.index)
     return {
         "levels": measured(levels, 0.8),
-        "order": order.assign(tau=-0.62, low=-0.81, high=-0.43),
+        "order": order.assign(tau=-0.62, low=-0.81, high=-0.43, seeds=len(shape.seeds)),
         "stopping": stopping.assign(
             epoch=10.0 + place, reached=place != 1, validation_accuracy=0.9 - 0.01 * place
         ),
