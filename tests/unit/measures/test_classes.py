@@ -301,7 +301,7 @@ def test_the_bound_is_that_of_wilson_for_any_number_of_examples():
 @all_modes
 def test_the_share_of_positive_cells_counts_pairs_of_classes(mode):
     classes = np.arange(24) % 3
-    signs = np.array([[1, 1, -1], [1, 1, 0], [-1, 0, 1]])  # a 0 is not positive
+    signs = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]])  # a 0 is not positive
     sample = Sample(signs[classes][:, classes] * 0.5, np.zeros(24), classes, 12, 3)
     positive = sample.stiffness(mode, "sign").positive
     assert positive.value == pytest.approx(1 / 3)

@@ -87,3 +87,15 @@ def test_arguments_that_do_not_fit_are_named(cosines):
         class_stiffness(cosines, LABELS, num_train=40)
     with pytest.raises(StiffnessError, match=r"distances: \[40, 40\] are needed, .* \[40, 2\]"):
         critical_length(cosines, LABELS, cosines[:, :2])
+
+
+def test_bins_reach_from_0_to_the_farthest_pair():
+    inputs = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
+    distances = cosine_distances(inputs).numpy()
+    lengths = critical_length(1 - distances, np.zeros(40), distances, "cosine", resamples=20)
+    pairs = distances[np.triu_indices(40, 1)]
+    edges = np.linspace(0, pairs.max(), 17)
+    expected, _ = np.histogram(pairs, edges)
+    assert lengths.bins.num_pairs.tolist() == expected[expected > 0].tolist()
+    few = critical_length(1 - distances, np.zeros(40), distances, "cosine", bins=3, resamples=20)
+    assert len(few.bins.value) == 3

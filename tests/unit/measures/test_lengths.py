@@ -94,7 +94,7 @@ def test_an_extrapolated_zero_has_no_stiffness_there():
 # --- the area ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("radius", [0.3, 0.5, 1.0, 1.5])
+@pytest.mark.parametrize("radius", [0.05, 0.12, 0.3, 0.5, 1.0, 1.5])
 def test_the_area_under_a_line_from_1_is_exact(radius):
     pairs = all_pairs()
     area = one("area", pairs, 1 - 0.5 * pairs.distances, radius)
@@ -266,6 +266,8 @@ def test_without_pairs_nothing_is_measured():
     for length in measure(ClassPairs(empty, empty, np.zeros(0)), np.zeros(0)).values():
         assert length.crossing == NONE
         assert np.isnan([length.value, length.low, length.high, length.max_distance]).all()
+        assert len(length.floors) == (RESAMPLES if length.estimator == "decay" else 0)
+        assert len(length.replicates) == RESAMPLES
 
 
 def test_what_rests_on_a_lone_example_has_no_interval():
