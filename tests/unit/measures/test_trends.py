@@ -77,6 +77,11 @@ def test_one_seed_or_two_columns_have_no_test(shape):
     assert math.isnan(trend.low) == (shape[0] == 1)
 
 
+def test_an_undefined_value_leaves_no_trend():
+    values = np.array([[1.0, 2.0, 3.0], [1.0, np.nan, 3.0]])
+    assert np.isnan(list(vars(page_trend(values)).values())).all()
+
+
 def test_the_students_interval_is_scipys():
     values = np.array([1.0, 2.0, 4.0, 4.5])
     mean, low, high = student_interval(values)

@@ -273,6 +273,14 @@ def test_c6_depends_on_the_range_too():
         assert verdict("C6", shape | {"noise_of": {SIGN: 0.02}}) == expected
 
 
+@pytest.mark.parametrize("flat", [(SIGN,), (COSINE,), (SIGN, COSINE)])
+def test_c6_does_not_decide_by_a_curve_that_never_moves(flat):
+    one = judged("C6", Invented({key: [1.0] * 10 for key in flat}))
+    assert one.verdict == UNDECIDED
+    within = next(found for found in one.effects if "within" in found.what)
+    assert np.isnan([within.low, within.high]).all()
+
+
 def test_c6_knows_nothing_of_one_seed():
     one = judged("C6", Invented({"seeds": 1}))
     assert one.verdict == UNDECIDED

@@ -46,10 +46,10 @@ def page_trend(values: Floats) -> Trend:
 
     Args:
         values: [S, k], one number per run: S seeds by k learning rates or stages. An infinite value
-            is the largest; no value is undefined.
+            is the largest.
 
     Returns:
-        The trend.
+        The trend; all NaN where a value is undefined.
 
     Examples:
         >>> trend = page_trend(np.array([[3.0, 2.0, 1.0], [9.0, 8.0, 7.0], [6.0, 5.0, 4.0]]))
@@ -58,6 +58,8 @@ def page_trend(values: Floats) -> Trend:
     """
     from scipy.stats import page_trend_test, rankdata
 
+    if np.isnan(values).any():
+        return Trend(*[float("nan")] * 5)
     taus = np.array([kendall_tau(row) for row in values])
     tau, low, high = student_interval(taus)
     falls = rises = float("nan")

@@ -158,6 +158,8 @@ def c4(evidence: Evidence) -> list[Effect]:
                 ("train-val", "val-val"),
             ):
                 late = curves[one].late
+                if not len(curves[one].epochs[late]):
+                    raise NotTestable("no checkpoint from epoch 1 on")
                 weights = epoch_weights(curves[one].epochs[late])
                 gaps = [
                     (getattr(curves[one], key) - getattr(curves[other], key))[late]
@@ -271,7 +273,8 @@ def c6(evidence: Evidence) -> list[Effect]:
             for metric in METRICS
         }
         with np.errstate(divide="ignore", invalid="ignore"):
-            logs = np.log([runs[better][seed] / runs[other][seed] for seed in runs[better]])
+            ratios = [np.array([runs[metric][seed] for seed in runs[better]]) for metric in METRICS]
+            logs = np.log(ratios[0] / ratios[1]) * (1 if better == METRICS[0] else -1)
         what = f"log of signal to noise, {_NAMES[quantity]}, {better} over {other}"
         effects.append(Effect(what, *student_interval(logs), ABOVE_0))
     return effects
