@@ -9,7 +9,7 @@ import yte
 
 REPOSITORY = Path(__file__).parents[2]
 # Long, and worth a job of their own.
-ALONE = {"training", "gradient_tile", "representations", "whole_set"}
+ALONE = {"training", "imported", "gradient_tile", "representations", "whole_set"}
 
 
 def profile(name: str) -> dict:

@@ -349,7 +349,11 @@ def meet(first: Bbox, second: Bbox, pixels: float) -> bool:
     return min(width, height) > pixels
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+# The longest names and the most curves are tried with every run of the tests.
+@pytest.mark.parametrize(
+    "shape",
+    [pytest.param(name, marks=() if name == "long names" else pytest.mark.slow) for name in SHAPES],
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_text_can_be_read(kind: str, shape: str, figure: Any) -> None:
     assert not faults(figure(kind, shape))
