@@ -127,11 +127,15 @@ def _by_experiment(table: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def _effect_line(of_one: pd.DataFrame) -> tuple[str, str, str, str]:
-    """Return the verdict, the experiment, the effect that decided and its value, in words."""
+    """Return the verdict, the experiment, the effect that decided and its value, in words.
+
+    Where no effect did, as in a run that is too short, the reason stands in its place.
+    """
     verdict = str(of_one["experiment_verdict"].iloc[0])
     deciding = rows(of_one, effect_verdict=verdict)
-    row = deciding.iloc[0]
-    effect = str(row["effect"])
+    row = (deciding if len(deciding) else of_one).iloc[0]
+    decided = len(deciding) > 0
+    effect = str(row["effect"] if decided else row["reason"])
     more = f" (and {len(deciding) - 1} more)" if len(deciding) > 1 else ""
     room = int((_VALUE - _EFFECT) / _LETTERS) - len(more)
     effect = effect if len(effect) <= room else f"{effect[: room - 1].rstrip()}…"
@@ -139,6 +143,7 @@ def _effect_line(of_one: pd.DataFrame) -> tuple[str, str, str, str]:
         str(row["experiment"]).replace("_", " "), int((_EFFECT - _NAME) / _LETTERS), placeholder="…"
     )
     value = f"{_number(row['value'])} ({_number(row['low'])} to {_number(row['high'])})"
+    value = value if decided else ""
     return verdict, experiment, effect + more, value
 
 
