@@ -28,6 +28,7 @@ KINDS = (
     "equal_loss",
     "early_stopping",
     "contact_sheet",
+    "siblings",
 )
 # Pictures of a plain `snakemake` by kind, without their suffix.
 PICTURES = {

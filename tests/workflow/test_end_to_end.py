@@ -20,9 +20,26 @@ from stiffness.training.stages import choose_stages
 RATES = ("1e-3", "3e-3")
 SEGMENTS = ("epochs=0000-0001", "epochs=0001-0002")
 STEPS = {SEGMENTS[0]: (0, 1, 6, 38), SEGMENTS[1]: (76,)}  # 1,200 digits are 38 batches of 32
-TABLES = ("runs", "history", "summary", "distance", "critical_length")
+TABLES = (
+    "runs",
+    "history",
+    "summary",
+    "distance",
+    "critical_length",
+    "siblings",
+    "confidence",
+)
 COMPARISONS = ("levels", "order", "stopping")
-SEGMENT_TABLES = ("summary", "classes", "distance", "critical_length", "extremes")
+SEGMENT_TABLES = (
+    "summary",
+    "classes",
+    "distance",
+    "critical_length",
+    "extremes",
+    "siblings",
+    "confidence",
+    "examples",
+)
 
 
 def expected_results() -> set[str]:

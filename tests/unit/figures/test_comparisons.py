@@ -161,5 +161,9 @@ def test_claims_show_verdicts_and_the_deciding_effect(figure):
     assert "None of the paper's experiments has been run" in alone
     assert "0.37 (0.27 to 0.47)" in alone
     assert max(pale) < 0.5 * min(opacities)
+    short = rows.assign(experiment_verdict="too short", reason="still improving at its end")
+    ended, _ = shown(short.assign(effect_verdict=np.nan, effect=np.nan, counts=True))
+    assert "still improving at its end" in ended
+    assert "nan" not in ended
     silent, _ = shown(rows.assign(experiment_verdict=""))
     assert "no experiment that has been run speaks to it" in silent
