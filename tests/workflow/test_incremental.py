@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from project import KINDS, figures, first_of, of_tiny
 
+from stiffness.plan import paths
+
 # Jobs of the tiny experiment; two learning rates of two segments each.
 COUNTS = {"training": 4, "gradients": 4, "measures": 4}
 DRAWN = figures(*KINDS)
@@ -226,8 +228,7 @@ def test_an_epoch_more_leaves_finished_work_untouched(built):
     assert outcome.jobs == {"training": 1, "gradients": 1, "measures": 1, "tables": 1}
     after = built.results()
     changed = {name for name in before if after.get(name) != before[name]}
-    tables = ("runs", "history", "summary", "distance", "critical_length")
-    assert changed == {f"results/tiny/tables/exact/{name}.parquet" for name in tables}
+    assert changed == {f"results/tiny/tables/exact/{name}.parquet" for name in paths.TABLES}
     new = set(after) - set(before)
     assert new
     assert all("/epochs=0002-0003/" in name for name in new)
