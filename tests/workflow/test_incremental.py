@@ -42,6 +42,7 @@ LOOKS = {
     "contact_sheet": {"classes": 3},
     "equal_loss": {"palette": "magma"},
     "early_stopping": {"height": 4.0},
+    "siblings": {"height": 5.5},
 }
 
 

@@ -53,8 +53,11 @@ def _fits(evidence: Evidence, estimator: str, rates: object = None) -> pd.DataFr
         evidence: of an experiment.
         estimator: such as "line".
         rates: the learning rates; by default the reference rate.
+
+    Raises:
+        NotTestable: no run of them is alive.
     """
-    return rows(
+    fits = rows(
         evidence.critical_length,
         lr=rates or evidence.reference,
         status=OK,
@@ -63,6 +66,9 @@ def _fits(evidence: Evidence, estimator: str, rates: object = None) -> pd.DataFr
         pair_mode="train-val",
         layer=evidence.settings["distance_layers"][0],
     )
+    if fits.empty:
+        raise NotTestable(f"no run at learning rate {rates or evidence.reference} is alive")
+    return fits
 
 
 def deciding_estimator(evidence: Evidence, rates: object = None) -> str:
