@@ -119,7 +119,7 @@ def test_every_job_ran_in_slurm(run):
         "rule_training": 4,
         "rule_measurement_gradients": 4,
         "rule_segment_tables_measures": 4,
-        "rule_report_figure_tables": 1,
+        "rule_report_figure_and_page_tables": 1,
     }
     assert run.outcome.jobs["evaluation"] == 1  # light, and run on this side
 
