@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Net
+from gradient_cases import Net
 from test_families import AMPLE, Made, N, assert_close, prepared, reference
 from torch import nn
 from torch.nn import functional as F
