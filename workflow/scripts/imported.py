@@ -6,7 +6,7 @@ from stiffness.jobs.job import job
 from stiffness.training.imported import import_checkpoints
 from stiffness.training.losses import LossSpec
 from stiffness.training.models import ModelSpec
-from stiffness.training.train import TrainingSpec
+from stiffness.training.specs import TrainingSpec
 
 if __name__ == "__main__":
     with job(snakemake):

@@ -8,7 +8,8 @@ from stiffness.jobs.gpus import choose_device
 from stiffness.jobs.job import job
 from stiffness.training.losses import LossSpec
 from stiffness.training.models import ModelSpec
-from stiffness.training.train import OptimizerSpec, TrainingSpec, train_segment
+from stiffness.training.specs import OptimizerSpec, TrainingSpec
+from stiffness.training.train import train_segment
 
 if __name__ == "__main__":
     with job(snakemake):

@@ -7,7 +7,8 @@ from stiffness.errors import StiffnessError
 from stiffness.files import read_table, read_tensors
 from stiffness.training.imported import fit_weights, import_checkpoints, read_weights
 from stiffness.training.models import ModelSpec, build_model
-from stiffness.training.train import HISTORY, TrainingSpec, checkpoint_name, train_segment
+from stiffness.training.specs import TrainingSpec
+from stiffness.training.train import HISTORY, checkpoint_name, train_segment
 
 CPU = torch.device("cpu")
 SPEC = TrainingSpec(ModelSpec("fc"), "1e-3", 0, batch_size=200, early_checkpoints=1)

@@ -14,7 +14,8 @@ from stiffness.gradients.gram import gradient_cosines
 from stiffness.training.losses import CROSS_ENTROPY, LossSpec, build_loss, chance_loss
 from stiffness.training.models import ModelSpec, build_model
 from stiffness.training.runs import run_status
-from stiffness.training.train import HISTORY, TrainingSpec, checkpoint_name, train_segment
+from stiffness.training.specs import TrainingSpec
+from stiffness.training.train import HISTORY, checkpoint_name, train_segment
 
 LABELS = torch.tensor([0] * 6 + [1] * 3 + [2])
 SHARES = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64)

@@ -7,7 +7,8 @@ import torch
 
 from stiffness.errors import StiffnessError
 from stiffness.training.models import ModelSpec, build_model
-from stiffness.training.train import TrainingSpec, train_segment
+from stiffness.training.specs import TrainingSpec
+from stiffness.training.train import train_segment
 
 COLOUR = (3, 32, 32)
 CODE = """

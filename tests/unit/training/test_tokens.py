@@ -16,11 +16,10 @@ from stiffness.files import read_table, read_tensors
 from stiffness.training import train
 from stiffness.training.models import ModelSpec, build_model, check_tokens
 from stiffness.training.schedule import checkpoint_steps
+from stiffness.training.specs import OptimizerSpec, TrainingSpec
 from stiffness.training.train import (
     HISTORY,
     STATE,
-    OptimizerSpec,
-    TrainingSpec,
     checkpoint_name,
     train_segment,
 )

@@ -17,16 +17,15 @@ from stiffness.data.arrays import Arrays, Normalization
 from stiffness.errors import StiffnessError
 from stiffness.files import read_metadata, read_table, read_tensors
 from stiffness.training import train
+from stiffness.training.augmentation import crop_flip
 from stiffness.training.models import ModelSpec, build_model, load_weights
 from stiffness.training.schedule import checkpoint_steps
+from stiffness.training.specs import OptimizerSpec, TrainingSpec
 from stiffness.training.train import (
     HISTORY,
     HISTORY_COLUMNS,
     STATE,
-    OptimizerSpec,
-    TrainingSpec,
     checkpoint_name,
-    crop_flip,
     train_segment,
 )
 

@@ -21,7 +21,8 @@ from stiffness.digests import json_digest
 from stiffness.errors import StiffnessError
 from stiffness.files import atomic_directory
 from stiffness.training.models import ModelSpec
-from stiffness.training.train import Run, TrainingSpec
+from stiffness.training.specs import TrainingSpec
+from stiffness.training.train import Run
 
 logger = logging.getLogger(__name__)
 

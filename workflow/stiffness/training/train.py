@@ -12,13 +12,12 @@ a GPU the bits are the same where all operators of the network have a determinis
 warns of those that have none.
 """
 
-import inspect
 import logging
 import math
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from stiffness.data.arrays import Arrays, Normalization
+from stiffness.data.arrays import Arrays
 from stiffness.data.batch import (
     MASK,
     Inputs,
@@ -50,15 +49,16 @@ from stiffness.files import (
     write_table,
     write_tensors,
 )
+from stiffness.training.augmentation import crop_flip
 from stiffness.training.losses import (
     LossFunction,
-    LossSpec,
     build_loss,
     chance_loss,
     training_loss,
 )
-from stiffness.training.models import ModelSpec, build_model, check_tokens, load_weights
+from stiffness.training.models import build_model, check_tokens, load_weights
 from stiffness.training.schedule import checkpoint_steps
+from stiffness.training.specs import TrainingSpec
 
 logger = logging.getLogger(__name__)
 
@@ -76,83 +76,6 @@ HISTORY_COLUMNS = [
 ]
 _EVALUATION_BATCH = 250
 _POOL = 50  # batches whose texts are sorted by length
-
-
-@dataclass(frozen=True)
-class OptimizerSpec:
-    """How a gradient becomes an update.
-
-    Attributes:
-        name: "adam" (Section 3.1), "adamw", "sgd", or another class of ``torch.optim``.
-        momentum: of SGD.
-        weight_decay: of all parameters; an L2 penalty with Adam and SGD, decoupled with AdamW.
-        warmup_epochs: number of epochs in which the learning rate rises linearly from 0; it is
-            constant after them.
-    """
-
-    name: str = "adam"
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    warmup_epochs: float = 0.0
-
-    def build(self, parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
-        """Create the optimiser: the class of ``torch.optim`` that has the name, in any case.
-
-        It gets those settings that it has. So a further optimiser needs its name in plan/config.py
-        and, where it has settings of its own, a field there and here.
-
-        Args:
-            learning_rate: of every update; a warm-up sets it again before each of its updates.
-
-        Raises:
-            StiffnessError: torch.optim has no such class.
-        """
-        classes: dict[str, Any] = {
-            name.lower(): kind
-            for name, kind in vars(torch.optim).items()
-            if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
-        }
-        if self.name not in classes:
-            known = ", ".join(sorted(classes))
-            raise StiffnessError(f"optimizer: unknown {self.name!r}; known: {known}")
-        settings = {**asdict(self), "fused": True}
-        accepted = inspect.signature(classes[self.name]).parameters
-        used = {key: value for key, value in settings.items() if key in accepted}
-        optimizer: torch.optim.Optimizer = classes[self.name](parameters, lr=learning_rate, **used)
-        return optimizer
-
-
-@dataclass(frozen=True)
-class TrainingSpec:
-    """Everything that decides a run's weights, apart from the data and the number of epochs.
-
-    Attributes:
-        early_checkpoints, checkpoint_interval: see ``checkpoint_steps``.
-        learning_rate: as text, the way that config.yaml and the names of folders have it.
-        seed: of the initialisation, the order of the examples and the augmentation.
-        batch_size: examples per update.
-        augmentation: "none" or "crop_flip" (4 pixels of padding, random crop, random flip).
-        mixed_precision: products are computed in bfloat16 in training; losses, accuracies and
-            weights stay float32.
-        training_arithmetic: of the loss gradient, "float32" or "keras"; see ``training_loss``. The
-            losses of the history are exact cross-entropies all the same.
-        history_examples: the largest number of examples of each set that give losses and
-            accuracies; 0 stands for all.
-        loss: what the training lowers, and what the history records.
-    """
-
-    model: ModelSpec
-    learning_rate: str
-    seed: int
-    batch_size: int
-    early_checkpoints: int
-    checkpoint_interval: float = 1
-    augmentation: str = "none"
-    optimizer: OptimizerSpec = OptimizerSpec()
-    mixed_precision: bool = False
-    training_arithmetic: str = "float32"
-    history_examples: int = 0
-    loss: LossSpec = field(default_factory=LossSpec)
 
 
 def checkpoint_name(step: int) -> str:
@@ -458,37 +381,6 @@ class Run:
         if not self.diverged:
             metadata = {"model": asdict(self.spec.model), "step": self.step, "epoch": row["epoch"]}
             write_tensors(work / checkpoint_name(self.step), self.model.state_dict(), metadata)
-
-
-def crop_flip(
-    images: torch.Tensor, normalization: Normalization, generator: torch.Generator
-) -> torch.Tensor:
-    """Pad by 4 pixels, crop at random, flip at random, and preprocess.
-
-    Args:
-        images: uint8 [N, C, H, W]; the padding has the mean colour, which preprocesses to 0.
-        normalization: of the training images.
-        generator: on the CPU, so that all devices see the same images.
-
-    Returns:
-        float32 [N, C, H, W] with |X| = 1.
-    """
-    count, _, height, width = images.shape
-    shift = send(torch.randint(0, 9, (2, count), generator=generator), images.device) - 4
-    flip = send(torch.rand(count, generator=generator) < 0.5, images.device)
-    rows = torch.arange(height, device=images.device) + shift[0][:, None]
-    columns = torch.arange(width, device=images.device).expand(count, width)
-    columns = torch.where(flip[:, None], width - 1 - columns, columns) + shift[1][:, None]
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
-        :, None, :
-    ]
-    index = torch.arange(count, device=images.device)[:, None, None]
-    moved = images.permute(0, 2, 3, 1)[
-        index, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
-    ]
-    mean = normalization.mean.to(images.device)
-    filled = torch.where(inside[..., None], moved.float(), mean).permute(0, 3, 1, 2)
-    return normalization(filled).contiguous(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
