@@ -1,20 +1,32 @@
 """Tables to pictures: one rule for every kind of figure, and a target for each of the paper's."""
 
 
+def in_report(path, page=False):
+    """A figure of an experiment, as the report shows it: under one label.
+
+    With several labels the report's page turns one into a switch where two figures happen to differ
+    in it, and finds neither.
+    """
+
+    def label(wildcards):
+        stage = wildcards.get("stage", "")
+        return {"figure": targets.figure_label(SETTINGS, wildcards.kind, stage, page=page)}
+
+    return report(
+        path,
+        caption="../report/figure.rst",
+        category="Experiment {experiment}",
+        labels=label,
+    )
+
+
 rule figure:
     input:
         unpack(refusing(needs.figure)),
         library=lambda wildcards: library("figure", module_of(wildcards.kind)),
     output:
         pdf=paths.fill(paths.FIGURE, suffix="pdf"),
-        png=report(
-            paths.fill(paths.FIGURE, suffix="png"),
-            caption="../report/figure.rst",
-            category="Experiment {experiment}",
-            # One label: with several the report's page turns one into a switch where two figures
-            # happen to differ in it, and finds neither.
-            labels=lambda wildcards: {"figure": targets.figure_label(SETTINGS, wildcards.kind)},
-        ),
+        png=in_report(paths.fill(paths.FIGURE, suffix="png")),
     log:
         paths.log("figures", "{experiment}/{kind}"),
     wildcard_constraints:
@@ -40,20 +52,8 @@ rule figure:
 use rule figure as figure_and_page with:
     output:
         pdf=paths.fill(paths.FIGURE, suffix="pdf"),
-        png=report(
-            paths.fill(paths.FIGURE, suffix="png"),
-            caption="../report/figure.rst",
-            category="Experiment {experiment}",
-            labels=lambda wildcards: {"figure": targets.figure_label(SETTINGS, wildcards.kind)},
-        ),
-        html=report(
-            paths.fill(paths.FIGURE, suffix="html"),
-            caption="../report/figure.rst",
-            category="Experiment {experiment}",
-            labels=lambda wildcards: {
-                "figure": targets.figure_label(SETTINGS, wildcards.kind, page=True)
-            },
-        ),
+        png=in_report(paths.fill(paths.FIGURE, suffix="png")),
+        html=in_report(paths.fill(paths.FIGURE, suffix="html"), page=True),
     wildcard_constraints:
         kind="|".join(targets.kinds_of_runs(page=True)),
 
@@ -61,14 +61,7 @@ use rule figure as figure_and_page with:
 use rule figure as stage_figure with:
     output:
         pdf=paths.fill(paths.STAGE_FIGURE, suffix="pdf"),
-        png=report(
-            paths.fill(paths.STAGE_FIGURE, suffix="png"),
-            caption="../report/figure.rst",
-            category="Experiment {experiment}",
-            labels=lambda wildcards: {
-                "figure": targets.figure_label(SETTINGS, wildcards.kind, wildcards.stage)
-            },
-        ),
+        png=in_report(paths.fill(paths.STAGE_FIGURE, suffix="png")),
     log:
         paths.log("figures", "{experiment}/{kind}/stage={stage}"),
     wildcard_constraints:

@@ -25,7 +25,7 @@ def product(**columns) -> pd.DataFrame:
 @pytest.fixture
 def tables() -> dict[str, pd.DataFrame]:
     runs = product(experiment=["net", "net_keras"], lr=["1e-3", "1e-2"], seed=SEEDS)
-    runs = runs.assign(status="ok", onset_epoch=1.0)
+    runs = runs.assign(status="ok", onset_epoch=1.0, epochs=3.0)
     checkpoints = pd.DataFrame({"step": range(4), "epoch": EPOCHS})
     history = runs.merge(checkpoints, how="cross")
     history["train_loss"] = 10.0 ** -history["epoch"]
@@ -78,7 +78,7 @@ def test_one_line_per_arithmetic_and_what_the_clip_must_do(tables, kept) -> None
     assert lines(axes[5, 0]).keys() == {0.5}
     texts = "\n".join(text.get_text() for text in kept[0].findobj(plt.Text))
     assert "trained with Keras's clip" in texts
-    assert "2 seeds" in texts
+    assert "2 seeds, 3 epochs" in texts
     assert "Keras's clip" in texts
 
 
@@ -90,7 +90,7 @@ def test_three_axes(tables, kept) -> None:
     assert np.allclose(by_loss[0].get_xdata(), [1, 0.1, 0.01, 0.001])
     by_share = [line for line in axes[0, 2].lines if len(line.get_xdata()) == len(EPOCHS)]
     assert np.allclose(by_share[0].get_xdata(), 0.25)
-    assert "2 seeds" in kept[0].get_suptitle()
+    assert "2 seeds, 3 epochs" in kept[0].get_suptitle()
 
 
 def test_dead_runs_are_named(tables, kept) -> None:

@@ -24,12 +24,12 @@ NAMES = {
     "tf32": "TF32 passes",
     "naive": "naive product",
 }
-_DASHED, _DOTTED = (0, (3, 1.5)), (0, (1, 1.2))
+_DOTTED = (0, (1, 1.2))
 _LINES: Mapping[str, Any] = {
     "exact": {"lw": 1.8},
     "float64": {"ls": _DOTTED, "lw": 2.0},
-    "tf32": {"ls": _DASHED},
-    "naive": {"ls": _DASHED},
+    "tf32": {"ls": style.DASHED},
+    "naive": {"ls": style.DASHED},
 }
 _QUANTITIES = {
     "within-class\nsign": ("summaries", {"quantity": "within", "metric": "sign"}),
@@ -113,16 +113,15 @@ def draw(
         own, past = rows_of_columns(runs, [column]), rows_of_columns(history, [column])
         panels[0].set_title(_title(column, own, len(columns)), fontsize=6.5)
         if past.empty:
-            note = {"ha": "center", "va": "center", "transform": panels[0].transAxes}
-            panels[0].text(0.5, 0.5, f"not a finding:\n{own['status'].iloc[0]}", **note)
+            style.name_dead(panels[0], own)
             continue
-        _losses(panels[0], past)
+        style.scores(panels[0], past, "loss")
         _shares(panels[1], rows_of_columns(confidence, [column]), palette, options["pair_mode"])
         for axis, label in zip(panels[2:], _GLANCE, strict=True):
             found = _select(tables, [column], label, options["pair_mode"])
             for arithmetic in _arithmetics(found):
-                mean = seed_means(rows(found, arithmetic=arithmetic), ["epoch"])
-                _curve(axis, mean["epoch"], mean, palette[arithmetic], arithmetic, label)
+                mean = style.over_seeds(rows(found, arithmetic=arithmetic))
+                _curve(axis, mean, "epoch", palette[arithmetic], arithmetic, label)
                 shown[arithmetic] = None
             axis.axhline(0, color="0.6", lw=0.6, zorder=0)
         _expected(panels[2], rows_of_columns(summaries, [column]), options["pair_mode"])
@@ -166,7 +165,9 @@ def draw_axes(
         options: as for ``draw``.
     """
     _, status = style.reference_run(runs, learning_rate)
-    title = f"{runs['experiment'].iloc[0]}, learning rate {learning_rate}"
+    mode = style.MODE_NAMES[options["pair_mode"]]
+    about = f"{mode} pairs, 95 % intervals"
+    title = style.heading(runs, about, learning_rate=learning_rate)
     figure = plt.figure(figsize=(options["width"], options["height"]), layout="constrained")
     if style.refuse_dead(figure, title, status, outputs):
         return
@@ -182,10 +183,10 @@ def draw_axes(
     for panels, label in zip(axes, _QUANTITIES, strict=True):
         table = _select(found, [column], label, options["pair_mode"])
         for arithmetic in _arithmetics(table):
-            mean = seed_means(rows(table, arithmetic=arithmetic), ["epoch"])
-            places = at.reindex(mean["epoch"]).reset_index()
+            mean = style.over_seeds(rows(table, arithmetic=arithmetic))
+            mean = mean.merge(at.reset_index(), on="epoch", how="left")
             for axis, name in zip(panels, ("epoch", "train_loss", "confident"), strict=True):
-                _curve(axis, places[name], mean, palette[arithmetic], arithmetic, label)
+                _curve(axis, mean, name, palette[arithmetic], arithmetic, label)
             shown[arithmetic] = None
         panels[0].set_ylabel(label, fontsize=6.5)
         for axis in panels:
@@ -200,10 +201,7 @@ def draw_axes(
     axes[-1, 2].set_xlabel("share of examples with 1 − p < 1e-7")
     figure.align_ylabels()
     _legend(figure, [name for name in NAMES if name in shown], palette, lines=False)
-    number = found["history"]["seed"].nunique()
-    mode = style.MODE_NAMES[options["pair_mode"]]
-    seeds = f"mean of {number} seeds" if number > 1 else "one seed"
-    figure.suptitle(f"{title}, {mode} pairs, {seeds}, 95 % intervals", fontsize=8)
+    figure.suptitle(title, fontsize=8)
     style.save(figure, outputs)
 
 
@@ -273,19 +271,9 @@ def _split(pair_mode: str) -> str:
     return "validation" if pair_mode == "val-val" else "train"
 
 
-def _curve(
-    axis: Axes, x: pd.Series, mean: pd.DataFrame, color: str, arithmetic: str, label: str
-) -> None:
-    axis.plot(x, mean["value"], color=color, **_LINES.get(arithmetic, {}))
-    least, most = (0, None) if label == "m-coherence" else (-1, 1)
-    low, high = mean["low"].clip(least, most), mean["high"].clip(least, most)
-    axis.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
-
-
-def _losses(axis: Axes, history: pd.DataFrame) -> None:
-    for split, dashes in (("train", "-"), ("validation", _DASHED)):
-        mean = history.groupby("epoch")[f"{split}_loss"].mean()
-        axis.plot(mean.index, mean, color="black", ls=dashes)
+def _curve(axis: Axes, mean: pd.DataFrame, x: str, color: str, arithmetic: str, label: str) -> None:
+    limits = (0, None) if label == "m-coherence" else (-1, 1)
+    style.curve(axis, mean, x, color, arithmetic, limits, **_LINES.get(arithmetic, {}))
 
 
 def _shares(
@@ -300,7 +288,7 @@ def _shares(
     for arithmetic in _arithmetics(shares):
         zero = seed_means(rows(shares, quantity="zero", arithmetic=arithmetic), ["epoch"])
         if (zero["value"] > 0).any():
-            axis.plot(zero["epoch"], zero["value"], color=palette[arithmetic], ls=_DASHED)
+            axis.plot(zero["epoch"], zero["value"], color=palette[arithmetic], ls=style.DASHED)
 
 
 def _expected(axis: Axes, summaries: pd.DataFrame, pair_mode: str) -> None:
@@ -317,10 +305,8 @@ def _expected(axis: Axes, summaries: pd.DataFrame, pair_mode: str) -> None:
 
 def _title(column: Mapping[str, Any], runs: pd.DataFrame, number: int) -> str:
     trained = {"float32": "", "keras": "\ntrained with Keras's clip"}
-    alive = int((runs["status"] == style.OK).sum())
-    seeds = f"{alive} seeds" if alive != 1 else "one seed"
     name = style.wrap_name(column["experiment"], 100 // number)
-    return f"{name}{trained[column['training_arithmetic']]}\n{seeds}"
+    return f"{name}{trained[column['training_arithmetic']]}\n{style.extent(runs)}"
 
 
 def _legend(
@@ -333,9 +319,9 @@ def _legend(
     if lines:
         handles += [
             Line2D([], [], color="black", label="training loss"),
-            Line2D([], [], color="black", ls=_DASHED, label="validation loss"),
+            Line2D([], [], color="black", ls=style.DASHED, label="validation loss"),
             Line2D([], [], color="black", lw=1.8, label="share with 1 − p < 1e-7"),
-            Line2D([], [], color="0.4", ls=_DASHED, label="share of zero gradients"),
+            Line2D([], [], color="0.4", ls=style.DASHED, label="share of zero gradients"),
             Line2D([], [], color="black", ls=_DOTTED, label="expected of the clip"),
         ]
     handles.append(Line2D([], [], color="#d55e00", lw=0.8, ls=_DOTTED, label="onset"))

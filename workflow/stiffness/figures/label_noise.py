@@ -18,7 +18,6 @@ from stiffness.measures.seeds import seed_means
 from stiffness.measures.studies import describe_gap, rows_of_columns, stiffness_gaps
 
 _SCORES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
-_DASHED = (0, (3, 1.5))
 _LOWEST_LOSS = 1e-3
 _QUANTITIES = ("within", "between")
 
@@ -83,15 +82,10 @@ def draw(
         stiffness = rows(stiffness, pair_mode=options["pair_mode"], status=style.OK)
         if alive.empty:
             for axis in panels:
-                axis.text(
-                    *(0.5, 0.5, f"not a finding:\n{own['status'].iloc[0]}"),
-                    transform=axis.transAxes,
-                    ha="center",
-                    va="center",
-                )
+                style.name_dead(axis, own)
             continue
-        _scores(panels[0], alive, "loss")
-        _scores(panels[1], alive, "accuracy")
+        style.scores(panels[0], alive, "loss")
+        style.scores(panels[1], alive, "accuracy")
         if column["share"]:
             # What a network has that learns the clean labels alone.
             panels[1].axhline(1 - column["share"], color="0.5", lw=0.8, ls=":")
@@ -101,7 +95,7 @@ def draw(
             for quantity, color in zip(_QUANTITIES, options["colors"], strict=True):
                 _curve(together, of_metric, quantity, color)
                 _curve(parts, of_metric, f"{quantity}_clean", color)
-                _curve(parts, of_metric, f"{quantity}_mislabelled", color, ls=_DASHED)
+                _curve(parts, of_metric, f"{quantity}_mislabelled", color, ls=style.DASHED)
             if not column["share"]:
                 parts.text(0.5, 0.4, "all clean", transform=parts.transAxes, ha="center")
         label = style.epoch_axis(panels[0], alive["epoch"], own)
@@ -178,12 +172,6 @@ def _rates(columns: Sequence[Mapping[str, Any]]) -> str:
     return f"learning rate {', '.join(rates)}"
 
 
-def _scores(axis: Axes, history: pd.DataFrame, name: str) -> None:
-    for split, dashes in (("train", "-"), ("validation", _DASHED)):
-        mean = history.groupby("epoch")[f"{split}_{name}"].mean()
-        axis.plot(mean.index, mean, color="black", ls=dashes)
-
-
 def _curve(axis: Axes, table: pd.DataFrame, quantity: str, color: str, **line: Any) -> None:
     shown = rows(table, quantity=quantity)
     if len(shown):
@@ -193,11 +181,11 @@ def _curve(axis: Axes, table: pd.DataFrame, quantity: str, color: str, **line: A
 def _legend(figure: plt.Figure, colors: Sequence[str]) -> None:
     handles = [
         Line2D([], [], color="black", label="training (given labels)"),
-        Line2D([], [], color="black", ls=_DASHED, label="validation (clean labels)"),
+        Line2D([], [], color="black", ls=style.DASHED, label="validation (clean labels)"),
         Line2D([], [], color="0.5", lw=0.8, ls=":", label="share of clean labels"),
         Patch(color=colors[0], label="within classes"),
         Patch(color=colors[1], label="between classes"),
         Line2D([], [], color="0.3", label="clean training examples"),
-        Line2D([], [], color="0.3", ls=_DASHED, label="mislabelled"),
+        Line2D([], [], color="0.3", ls=style.DASHED, label="mislabelled"),
     ]
     figure.legend(handles=handles, ncols=4, loc="outside lower center")

@@ -52,20 +52,18 @@ def draw(
     for axis, (quantity, name) in zip(axes.flat, NAMES.items(), strict=True):
         for mode, color in zip(_MODES, options["colors"], strict=True):
             mean = style.over_seeds(rows(shown, pair_mode=mode, quantity=quantity))
-            axis.plot(mean["epoch"], mean["value"], color=color, label=mode.partition("-")[0])
-            axis.fill_between(
-                mean["epoch"], mean["low"], mean["high"], color=color, alpha=0.25, lw=0
-            )
+            style.curve(axis, mean, "epoch", color, mode.partition("-")[0], (None, None))
         if quantity in _LOGARITHMIC:
             axis.set_yscale("log")
         axis.set_ylabel(name)
-        axis.axvline(alive["onset_epoch"].mean(), color="#d55e00", lw=0.8, ls=":", zorder=0)
+        onset = {"color": "#d55e00", "lw": 0.8, "ls": ":", "zorder": 0}
+        axis.axvline(alive["onset_epoch"].mean(), label="onset", **onset)
     label = style.epoch_axis(axes[0, 0], history["epoch"], alive)
     for axis in axes[-1]:
         axis.set_xlabel(label)
     handles, _ = axes[0, 0].get_legend_handles_labels()
-    labels = ["training examples", "validation examples"]
-    figure.legend(handles, labels, ncols=2, loc="outside lower center")
+    labels = ["training examples", "validation examples", "onset of over-fitting"]
+    figure.legend(handles, labels, ncols=3, loc="outside lower center")
     title += ", 95 % intervals over seeds" if len(seeds) > 1 else ""
     figure.suptitle(title, fontsize=8)
     figure.align_ylabels()

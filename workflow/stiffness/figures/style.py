@@ -40,6 +40,7 @@ LOOKS: Any = {  # matplotlib types its keys
     "pdf.fonttype": 42,  # text stays text
     "svg.hashsalt": "stiffness",
 }
+DASHED = (0, (3, 1.5))
 _LONGEST_LINE = 100  # characters of a title
 CLOSE = 0.02
 """How far an accuracy may lie above the one that was asked for without a word."""
@@ -186,11 +187,36 @@ def loss_ticks(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def curve(axis: Axes, table: pd.DataFrame, x: str, color: Any, label: str, **line: Any) -> None:
-    """Draw a line with its 95 % band, which is clipped to the range of stiffness, -1 to 1."""
+def curve(
+    axis: Axes,
+    table: pd.DataFrame,
+    x: str,
+    color: Any,
+    label: str,
+    limits: tuple[float | None, float | None] = (-1, 1),
+    **line: Any,
+) -> None:
+    """Draw a line with its 95 % band, which is clipped to what the quantity can be.
+
+    Args:
+        limits: the least and the largest value; by default those of stiffness.
+    """
     axis.plot(table[x], table["value"], color=color, label=label, **line)
-    low, high = table["low"].clip(lower=-1), table["high"].clip(upper=1)
+    low, high = table["low"].clip(*limits), table["high"].clip(*limits)
     axis.fill_between(table[x], low, high, color=color, alpha=0.25, lw=0)
+
+
+def scores(axis: Axes, history: pd.DataFrame, name: str) -> None:
+    """Draw a score of the history, "loss" or "accuracy": means over seeds, validation dashed."""
+    for split, dashes in (("train", "-"), ("validation", DASHED)):
+        mean = history.groupby("epoch")[f"{split}_{name}"].mean()
+        axis.plot(mean.index, mean, color="black", ls=dashes)
+
+
+def name_dead(axis: Axes, runs: pd.DataFrame) -> None:
+    """Say in a panel that its runs died, and how."""
+    words = f"not a finding:\n{runs['status'].iloc[0]}"
+    axis.text(0.5, 0.5, words, transform=axis.transAxes, ha="center", va="center")
 
 
 def over_seeds(table: pd.DataFrame, by: str = "epoch") -> pd.DataFrame:

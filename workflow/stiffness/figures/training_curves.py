@@ -48,10 +48,12 @@ def draw(
     for axis in axes[0]:
         _losses(axis, losses, len(alive))
     axes[0, 0].set_ylabel("loss")
+    axes[0, 0].set_title("loss, linear axis")
+    axes[0, 1].set_title("loss, logarithmic axis")
     axes[0, 1].set_yscale("log")
     style.loss_ticks(axes[0, 1].yaxis)
     for metric, panels in zip(METRICS, axes.T, strict=True):
-        panels[0].set_title(style.METRIC_NAMES[metric])
+        panels[1].set_title(style.METRIC_NAMES[metric])
         for quantity, axis in zip(_NAMES, panels[1:], strict=True):
             for label, table, color, line in _lines(summaries, options):
                 shown = rows(table, lr=learning_rate, seed=seeds, metric=metric, quantity=quantity)

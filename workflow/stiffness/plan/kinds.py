@@ -465,7 +465,8 @@ _KINDS = (
             "norms w give, against epoch, over training examples and over validation examples. "
             "Norm-weighted stiffness is the mean cosine of pairs, weighted by the product of their "
             "norms; m-coherence is the sum of all inner products over that of the squared norms; "
-            "the noise scale is the variance of the gradients over the squared norm of their mean; "
+            "the noise scale is the variance of the gradients over the squared norm of their mean, "
+            "and has no value where the estimate of that norm is not positive; "
             "kernel velocity compares C with the checkpoint before. The orange line marks the mean "
             "onset of over-fitting. Look for which of them turn at the onset."
         ),
