@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from gradient_cases import Net
 from torch import nn
 
 from stiffness.data.batch import Inputs, call, place
@@ -41,19 +42,6 @@ class Case:
             else widened(inputs)
         )
         return Case(self.model.double(), wide, self.targets)
-
-
-class Net(nn.Module):
-    """A network written as one function of its parts."""
-
-    def __init__(self, function: Callable[..., Any], **parts: nn.Module | nn.Parameter) -> None:
-        super().__init__()
-        self.function = function
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, *args: torch.Tensor, **keywords: torch.Tensor) -> Any:
-        return self.function(self, *args, **keywords)
 
 
 def vision(spec: ModelSpec, size: int, count: int) -> Case:

@@ -1,15 +1,12 @@
 """Causal language models: the loss of next tokens, its exact gradient, and what is never held."""
 
-import json
 import math
 import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from gradient_cases import measure_peak
 from torch import nn
 
 from stiffness import gradient_cosines, gradient_gram
@@ -18,8 +15,6 @@ from stiffness.gradients import causal_lm
 from stiffness.gradients.arithmetic import output_gradients
 from stiffness.gradients.causal_lm import causal_lm_grads, causal_lm_losses
 from stiffness.gradients.output_grads import OutputGrads
-
-ROOT = Path(__file__).parents[3]
 
 
 class Language(nn.Module):
@@ -197,17 +192,7 @@ def test_wrong_shapes_and_tokens_are_refused(outputs: torch.Tensor, targets: tor
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's peaks")
 def test_outputs_of_a_large_vocabulary_are_never_held() -> None:
     """64 sequences of 256 tokens of 50,257: the outputs are 3.1 GiB, twice that in float64."""
-    done = subprocess.run(
-        [sys.executable, Path(__file__).parent / "language_cell.py", ROOT / "benchmarks", "4GiB"],
-        env=os.environ
-        | {"PYTHONPATH": str(ROOT / "workflow"), "OMP_NUM_THREADS": "1"}
-        # Or glibc keeps freed tensors on its heap, with holes that differ from run to run.
-        | {"MALLOC_MMAP_THRESHOLD_": str(4 * 2**20)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout)
+    found = measure_peak("language_cell.py", "4GiB")
     assert found["peak"] <= 4 * 2**30
     # Less than the outputs themselves, so that nothing has held them.
     assert found["peak"] < 64 * 256 * 50257 * 4

@@ -1,24 +1,18 @@
 """The memory budget bounds what the engine takes, as the operating system counts it."""
 
-import json
 import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from gradient_cases import measure_peak
 from torch import nn
 
 from stiffness import class_mean_cosine, gradient_gram
 from stiffness.errors import StiffnessWarning
 from stiffness.gradients import gram
 from stiffness.gradients.memory import peak_bytes, traffic, within_memory
-
-HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's peaks")
@@ -33,18 +27,7 @@ ROOT = HERE.parents[2]
     ],
 )
 def test_the_budget_bounds_the_peak_and_changes_nothing(case: str) -> None:
-    done = subprocess.run(
-        [sys.executable, HERE / "memory_cell.py", ROOT / "benchmarks", case, "256MiB"],
-        env=os.environ
-        | {"PYTHONPATH": str(ROOT / "workflow"), "OMP_NUM_THREADS": "1"}
-        # Or glibc comes to keep tensors of up to 32 MiB on its heap, with holes between them that
-        # differ from run to run.
-        | {"MALLOC_MMAP_THRESHOLD_": str(4 * 2**20)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout)
+    found = measure_peak("memory_cell.py", case, "256MiB")
     budget = 256 * 2**20
     assert found["needed"] > 1.25 * budget  # or the case would show nothing
     assert found["peak"] <= 1.25 * budget
