@@ -8,8 +8,9 @@ import pytest
 ROOMS = ("data", "training", "gradients", "measures", "figures", "report")
 BESIDE = ("plan", "jobs")
 """Rooms beside the chain: the rule files and the scripts use them, no room of the chain does."""
-OUTSIDE = ("monitor", "integrations")
-"""What measures in somebody else's training: it uses the rooms, and nothing in them uses it."""
+OUTSIDE = ("monitor", "integrations", "pages")
+"""What measures in somebody else's training, and the committed results: they use the rooms, and
+nothing in them uses these."""
 WORKFLOW = Path(__file__).parents[2] / "workflow"
 LIBRARY = WORKFLOW / "stiffness"
 SCRIPT_ROOMS = {

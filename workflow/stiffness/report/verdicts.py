@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -82,6 +82,21 @@ class Judged:
         return SUPPORTED if set(verdicts) == {SUPPORTED} else UNDECIDED
 
 
+class Said(Protocol):
+    """What an experiment says of a claim: as ``Judged`` has it, or as it was kept in a table."""
+
+    @property
+    def claim(self) -> Claim: ...
+    @property
+    def experiment(self) -> str: ...
+    @property
+    def counts(self) -> bool: ...
+    @property
+    def settles(self) -> bool: ...
+    @property
+    def verdict(self) -> str: ...
+
+
 def judge(
     evidence: Sequence[Evidence],
     paper: Sequence[str],
@@ -121,7 +136,7 @@ def judge(
     return judged
 
 
-def tally(of_claim: Sequence[Judged]) -> dict[str, list[str]]:
+def tally(of_claim: Sequence[Said]) -> dict[str, list[str]]:
     """Sort the experiments that count by what they say of a claim.
 
     Args:
@@ -141,7 +156,7 @@ def tally(of_claim: Sequence[Judged]) -> dict[str, list[str]]:
     return found
 
 
-def overall_verdict(of_claim: Sequence[Judged]) -> tuple[str, str]:
+def overall_verdict(of_claim: Sequence[Said]) -> tuple[str, str]:
     """Combine the verdicts of the experiments that count and have enough seeds.
 
     A claim is supported where more than half of these experiments agree and none disagrees, and

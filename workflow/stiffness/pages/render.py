@@ -1,0 +1,354 @@
+"""The texts of the generated blocks, the pages that hold them, and whether anything drifted."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from stiffness.errors import StiffnessError
+from stiffness.files import rows
+from stiffness.pages import pictures
+from stiffness.pages.blocks import (
+    all_pictures,
+    fill_blocks,
+    pages_with_blocks,
+    pictures_of,
+    read_blocks,
+    split_figure,
+)
+from stiffness.pages.committed import ALWAYS, CLAIMS, DATA, FIGURES, PAGES, Committed, Picture, flat
+from stiffness.pages.numbers import (
+    key_numbers,
+    number,
+    shows_one_seed,
+    table,
+    with_interval,
+)
+from stiffness.plan import paths, targets
+from stiffness.plan.kinds import KINDS
+from stiffness.report.claims import CLAIMS as RULES
+from stiffness.report.effects import Claim
+from stiffness.report.verdicts import overall_verdict
+from stiffness.training.runs import OK
+from stiffness.training.stages import reference_run
+
+LARGEST_DATA = 10_000_000
+_NOTHING = "Nothing has been run for this yet."
+
+
+def write_pages(root: str | Path, everything: bool = False) -> Iterator[str]:
+    """Draw what docs/data holds, and make the blocks of all pages anew.
+
+    Args:
+        root: the folder of the repository.
+        everything: draw all pictures, not only those that are out of date.
+
+    Yields:
+        The name of each picture and page that was changed.
+    """
+    committed = Committed(root)
+    pages = pages_with_blocks(committed.root)
+    wanted = all_pictures(pages.values(), committed.settings)
+    yield from pictures.redraw(committed, wanted, everything)
+    for page, text in pages.items():
+        new = fill_blocks(text, lambda name: render(committed, name))
+        if new != text:
+            page.write_text(new, encoding="utf-8")
+            yield f"written: {page.name}"
+
+
+def drift(root: str | Path) -> list[str]:
+    """What is not as docs/data and the code give it; each line says what to do."""
+    committed = Committed(root)
+    pages = pages_with_blocks(committed.root)
+    wanted = all_pictures(pages.values(), committed.settings)
+    there = [picture for picture in wanted if committed.is_there(picture)]
+    found = [
+        f"{page.name}, block {name!r} is not what {DATA} gives: {_REDRAW}"
+        for page, text in pages.items()
+        for name, own in read_blocks(text)
+        if own != render(committed, name)
+    ]
+    drawn = {pictures.picture_path(committed.root, picture): picture for picture in there}
+    for path, picture in drawn.items():
+        if pictures.digest_within(path) != pictures.picture_digest(committed, picture):
+            found.append(f"{path.name} is not of its tables and its code: {_REDRAW}")
+    figures = [*(committed.root / FIGURES).glob("*")]
+    found += [f"{path.name} is in no page: {_REDRAW}" for path in figures if path not in drawn]
+    sizes = [path.stat().st_size for path in figures]
+    if sizes and (max(sizes) > pictures.LARGEST or sum(sizes) > pictures.LARGEST_TOGETHER):
+        found.append(f"{FIGURES}: a picture has {max(sizes)} bytes, all have {sum(sizes)}")
+    read = _files_in_use(committed, there)
+    texts = "".join(page.read_text() for page in (committed.root / PAGES).glob("*.md"))
+    files = [path for path in committed.data.rglob("*") if path.is_file()]
+    for path in sorted(set(files) - read):
+        name = path.relative_to(committed.root).as_posix()
+        if name not in texts:
+            found.append(f"{name}: no figure reads it and no page names it; delete it")
+    size = sum(path.stat().st_size for path in files)
+    if size > LARGEST_DATA:
+        found.append(f"{DATA}: {size} bytes; the most is {LARGEST_DATA}")
+    return found
+
+
+_REDRAW = "make results-page"
+
+
+def _files_in_use(committed: Committed, there: list[Picture]) -> set[Path]:
+    """The files of docs/data that pictures and blocks read."""
+    found = {Path(file) for picture in there for file in flat(committed.files(picture))}
+    for name in committed.experiments:
+        arithmetic = committed.settings["experiments"][name]["arithmetic"][0]
+        for own in ALWAYS:
+            pattern = paths.fill(paths.TABLE, experiment=name, arithmetic=arithmetic, name=own)
+            found.add(Path(committed.path(pattern)))
+        folder = committed.data / name
+        found |= {committed.data / f"{name}.yaml", folder / "provenance.yaml", folder / CLAIMS}
+    return found
+
+
+def render(committed: Committed, name: str) -> str:
+    """The text of a block.
+
+    Raises:
+        StiffnessError: there is no such block, or it names something that there is not.
+    """
+    if name == "runs":
+        return _runs(committed)
+    if name == "verdicts":
+        return _verdicts(committed)
+    if name.startswith("claim "):
+        return _claim(committed, name.removeprefix("claim "))
+    if name.startswith("figure "):
+        return _figure(committed, name)
+    raise StiffnessError(f"unknown block {name!r}; take runs, verdicts, claim ... or figure ...")
+
+
+# Runs.
+
+
+def _runs(committed: Committed) -> str:
+    lines = []
+    for name in committed.experiments:
+        entry, runs = committed.settings["experiments"][name], committed.table(name, "runs")
+        subset, dead = entry["evaluation"], runs[runs["status"] != OK]
+        about = _provenance(committed, name)
+        seconds = sum(room["seconds"] for room in about.get("rooms", {}).values())
+        lines.append(
+            [
+                f"`{name}`",
+                f"`{entry['dataset']}`",
+                _network(entry),
+                ", ".join(entry["learning_rates"]),
+                ", ".join(str(seed) for seed in entry["seeds"]),
+                f"{runs['epochs'].max():g}",
+                f"{subset['train']} + {subset['validation']}",
+                _departures(committed, name),
+                "; ".join(f"{n} {status}" for status, n in dead["status"].value_counts().items())
+                or "none",
+                f"{seconds / 3600:.2g}" if seconds else "not recorded",
+            ]
+        )
+    if not lines:
+        return _NOTHING
+    header = ["experiment", "data", "network", "learning rates", "seeds", "epochs"]
+    header += ["evaluation examples", "other than `config.yaml`", "runs that died", "hours"]
+    return table(header, lines)
+
+
+def _provenance(committed: Committed, experiment: str) -> dict[str, Any]:
+    path = committed.data / experiment / "provenance.yaml"
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _network(entry: Mapping[str, Any]) -> str:
+    model = entry["model"]
+    return f"`{model['path'] or model['name']}`"
+
+
+def _departures(committed: Committed, name: str) -> str:
+    """What the experiment's settings have otherwise than config.yaml."""
+    if name not in committed.plain["experiments"]:
+        return "all: it is not there"
+    plain, own = (
+        _flat_settings(settings["experiments"][name])
+        for settings in (committed.plain, committed.settings)
+    )
+    found = [
+        f"`{key}`: {_inline(own.get(key))} instead of {_inline(plain.get(key))}"
+        for key in dict.fromkeys([*own, *plain])
+        if own.get(key) != plain.get(key)
+    ]
+    return "; ".join(found) or "nothing"
+
+
+def _flat_settings(entry: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in entry.items():
+        inner = isinstance(value, Mapping)
+        found |= _flat_settings(value, f"{above}{key}.") if inner else {f"{above}{key}": value}
+    return found
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+# Figures.
+
+
+def _figure(committed: Committed, name: str) -> str:
+    """Picture, caption and key numbers of each experiment; a line for those not run."""
+    asked = pictures_of(name, committed.settings)
+    what, further = split_figure(name)
+    there = [picture for picture in asked if committed.is_there(picture)]
+    parts = [_shown(committed, picture, picture.experiment in further) for picture in there]
+    missing = [p.experiment for p in asked if p not in there and p.experiment not in further]
+    if asked and asked[0].study:
+        wanted = committed.settings["studies"][asked[0].study]["experiments"]
+        there_of_study = committed.experiments_of(asked[0])
+        missing = [one for one in wanted if one not in there_of_study]
+    if missing:
+        named = ", ".join(f"`{one}`" for one in missing)
+        made = what in committed.settings["paper"] or what in committed.settings["studies"]
+        command = f" `snakemake --cores 8 {what}` makes it." if made else ""
+        parts.append(f"*Not run yet: {named}.*{command}")
+    if there:
+        parts.append(_reading(committed, there[0]))
+    return "\n\n".join(filter(None, parts)) or _NOTHING
+
+
+def _shown(committed: Committed, picture: Picture, further: bool) -> str:
+    names = ", ".join(f"`{name}`" for name in committed.experiments_of(picture))
+    alternative = f"{picture.kind.replace('_', ' ')} of {names.replace('`', '')}"
+    image = f"![{alternative}]({Path(FIGURES).name}/{picture.name}.png)"
+    about = "; ".join(_extent(committed, picture, one) for one in committed.experiments_of(picture))
+    note = " `config.yaml` has another experiment for this figure." if further else ""
+    return "\n\n".join(filter(None, [image, f"*{about}.*{note}", key_numbers(committed, picture)]))
+
+
+def _extent(committed: Committed, picture: Picture, experiment: str) -> str:
+    """What a picture shows of an experiment: network, data, rates, seeds and epochs of the runs."""
+    entry, runs = committed.settings["experiments"][experiment], committed.table(experiment, "runs")
+    if "learning_rates" not in KINDS[picture.kind].settings.values():
+        runs = rows(runs, lr=entry["reference_learning_rate"])
+    rates = sorted(runs["lr"].unique(), key=float)
+    seeds = sorted(int(seed) for seed in runs["seed"].unique())
+    if shows_one_seed(picture) and len(seeds) > 1:
+        seed, _ = reference_run(runs, rates[0])
+        named = f"seed {seed} of {', '.join(map(str, seeds))}"
+    else:
+        named = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    return (
+        f"`{experiment}`: {_network(entry)} on `{entry['dataset']}`, "
+        f"learning rate{'s' * (len(rates) > 1)} {', '.join(rates)}, "
+        f"{named}, {runs['epochs'].max():g} epochs"
+    )
+
+
+def _reading(committed: Committed, picture: Picture) -> str:
+    text = targets.caption(
+        committed.settings, picture.kind, "the experiment", picture.stage or "last"
+    )
+    return f"<details><summary>How to read it</summary>\n{text}\n</details>"
+
+
+# Claims.
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a kept table says of one claim and experiment."""
+
+    claim: Claim
+    experiment: str
+    counts: bool
+    settles: bool
+    verdict: str
+
+
+def _said(committed: Committed, claim: Claim) -> tuple[list[_Said], pd.DataFrame]:
+    found = committed.claims
+    own = rows(found, claim=claim.name) if len(found) else found
+    said = [
+        _Said(
+            claim,
+            str(name),
+            bool(one["counts"].iloc[0]),
+            bool(one["settles"].iloc[0]),
+            str(one["experiment_verdict"].iloc[0]),
+        )
+        for name, one in (own.groupby("experiment", sort=False) if len(own) else ())
+    ]
+    return said, own
+
+
+def _overall(said: list[_Said]) -> tuple[str, str]:
+    if not said:
+        return "not run", ""
+    verdict, why = overall_verdict(said)
+    return verdict, why
+
+
+def _verdicts(committed: Committed) -> str:
+    lines = []
+    for claim in RULES:
+        said, _ = _said(committed, claim)
+        verdict, _ = _overall(said)
+        each = [
+            f"`{one.experiment}` {one.verdict}{'' if one.counts else ' (does not count)'}"
+            for one in said
+            if one.verdict
+        ]
+        lines.append([f"{claim.name} {claim.text}", f"**{verdict}**", "; ".join(each) or "–"])
+    return table(["claim", "verdict", "experiment by experiment"], lines)
+
+
+def _claim(committed: Committed, name: str) -> str:
+    """One claim: its verdict, why, and its numbers on every experiment that speaks to it."""
+    claim = next((one for one in RULES if one.name == name), None)
+    if claim is None:
+        raise StiffnessError(f"block 'claim {name}': there is no such claim")
+    said, own = _said(committed, claim)
+    verdict, why = _overall(said)
+    text = f"{claim.name}: {claim.text} **{verdict.capitalize()}**"
+    lines = []
+    for row in own.to_dict("records"):
+        if row["effect"]:
+            lines.append(
+                [
+                    f"`{row['experiment']}`{'' if row['counts'] else ' (does not count)'}",
+                    row["effect"],
+                    with_interval(row["value"], row["low"], row["high"]),
+                    _condition(row),
+                    row["effect_verdict"],
+                ]
+            )
+    header = ["experiment", "effect", "value (95 %)", "holds in", "verdict"]
+    silent = (
+        [
+            f"`{row['experiment']}` ({row['reason']})"
+            for row in own.drop_duplicates("experiment").to_dict("records")
+            if row["reason"]
+        ]
+        if len(own)
+        else []
+    )
+    parts = [f"{text}{f': {why}' if why else ''}.", table(header, lines) if lines else ""]
+    parts.append(f"It cannot be answered by {'; '.join(silent)}." if silent else "")
+    return "\n\n".join(filter(None, parts))
+
+
+def _condition(row: Mapping[Any, Any]) -> str:
+    if row["p_holds"] == row["p_holds"]:
+        return f"p = {number(row['p_holds'])} for it, {number(row['p_fails'])} against it"
+    least, most = row["holds_from"], row["holds_to"]
+    if least != least:
+        return "(reported)"
+    return f"{least:.3g} to {most:.3g}".replace("-inf to", "up to").replace("to inf", "or more")
