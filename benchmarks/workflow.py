@@ -52,15 +52,20 @@ def grid(checkpoints: int) -> dict:
     return {"run": list(experiments), "experiments": experiments, "device": "cpu"}
 
 
-def measure(config: dict, targets: list[str]) -> tuple[float, dict[str, list[tuple[float, float]]]]:
-    """Wall time in seconds, and by rule the seconds of each job: of its process, of its body."""
+def measure(
+    config: dict, targets: list[str], cores: int = 1, folder: Path | None = None
+) -> tuple[float, dict[str, list[tuple[float, float]]]]:
+    """Wall time in seconds, and by rule the seconds of each job: of its process, of its body.
+
+    The workflow and its results stay in ``folder``, where one is given.
+    """
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = folder or Path(name)
         for part in PARTS:
             copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy2
             copy(REPOSITORY / part, folder / part)
         (folder / "given.yaml").write_text(yaml.safe_dump(config))
-        command = [sys.executable, "-m", "snakemake", "--cores", "1", *targets]
+        command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *targets]
         began = time.perf_counter()
         done = subprocess.run(
             [*command, "--configfile", "given.yaml"], cwd=folder, capture_output=True, text=True
