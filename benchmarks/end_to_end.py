@@ -139,7 +139,7 @@ def largest_difference(network: str, chunk: int, folder: Path) -> float:
 def table(script: dict, wall: float, jobs: dict, cores: int) -> list[str]:
     """Seconds by part. The workflow's are of processes of which ``cores`` run at a time."""
     lines = [
-        f"| part | script, s | workflow: jobs | seconds in them | divided by {cores} cores |",
+        f"| part | script, s | workflow: jobs | seconds in them | divided by {cores} |",
         "|---|---|---|---|---|",
     ]
     everything = [times for rule in jobs.values() for times in rule]
