@@ -18,7 +18,7 @@ Numbers = npt.NDArray[np.integer]
 Distances = Callable[[Ints, Ints], npt.NDArray[np.floating]]
 """Gives the distances [n, m] between examples, from their numbers [n] and [m]."""
 
-_CHUNK = 2**19  # weights of pairs held at once, 4 bytes each
+_CHUNK = 2**17  # weights of pairs held at once, 4 bytes each
 _BLOCK = 2**20  # pairs whose float64 terms are held at once
 _CUTS = 512
 
@@ -153,6 +153,7 @@ class ResampledPairs:
             fits of the resamples resolve distance by these runs.
         lone: [B'], whether a bin has a pair of an example that is alone in its stratum.
         radius: the distance r up to which the area L(r) averages stiffness.
+        decay: what ``lengths`` has worked out for decays through these pairs, whatever the values.
     """
 
     def __init__(
@@ -182,6 +183,7 @@ class ResampledPairs:
         self._labels = np.zeros(number, np.int16) if labels is None else labels
         self._num_classes = int(self._labels.max(initial=0)) + 1
         self._counts: tuple[Floats, Floats, Floats] | None = None  # filled with the first values
+        self.decay: tuple[Floats, Floats, Floats] | None = None  # likewise
 
     def _runs(self) -> Ints:
         """Where runs begin: in even steps and with every bin, but pairs at one distance stay
@@ -214,73 +216,85 @@ class ResampledPairs:
         terms = (np.ones(len(y)), self.moved(slice(None)), y)
         return np.stack([np.bincount(labels, term, self._num_classes) for term in terms])
 
-    def sums(self, values: npt.NDArray[np.floating]) -> tuple[Floats, Floats, Floats, Floats]:
+    def sums(
+        self, values: npt.NDArray[np.floating]
+    ) -> tuple[Floats, list[tuple[Floats, Floats, Floats]]]:
         """Sums of every resample.
 
         Args:
-            values: [P], stiffness of the pairs.
+            values: [V, P], stiffness of the pairs by V metrics.
 
         Returns:
-            The number of pairs in each run [K, R]; the sum of ``values`` over them [K, R]; the sums
-            of the line's normal equations, [5, R]: n, x, x x, y, x y; and those of each class,
-            [3, C, R]: n, x, y.
+            The number of pairs in each run [K, R]; and for each metric the sum of its values over
+            the runs [K, R]; the sums of the line's normal equations, [5, R]: n, x, x x, y, x y; and
+            those of each class, [3, C, R]: n, x, y.
         """
 
-        def ones(part: slice) -> tuple[Floats, Floats, Floats]:
+        def ones(part: slice) -> tuple[Floats, Floats]:
             x = self.moved(part)
-            return np.ones(len(x)), np.stack([x, x**2]), np.stack([np.ones(len(x)), x])
+            return np.ones((1, len(x))), np.stack([x, x**2])
 
-        def measured(part: slice) -> tuple[Floats, Floats, Floats]:
-            y = values[part].astype(np.float64)
-            return y, (self.moved(part) * y)[None], y[None]
+        def measured(part: slice) -> tuple[Floats, Floats]:
+            y = values[:, part].astype(np.float64)
+            return y, self.moved(part) * y
 
         if self._counts is None:
-            counts, line, classes = self._products(ones, 2, 2)
+            (counts,), line = self._products(ones, 1, 2)
+            x = self.moved(slice(None))
+            classes = np.stack([self._class_products(one) for one in (np.ones(len(x)), x)])
             self._counts = counts, np.concatenate([counts.sum(0)[None], line]), classes
         counts, line, classes = self._counts
-        by_cut, xy, of_class = self._products(measured, 1, 1)
-        line = np.concatenate([line, by_cut.sum(0)[None], xy])
-        return counts, by_cut, line, np.concatenate([classes, of_class])
+        by_cut, xy = self._products(measured, len(values), len(values))
+        found = []
+        for y, of_cuts, both in zip(values, by_cut, xy, strict=True):
+            equations = np.concatenate([line, of_cuts.sum(0)[None], both[None]])
+            of_classes = np.concatenate([classes, self._class_products(y)[None]])
+            found.append((of_cuts, equations, of_classes))
+        return counts, found
 
     def _products(
-        self, terms: Callable[[slice], tuple[Floats, Floats, Floats]], others: int, by_class: int
-    ) -> tuple[Floats, Floats, Floats]:
-        """Weighted sums over each run [K, R], over all pairs [M, R] and over each class [B, C, R].
+        self, terms: Callable[[slice], tuple[Floats, Floats]], by_run: int, others: int
+    ) -> tuple[Floats, Floats]:
+        """Weighted sums over each run [B, K, R], and over all pairs [M, R].
 
-        ``terms`` gives the summands of a range of pairs: [c] for the runs, [M, c] with M =
-        ``others``, and [B, c] with B = ``by_class``. In chunks of pairs that fit a cache: the
-        weights of all pairs are never held.
+        ``terms`` gives the summands of a range of c pairs: [B, c] with B = ``by_run`` for the runs,
+        and [M, c] with M = ``others``. In chunks of pairs that fit a cache: the weights of all
+        pairs are never held.
         """
-        from scipy import sparse  # figures that need a constant of this room do without
-
         resamples, number = self.weights.shape[1], len(self.pairs.distances)
         size = max(1, _CHUNK // resamples)
         first, second = (np.empty((size, resamples), np.float32) for _ in range(2))
-        ends = np.append(self.cuts, number)
-        by_cut = np.zeros((len(self.cuts), resamples))
+        by_cut = np.zeros((by_run, len(self.cuts), resamples))
         totals = np.zeros((others, resamples))
-        classes = np.zeros((by_class, self._num_classes, resamples))
         for begin in range(0, number, size):
             end = min(begin + size, number)
             weights, by = first[: end - begin], second[: end - begin]
             np.take(self.weights, self.pairs.first[begin:end], axis=0, out=weights, mode="clip")
             np.take(self.weights, self.pairs.second[begin:end], axis=0, out=by, mode="clip")
             weights *= by
-            low, high = np.searchsorted(ends, [begin, end - 1], side="right")
-            low, high = low - 1, high  # the runs that the chunk touches
-            values, rest, summands = (one.astype(np.float32) for one in terms(slice(begin, end)))
-            chunk = sparse.csr_array(
-                (
-                    values,
-                    np.arange(end - begin),
-                    np.clip(ends[low : high + 1], begin, end) - begin,
-                ),
-                shape=(high - low, end - begin),
-            )
-            by_cut[low:high] += chunk @ weights
-            totals += rest @ weights
-            places = (self._labels[begin:end], np.arange(end - begin))
-            for sums, of_pairs in zip(classes, summands, strict=True):
-                shape = (self._num_classes, end - begin)
-                sums += sparse.csr_array((of_pairs, places), shape=shape) @ weights
-        return by_cut, totals, classes
+            places = np.arange(end - begin)
+            runs = np.searchsorted(self.cuts, places + begin, side="right") - 1
+            touched = slice(int(runs[0]), int(runs[-1]) + 1)
+            values, rest = terms(slice(begin, end))
+            # One row for each run that the chunk touches, and each summand: one matrix product.
+            summands = np.zeros((by_run, touched.stop - touched.start, len(places)), np.float32)
+            summands[:, runs - touched.start, places] = values
+            rows = summands.reshape(-1, len(places))
+            made = np.concatenate([rows, rest.astype(np.float32)]) @ weights
+            by_cut[:, touched] += made[: len(rows)].reshape(*summands.shape[:2], resamples)
+            totals += made[len(rows) :]
+        return by_cut, totals
+
+    def _class_products(self, values: npt.NDArray[np.floating]) -> Floats:
+        """Weighted sums of ``values`` [P] over the pairs of each class, [C, R]."""
+        sums = np.zeros((self._num_classes, self.weights.shape[1]))
+        for label in range(self._num_classes):
+            members = np.flatnonzero(self._labels == label)
+            rows, i = np.unique(self.pairs.first[members], return_inverse=True)
+            columns, j = np.unique(self.pairs.second[members], return_inverse=True)
+            matrix = np.zeros((len(rows), len(columns)), np.float32)
+            matrix[i, j] = values[members]
+            met = matrix @ self.weights[columns]
+            met *= self.weights[rows]
+            sums[label] = met.sum(0, dtype=np.float64)
+        return sums

@@ -121,12 +121,36 @@ def distance_stiffness(
         resampled: P same-class pairs.
         values: [P], their stiffness.
     """
-    pairs = resampled.pairs
-    if len(values) == 0:
+    return distance_stiffnesses(resampled, values[None])[0]
+
+
+def distance_stiffnesses(
+    resampled: ResampledPairs, values: npt.NDArray[np.floating]
+) -> list[DistanceStiffness]:
+    """Measure ``distance_stiffness`` by several metrics at once, which draws the pairs once.
+
+    Args:
+        resampled: P same-class pairs.
+        values: [V, P], their stiffness by each metric.
+    """
+    if len(resampled.pairs.distances) == 0:
         empty = np.zeros(0)
         nothing = Bins(empty, empty, empty, empty, np.zeros(0, np.int64))
-        return DistanceStiffness(nothing, [_no_fit(name, resampled) for name in ESTIMATORS])
-    counts, by_cut, line, classes = resampled.sums(values)
+        lengths = [_no_fit(name, resampled) for name in ESTIMATORS]
+        return [DistanceStiffness(nothing, lengths) for _ in values]
+    counts, sums = resampled.sums(values)
+    return [_measure(resampled, y, counts, *of) for y, of in zip(values, sums, strict=True)]
+
+
+def _measure(
+    resampled: ResampledPairs,
+    values: npt.NDArray[np.floating],
+    counts: Floats,
+    by_cut: Floats,
+    line: Floats,
+    classes: Floats,
+) -> DistanceStiffness:
+    """Bins and lengths of ``values`` [P], from what ``ResampledPairs.sums`` gives."""
     starts = np.searchsorted(resampled.cuts, [part.start for part in resampled.bins])
     with np.errstate(divide="ignore", invalid="ignore"):
         means = np.add.reduceat(by_cut, starts, axis=0) / np.add.reduceat(counts, starts, axis=0)
@@ -134,7 +158,7 @@ def distance_stiffness(
     low, high = percentile_interval(means)
     distance, value = (
         np.array([one[part].mean(dtype=np.float64) for part in resampled.bins])
-        for one in (pairs.distances, values)
+        for one in (resampled.pairs.distances, values)
     )
     numbers = np.array([part.stop - part.start for part in resampled.bins], np.int64)
     bins = Bins(distance, value, low, high, numbers)
@@ -304,9 +328,12 @@ def _decay(
     numbers = np.diff(np.append(cuts, len(values))).astype(np.float64)
     places = np.add.reduceat(distances, cuts) / numbers
     totals = np.add.reduceat(values.astype(np.float64), cuts)
-    fit = _decay_fit(places, numbers[:, None], totals[:, None], farthest)
+    numbers, totals = numbers[:, None], totals[:, None]
+    fit = _decay_fit(places, numbers, totals, farthest, _decay_grid(places, numbers, farthest))
     length, floor, falls = (one[0].item() for one in fit)
-    lengths, floors, _ = _decay_fit(places, counts, by_cut, farthest)
+    if resampled.decay is None:
+        resampled.decay = _decay_grid(places, counts, farthest)
+    lengths, floors, _ = _decay_fit(places, counts, by_cut, farthest, resampled.decay)
     if resampled.lone.any():
         lengths[:] = floors[:] = np.nan
     ends, floor_ends = interval_around(length, lengths), interval_around(floor, floors)
@@ -332,8 +359,24 @@ def _decay(
     )
 
 
+def _tried_logs(farthest: float) -> Floats:
+    """Logarithms of the decay lengths that are tried, [L]."""
+    return np.linspace(np.log(_SHORTEST * farthest), np.log(_LONGEST * farthest), _TRIED)
+
+
+def _decay_grid(x: Floats, counts: Floats, farthest: float) -> tuple[Floats, Floats, Floats]:
+    """e = exp(-d / lambda) of the runs for every lambda that is tried, [L, K], and sums of n e and
+    of n e e over the runs, [L, R]; the arguments are those of ``_decay_fit``."""
+    e = np.exp(-x / np.exp(_tried_logs(farthest))[:, None])
+    return e, e @ counts, (e * e) @ counts
+
+
 def _decay_fit(
-    x: Floats, counts: Floats, sums: Floats, farthest: float
+    x: Floats,
+    counts: Floats,
+    sums: Floats,
+    farthest: float,
+    grid: tuple[Floats, Floats, Floats],
 ) -> tuple[Floats, Floats, Bools]:
     """Fit decays to runs of pairs.
 
@@ -348,9 +391,9 @@ def _decay_fit(
         counts: [K, R], numbers of pairs.
         sums: [K, R], sums of their stiffness.
         farthest: the largest distance.
+        grid: from ``_decay_grid``.
     """
-    logs = np.linspace(np.log(_SHORTEST * farthest), np.log(_LONGEST * farthest), _TRIED)
-    e = np.exp(-x / np.exp(logs)[:, None])  # [L, K]
+    logs = _tried_logs(farthest)
 
     def floor_and_error(n: Floats, y: Floats, ye: Floats, ne: Floats, nee: Floats) -> Floats:
         """Floors, and squared errors up to a constant, from the sums of n, y, y e, n e, n e e."""
@@ -360,7 +403,8 @@ def _decay_fit(
         return np.stack([floor, nee - 2 * ye - 2 * floor * above + floor**2 * below])
 
     n, y = counts.sum(0), sums.sum(0)
-    errors = floor_and_error(n, y, e @ sums, e @ counts, (e * e) @ counts)[1]
+    tried, ne, nee = grid
+    errors = floor_and_error(n, y, tried @ sums, ne, nee)[1]
     best = np.where(np.isnan(errors), np.inf, errors).argmin(0)
     middle = np.clip(best, 1, _TRIED - 2)
     columns = np.arange(errors.shape[1])
@@ -371,9 +415,9 @@ def _decay_fit(
     log = logs[middle] + step * np.where(best == middle, np.nan_to_num(shift), best - middle)
     lengths = np.exp(log)
     e = np.exp(-x[:, None] / lengths)  # [K, R]
-    floors = floor_and_error(n, y, (e * sums).sum(0), (e * counts).sum(0), (e * e * counts).sum(0))[
-        0
-    ]
+    ye = np.einsum("kr,kr->r", e, sums)
+    e_counts = e * counts
+    floors = floor_and_error(n, y, ye, e_counts.sum(0), np.einsum("kr,kr->r", e, e_counts))[0]
     falls = (1 - floors) * -np.expm1(-farthest / lengths) > _FLAT
     lengths[(best == _TRIED - 1) | ~falls] = np.inf
     lengths[n == 0] = floors[n == 0] = np.nan

@@ -28,7 +28,12 @@ from stiffness.measures.distance import (
 )
 from stiffness.measures.extremes import COLUMNS as EXTREMES
 from stiffness.measures.extremes import Extremes
-from stiffness.measures.lengths import CriticalLength, DistanceStiffness, distance_stiffness
+from stiffness.measures.lengths import (
+    CriticalLength,
+    DistanceStiffness,
+    distance_stiffness,
+    distance_stiffnesses,
+)
 from stiffness.measures.pairs import (
     METRICS,
     PAIR_MODES,
@@ -266,6 +271,7 @@ class SegmentTables:
                 of_mode.add(tile)
                 if mode == "train-val":
                     found.add(tile)
+            by_layer = {layer: of_mode.distances(layer) for layer in self.layers}
             for metric in METRICS:
                 key = about | {
                     "pair_mode": mode,
@@ -291,7 +297,7 @@ class SegmentTables:
                         self._matrices.append(_class_table(key, stiffness, evaluation.class_names))
                 for layer in self.layers:
                     in_layer = key | {"layer": layer}
-                    measured = of_mode.distance(layer, metric)
+                    measured = by_layer[layer][metric]
                     rows["distance"] += distance_rows(in_layer, measured.bins)
                     for length in measured.lengths:
                         rows["critical_length"].append(in_layer | length_row(length))
@@ -377,14 +383,20 @@ class _Mode:
         for layer, values in self.values.items():
             self.spaces[layer].pairs[self.mode].pairs.fill(values, tile)
 
-    def distance(self, layer: str, metric: str) -> DistanceStiffness:
-        """Stiffness against the distance in a layer, when all tiles have been added."""
+    def distances(self, layer: str) -> dict[str, DistanceStiffness]:
+        """Stiffness against the distance in a layer by metric, when all tiles have been added."""
         space, values = self.spaces[layer], self.values[layer]
-        defined = np.isfinite(self.log_norms) | (metric == "sign")
-        if not defined.all():
-            values = values[both_defined(space.pairs[self.mode].pairs, defined)]
-        values = np.nan_to_num(np.sign(values) if metric == "sign" else values)
-        return distance_stiffness(space.defined(self.mode, defined), values)
+        defined = np.isfinite(self.log_norms)
+        signs = np.nan_to_num(np.sign(values))
+        if defined.all():
+            found = distance_stiffnesses(space.pairs[self.mode], np.stack([signs, values]))
+            return dict(zip(METRICS, found, strict=True))
+        # An example whose gradient is 0 has sign 0 with all others, and no cosine.
+        values = values[both_defined(space.pairs[self.mode].pairs, defined)]
+        return {
+            "sign": distance_stiffness(space.pairs[self.mode], signs),
+            "cosine": distance_stiffness(space.defined(self.mode, defined), values),
+        }
 
 
 def _distances_between(
