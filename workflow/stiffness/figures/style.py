@@ -84,13 +84,12 @@ def colors(palette: str, number: int) -> list[Any]:
 def save(figure: Figure, outputs: Sequence[str | Path]) -> None:
     """Write the figure to every path, without a date in it, and close it."""
     try:
-        if figure.get_layout_engine() is not None:
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # each file would solve the same layout again
-        for path in outputs:
+        # The layout is solved once, with the dots of a picture.
+        for path in sorted(outputs, key=lambda path: Path(path).suffix != ".png"):
             with atomic_write(path) as temporary:
                 metadata = {"CreationDate": None} if Path(path).suffix == ".pdf" else None
                 figure.savefig(temporary, metadata=metadata)
+            figure.set_layout_engine("none")
     finally:
         plt.close(figure)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Floats32 = npt.NDArray[np.float32]
 
 COVERAGE = 0.95
+_QUANTILE = NormalDist().inv_cdf((1 + COVERAGE) / 2)
 _DEFINED = 0.9  # the smallest share of replicates
 
 
@@ -102,6 +103,27 @@ def interval_around(value: float, replicates: Floats) -> tuple[float, float]:
     return min(low, value), max(high, value)
 
 
+def wilson_interval(count: int, number: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of independent examples.
+
+    Args:
+        count, number: how many examples of how many.
+
+    Returns:
+        Lower and upper end; the share lies between them.
+
+    Examples:
+        >>> [round(end, 3) for end in wilson_interval(0, 10)]
+        [0.0, 0.278]
+    """
+    share, squared = count / number, _QUANTILE**2
+    middle = (share + squared / (2 * number)) / (1 + squared / number)
+    spread = share * (1 - share) / number + squared / (4 * number**2)
+    half = _QUANTILE * np.sqrt(spread) / (1 + squared / number)
+    # Where all or none are counted an end is the share, but for rounding.
+    return float(min(middle - half, share)), float(max(middle + half, share))
+
+
 def unanimity_bound(examples: npt.ArrayLike) -> Floats:
     """Bound the mean stiffness with n examples that all agree, from one side.
 
@@ -116,7 +138,7 @@ def unanimity_bound(examples: npt.ArrayLike) -> Floats:
         of two sets is bounded by the product of both sets' bounds.
     """
     n = np.asarray(examples, np.float64)
-    squared = NormalDist().inv_cdf((1 + COVERAGE) / 2) ** 2
+    squared = _QUANTILE**2
     bound = (n - squared) / (n + squared)
     return np.asarray(np.where(bound > 0, bound, np.nan))
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from stiffness.measures.pairs import Bools, Floats
 
@@ -72,6 +71,8 @@ def area(scores: Floats, wrong: Bools) -> tuple[float, float, float]:
         >>> value
         1.0
     """
+    from scipy import stats  # figures that need a constant of this room do without
+
     positive, negative = int(wrong.sum()), int((~wrong).sum())
     statistic = stats.mannwhitneyu(scores[wrong], scores[~wrong]).statistic
     value = float(statistic / positive / negative)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from stiffness.measures.bootstrap import COVERAGE
 from stiffness.measures.pairs import Floats
@@ -54,6 +53,8 @@ def student_interval(values: Floats, coverage: float = COVERAGE) -> tuple[float,
     mean = float(np.mean(values))
     if len(values) < 2 or not np.isfinite(mean):
         return mean, np.nan, np.nan
+    from scipy.special import stdtrit
+
     quantile = float(stdtrit(len(values) - 1, (1 + coverage) / 2))
     half = quantile * float(np.std(values, ddof=1)) / np.sqrt(len(values))
     return mean, mean - half, mean + half
@@ -84,9 +85,13 @@ def seed_means(table: pd.DataFrame, by: Sequence[str], neighbours: int = 0) -> p
         _between=("value", "var"),
         _seeds=("value", "count"),
     ).reset_index()
-    quantile = stdtrit((result["_seeds"] - 1).clip(lower=1), (1 + COVERAGE) / 2)
-    between = pool(result["_between"], neighbours)
-    between = (quantile**2 * between / result["_seeds"]).fillna(0)
+    between: pd.Series | float = 0.0
+    if (result["_seeds"] > 1).any():
+        from scipy.special import stdtrit  # pictures of one seed start sooner without it
+
+        quantile = stdtrit((result["_seeds"] - 1).clip(lower=1), (1 + COVERAGE) / 2)
+        pooled = pool(result["_between"], neighbours)
+        between = (quantile**2 * pooled / result["_seeds"]).fillna(0)
     result["low"] = result["value"] - np.sqrt(result["_low"] + between)
     result["high"] = result["value"] + np.sqrt(result["_high"] + between)
     return result.drop(columns=["_low", "_high", "_between", "_seeds"])

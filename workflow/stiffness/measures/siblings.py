@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 
 from stiffness.data.evaluation import Evaluation
 from stiffness.gradients.arithmetic import output_gradients, relative_errors
+from stiffness.measures.bootstrap import wilson_interval
 from stiffness.measures.pairs import PAIR_MODES, Bools, Floats, Ints, Tile
 from stiffness.measures.tiles import Checkpoint, WholeMatrix
 
@@ -210,13 +210,13 @@ class Siblings:
         for split, part in zip(_SPLITS, self._sets.values(), strict=True):
             for quantity, hit in shares.items():
                 count, number = int(hit[part].sum()), len(hit[part])
-                ends = stats.binomtest(count, number).proportion_ci(method="wilson")
+                low, high = wilson_interval(count, number)
                 yield {
                     "split": split,
                     "quantity": quantity,
                     "value": count / number,
-                    "low": min(ends.low, count / number),  # the ends are rounded
-                    "high": max(ends.high, count / number),
+                    "low": low,
+                    "high": high,
                     "n_examples": number,
                 }
 

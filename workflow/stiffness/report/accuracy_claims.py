@@ -3,9 +3,9 @@
 from itertools import combinations
 
 import numpy as np
-from scipy import stats
 
 from stiffness.files import rows
+from stiffness.measures.bootstrap import wilson_interval
 from stiffness.measures.pairs import Floats
 from stiffness.measures.seeds import seed_means, student_interval
 from stiffness.report.effects import INF, Effect, claim
@@ -155,8 +155,8 @@ def c16(evidence: Evidence) -> list[Effect]:
         raise NotTestable("not a ResNet20v1 on CIFAR-100")
     best = float(evidence.alive()["best_validation_accuracy"].mean())
     number = evidence.validation_examples()
-    ends = stats.binomtest(round(best * number), number).proportion_ci(method="wilson")
-    low, high = min(ends.low, best), max(ends.high, best)
+    ends = wilson_interval(round(best * number), number)
+    low, high = min(ends[0], best), max(ends[1], best)
     found = Effect("best validation accuracy", best, low, high, (0.58, 1.0))
     if low < 0.58 and still_improving(evidence, evidence.reference):
         raise TooShort("accuracy is still improving at the end", [found])
