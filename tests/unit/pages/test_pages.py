@@ -1,6 +1,7 @@
 """The pages of results, their pictures and the tables in docs/data belong together."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ import yaml
 
 from stiffness.errors import StiffnessError
 from stiffness.pages.blocks import pages_with_blocks, pictures_of, read_blocks
-from stiffness.pages.committed import Committed
-from stiffness.pages.render import drift, render
+from stiffness.pages.committed import FIGURES, Committed
+from stiffness.pages.render import render
+from stiffness.pages.write import drift, write_pages
 from stiffness.report.claims import CLAIMS
 
 REPOSITORY = Path(__file__).parents[3]
@@ -68,3 +70,18 @@ def test_a_figure_with_one_stage_shows_the_stage_of_the_paper(committed):
 def test_an_overlay_is_a_valid_configuration_of_its_experiment(overlay, message):
     with pytest.raises(StiffnessError, match=message):
         Committed(REPOSITORY, {"mnist_fc": overlay})
+
+
+@pytest.mark.slow  # it draws every picture
+def test_every_picture_and_every_block_is_made_anew(tmp_path):
+    for name in ("config.yaml", "docs"):
+        source = REPOSITORY / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    for name in ("figures", "pictures", "examples"):
+        shutil.rmtree(tmp_path / "docs" / name, ignore_errors=True)
+    list(write_pages(tmp_path, everything=True))
+    assert drift(tmp_path, everything=True) == []
+    figures = (REPOSITORY / FIGURES).glob("*.png")
+    assert {path.name for path in (tmp_path / FIGURES).glob("*.png")} == {p.name for p in figures}
+    for page, text in pages_with_blocks(tmp_path).items():
+        assert text == (REPOSITORY / "docs" / page.name).read_text(), page.name

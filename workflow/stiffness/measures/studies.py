@@ -91,6 +91,8 @@ def describe_gap(gap: pd.DataFrame) -> dict[str, Any]:
 
 def rows_of_columns(table: pd.DataFrame, columns: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return the rows of the experiments and learning rates that ``columns`` name."""
-    wanted = {(column["experiment"], column["lr"]) for column in columns}
-    keys = zip(table["experiment"], table["lr"], strict=True)
-    return table[[key in wanted for key in keys]]
+    chosen = np.zeros(len(table), bool)
+    for column in columns:
+        own = (table["experiment"] == column["experiment"]) & (table["lr"] == column["lr"])
+        chosen |= own.to_numpy(bool)
+    return table[chosen]

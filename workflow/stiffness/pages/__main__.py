@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stiffness.errors import StiffnessError
 from stiffness.pages.collect import collect, default_experiments
-from stiffness.pages.render import drift, write_pages
+from stiffness.pages.write import drift, write_pages
 
 ROOT = Path(__file__).parents[3]
 

@@ -5,10 +5,19 @@ A block stands between two comments:
     <!-- generated: NAME -->
     <!-- end -->
 
-NAME is ``runs`` (the table of runs), ``verdicts`` (every claim), ``claim C3`` (one claim with its
-numbers), or ``figure WHAT`` or ``figure WHAT: EXPERIMENT ...``, where WHAT is a figure of the paper
-(fig3), a study, or a kind of figure. Further experiments are those after the colon. What stands in
-the pages' blocks is what docs/data and docs/figures hold.
+NAME is one of
+
+- ``runs``: the table of runs;
+- ``verdicts``: the verdict on every claim;
+- ``claim C3``: one claim with its numbers;
+- ``figure WHAT`` or ``figure WHAT: EXPERIMENT ...``: pictures with captions and key numbers. WHAT
+  is a figure of the paper (fig3), a study, or a kind of figure. Experiments after the colon come
+  after those of the figure or study;
+- ``epochs STUDY`` and ``predictions STUDY``, of studies of the kind ``arithmetic``: stiffness at
+  some epochs, and the predictions of docs/arithmetic.md with what the tables say of them.
+
+What the blocks of all pages ask for is what docs/data and docs/figures hold. Blocks may stand in
+any page directly in docs/.
 """
 
 import re
@@ -21,6 +30,9 @@ from stiffness.plan.kinds import KINDS, lacking
 from stiffness.plan.needs import Settings
 
 _BLOCK = re.compile(r"(<!-- generated: ([^>\n]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+_DIGEST = re.compile(r"\n<!-- made of: (\w+) -->\n\Z")
 
 
 def pages_with_blocks(root: Path) -> dict[Path, str]:
@@ -39,6 +51,17 @@ def fill_blocks(text: str, render: Callable[[str], str]) -> str:
     return _BLOCK.sub(lambda found: f"{found[1]}\n{render(found[2])}\n\n{found[4]}", text)
 
 
+def read_digest(text: str) -> str:
+    """The digest at the end of a page; "" where there is none."""
+    found = _DIGEST.search(text)
+    return found[1] if found else ""
+
+
+def with_digest(text: str, digest: str) -> str:
+    """A page with another digest at its end."""
+    return f"{_DIGEST.sub('', text).rstrip()}\n\n<!-- made of: {digest} -->\n"
+
+
 def split_figure(name: str) -> tuple[str, list[str]]:
     """What a block "figure WHAT: EXPERIMENT ..." shows, and its further experiments."""
     what, _, further = name.removeprefix("figure ").partition(":")
@@ -51,6 +74,11 @@ def pictures_of(name: str, settings: Settings) -> list[Picture]:
     Raises:
         StiffnessError: the block names something that there is not.
     """
+    if name.startswith(("epochs ", "predictions ")):
+        study = name.partition(" ")[2]
+        if settings["studies"].get(study, {}).get("kind") != "arithmetic":
+            raise StiffnessError(f"block {name!r}: {study} is no study of the kind arithmetic")
+        return [Picture("arithmetic", study=study)]
     if not name.startswith("figure "):
         return []
     what, further = split_figure(name)

@@ -90,6 +90,7 @@ class Committed:
         self.root = Path(root)
         self.data = self.root / DATA
         found = {path.stem: read_yaml(path) for path in sorted(self.data.glob("*.yaml"))}
+        self._arguments: dict[Picture, dict[str, Any]] = {}
         self.overlays: dict[str, Any] = found | dict(further or {})
         config = read_yaml(self.root / "config.yaml")
         self.plain: Settings = read_settings(config)
@@ -154,14 +155,16 @@ class Committed:
 
     def arguments(self, picture: Picture) -> dict[str, Any]:
         """The arguments of the functions of a picture's module."""
-        shows = self.shows(picture)
-        return load_arguments(
-            picture.module,
-            self.files(picture),
-            shows["settings"],
-            shows["options"],
-            shows["parts"],
-        )
+        if picture not in self._arguments:
+            shows = self.shows(picture)
+            self._arguments[picture] = load_arguments(
+                picture.module,
+                self.files(picture),
+                shows["settings"],
+                shows["options"],
+                shows["parts"],
+            )
+        return self._arguments[picture]
 
     def table(self, experiment: str, name: str) -> pd.DataFrame:
         """A table of an experiment in its first arithmetic."""

@@ -1,6 +1,6 @@
 """The key numbers of a picture, as a small table, so that sentences can refer to them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from stiffness.files import rows
 from stiffness.measures.distance import BEYOND, MEASURED, NONE
 from stiffness.measures.pairs import METRICS
 from stiffness.measures.seeds import seed_means, student_interval
+from stiffness.measures.studies import rows_of_columns
 from stiffness.pages.committed import Committed, Picture
+from stiffness.report.predictions import predictions
 from stiffness.training.stages import Stage, reference_stages
 
 START, FIRST, ONSET, END = "initialisation", "epoch 1", "onset", "end"
@@ -21,6 +23,7 @@ _QUANTITIES = {
     "super_super_class": "within super-super-classes",
     "between": "between classes",
 }
+_EPOCHS = (0, 1, 2, 5, 10, 20, 40, 80, 160)
 Cells = Sequence[Sequence[str]]
 
 
@@ -243,6 +246,76 @@ def _arithmetics(committed: Committed, picture: Picture) -> str:
                 cells.append(_value(line, plain) if len(line) else "–")
             lines.append([name, *cells])
         parts.append(f"{title}\n\n{table(['', *present], lines)}")
+    return "\n\n".join(parts)
+
+
+def predictions_of(committed: Committed, picture: Picture) -> str:
+    """The predictions on arithmetic, held against each experiment of a study."""
+    arguments = committed.arguments(picture)
+    names = ("runs", "summaries", "siblings", "confidence")
+    found = []
+    for column in arguments["columns"]:
+        own = {name: rows_of_columns(arguments[name], [column]) for name in names}
+        found.append(predictions(**own).assign(experiment=column["experiment"]))
+    table_of_all = pd.concat(found)
+    key = ["prediction", "what", "bound"]
+    # A bound may rest on the experiment's own values.
+    table_of_all["bound"] = table_of_all["bound"].where(
+        ~table_of_all["bound"].str.contains("keras"), "later than keras"
+    )
+    lines = []
+    for _, group in table_of_all.groupby(key, sort=False):
+        by_name = {str(row["experiment"]): row for row in group.to_dict("records")}
+        first = group.iloc[0]
+        cells = [_held(by_name.get(column["experiment"])) for column in arguments["columns"]]
+        lines.append([*map(str, first[key]), *cells])
+    columns = [f"`{column['experiment']}`" for column in arguments["columns"]]
+    return table(["", "number", "bound", *columns], lines)
+
+
+def _held(row: Mapping[Any, Any] | None) -> str:
+    """A number of a prediction, with what it says of it."""
+    if row is None:
+        return "–"
+    value = row["value"]
+    if np.isnan(value):
+        shown = "never" if row["what"].startswith("first epoch") else "–"
+    else:
+        shown = f"{value:.3g}"
+    return f"{shown} **{row['verdict']}**" if row["verdict"] else shown
+
+
+def epochs_of(committed: Committed, picture: Picture) -> str:
+    """Sign stiffness within classes in every arithmetic at some epochs, for each experiment."""
+    arguments = committed.arguments(picture)
+    parts = []
+    for column in arguments["columns"]:
+        own = {
+            name: rows_of_columns(arguments[name], [column])
+            for name in ("history", "summaries", "confidence")
+        }
+        present = [n for n in arithmetic.NAMES if n in set(own["summaries"]["arithmetic"])]
+        epochs = np.sort(own["history"]["epoch"].unique())
+        wanted = [epoch for epoch in _EPOCHS if epoch < epochs[-1]]
+        chosen = dict.fromkeys([*(epochs[np.abs(epochs - e).argmin()] for e in wanted), epochs[-1]])
+        lines = []
+        for epoch in chosen:
+            shares = rows(own["confidence"], epoch=epoch, split="train", quantity="confident")
+            within = rows(
+                own["summaries"],
+                epoch=epoch,
+                quantity="within",
+                metric="sign",
+                pair_mode="train-train",
+            )
+            losses = rows(own["history"], epoch=epoch)[["train_loss", "validation_loss"]].mean()
+            means = seed_means(within, ["arithmetic"])
+            cells = [_stiffness(rows(means, arithmetic=name).iloc[0]) for name in present]
+            share = rows(shares, arithmetic=present[0])["value"].mean()
+            lines.append([f"{epoch:.3g}", *map(number, losses), number(share), *cells])
+        header = ["epoch", "training loss", "validation loss", "share with 1 - p < 1e-7", *present]
+        seeds = ", ".join(map(str, sorted(own["history"]["seed"].unique())))
+        parts.append(f"`{column['experiment']}`, seeds {seeds}\n\n{table(header, lines)}")
     return "\n\n".join(parts)
 
 

@@ -1,6 +1,6 @@
-"""The texts of the generated blocks, the pages that hold them, and whether anything drifted."""
+"""The texts of the generated blocks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,24 +10,18 @@ import yaml
 
 from stiffness.errors import StiffnessError
 from stiffness.files import rows
-from stiffness.pages import pictures
-from stiffness.pages.blocks import (
-    all_pictures,
-    fill_blocks,
-    pages_with_blocks,
-    pictures_of,
-    read_blocks,
-    split_figure,
-)
-from stiffness.pages.committed import ALWAYS, CLAIMS, DATA, FIGURES, PAGES, Committed, Picture, flat
+from stiffness.pages.blocks import pictures_of, split_figure
+from stiffness.pages.committed import FIGURES, Committed, Picture
 from stiffness.pages.numbers import (
+    epochs_of,
     key_numbers,
     number,
+    predictions_of,
     shows_one_seed,
     table,
     with_interval,
 )
-from stiffness.plan import paths, targets
+from stiffness.plan import targets
 from stiffness.plan.kinds import KINDS
 from stiffness.report.claims import CLAIMS as RULES
 from stiffness.report.effects import Claim
@@ -35,79 +29,7 @@ from stiffness.report.verdicts import overall_verdict
 from stiffness.training.runs import OK
 from stiffness.training.stages import reference_run
 
-LARGEST_DATA = 10_000_000
 _NOTHING = "Nothing has been run for this yet."
-
-
-def write_pages(root: str | Path, everything: bool = False) -> Iterator[str]:
-    """Draw what docs/data holds, and make the blocks of all pages anew.
-
-    Args:
-        root: the folder of the repository.
-        everything: draw all pictures, not only those that are out of date.
-
-    Yields:
-        The name of each picture and page that was changed.
-    """
-    committed = Committed(root)
-    pages = pages_with_blocks(committed.root)
-    wanted = all_pictures(pages.values(), committed.settings)
-    yield from pictures.redraw(committed, wanted, everything)
-    for page, text in pages.items():
-        new = fill_blocks(text, lambda name: render(committed, name))
-        if new != text:
-            page.write_text(new, encoding="utf-8")
-            yield f"written: {page.name}"
-
-
-def drift(root: str | Path) -> list[str]:
-    """What is not as docs/data and the code give it; each line says what to do."""
-    committed = Committed(root)
-    pages = pages_with_blocks(committed.root)
-    wanted = all_pictures(pages.values(), committed.settings)
-    there = [picture for picture in wanted if committed.is_there(picture)]
-    found = [
-        f"{page.name}, block {name!r} is not what {DATA} gives: {_REDRAW}"
-        for page, text in pages.items()
-        for name, own in read_blocks(text)
-        if own != render(committed, name)
-    ]
-    drawn = {pictures.picture_path(committed.root, picture): picture for picture in there}
-    for path, picture in drawn.items():
-        if pictures.digest_within(path) != pictures.picture_digest(committed, picture):
-            found.append(f"{path.name} is not of its tables and its code: {_REDRAW}")
-    figures = [*(committed.root / FIGURES).glob("*")]
-    found += [f"{path.name} is in no page: {_REDRAW}" for path in figures if path not in drawn]
-    sizes = [path.stat().st_size for path in figures]
-    if sizes and (max(sizes) > pictures.LARGEST or sum(sizes) > pictures.LARGEST_TOGETHER):
-        found.append(f"{FIGURES}: a picture has {max(sizes)} bytes, all have {sum(sizes)}")
-    read = _files_in_use(committed, there)
-    texts = "".join(page.read_text() for page in (committed.root / PAGES).glob("*.md"))
-    files = [path for path in committed.data.rglob("*") if path.is_file()]
-    for path in sorted(set(files) - read):
-        name = path.relative_to(committed.root).as_posix()
-        if name not in texts:
-            found.append(f"{name}: no figure reads it and no page names it; delete it")
-    size = sum(path.stat().st_size for path in files)
-    if size > LARGEST_DATA:
-        found.append(f"{DATA}: {size} bytes; the most is {LARGEST_DATA}")
-    return found
-
-
-_REDRAW = "make results-page"
-
-
-def _files_in_use(committed: Committed, there: list[Picture]) -> set[Path]:
-    """The files of docs/data that pictures and blocks read."""
-    found = {Path(file) for picture in there for file in flat(committed.files(picture))}
-    for name in committed.experiments:
-        arithmetic = committed.settings["experiments"][name]["arithmetic"][0]
-        for own in ALWAYS:
-            pattern = paths.fill(paths.TABLE, experiment=name, arithmetic=arithmetic, name=own)
-            found.add(Path(committed.path(pattern)))
-        folder = committed.data / name
-        found |= {committed.data / f"{name}.yaml", folder / "provenance.yaml", folder / CLAIMS}
-    return found
 
 
 def render(committed: Committed, name: str) -> str:
@@ -124,7 +46,14 @@ def render(committed: Committed, name: str) -> str:
         return _claim(committed, name.removeprefix("claim "))
     if name.startswith("figure "):
         return _figure(committed, name)
-    raise StiffnessError(f"unknown block {name!r}; take runs, verdicts, claim ... or figure ...")
+    if name.startswith(("epochs ", "predictions ")):
+        (picture,) = pictures_of(name, committed.settings)
+        make = epochs_of if name.startswith("epochs ") else predictions_of
+        return make(committed, picture) if committed.is_there(picture) else _NOTHING
+    raise StiffnessError(
+        f"unknown block {name!r}; take runs, verdicts, claim ..., figure ..., "
+        "epochs ... or predictions ..."
+    )
 
 
 # Runs.
