@@ -176,5 +176,5 @@ def test_what_a_figure_lacks_is_said(root):
         path.unlink()
     said = list(collect(root, root / "run/results", ["tiny"], [root / "mine.yaml"]))
     assert "no class_matrix_stages" in said[0]
-    assert "*Not run yet: `tiny`.*" in render(Committed(root), "figure fig7")
+    assert "no tables of `tiny` yet" in render(Committed(root), "figure fig7")
     assert "tiny_stiffness_curves.png" in render(Committed(root), "figure fig5")

@@ -25,11 +25,13 @@ from stiffness.plan import targets
 from stiffness.plan.kinds import KINDS
 from stiffness.report.claims import CLAIMS as RULES
 from stiffness.report.effects import Claim
-from stiffness.report.verdicts import overall_verdict
+from stiffness.report.verdicts import NOT_RUN, overall_verdict
 from stiffness.training.runs import OK
 from stiffness.training.stages import reference_run
 
-_NOTHING = "Nothing has been run for this yet."
+_NOTHING = "*`docs/data` has no tables for this yet.*"
+_UNTOLD = "no experiment that counts"
+"""In place of a verdict: what was run may have left no tables."""
 
 
 def render(committed: Committed, name: str) -> str:
@@ -65,7 +67,9 @@ def _runs(committed: Committed) -> str:
         entry, runs = committed.settings["experiments"][name], committed.table(name, "runs")
         subset, dead = entry["evaluation"], runs[runs["status"] != OK]
         about = _provenance(committed, name)
-        seconds = sum(room["seconds"] for room in about.get("rooms", {}).values())
+        rooms = about.get("rooms", {}).values()
+        seconds = sum(room["seconds"] for room in rooms)
+        memory = max((room["peak_mib"] for room in rooms), default=0)
         lines.append(
             [
                 f"`{name}`",
@@ -79,12 +83,14 @@ def _runs(committed: Committed) -> str:
                 "; ".join(f"{n} {status}" for status, n in dead["status"].value_counts().items())
                 or "none",
                 f"{seconds / 3600:.2g}" if seconds else "not recorded",
+                f"{memory / 1024:.2g}" if memory else "not recorded",
             ]
         )
     if not lines:
         return _NOTHING
     header = ["experiment", "data", "network", "learning rates", "seeds", "epochs"]
-    header += ["evaluation examples", "other than `config.yaml`", "runs that died", "hours"]
+    header += ["evaluation examples", "other than `config.yaml`", "runs that died"]
+    header += ["hours", "GiB at most"]
     return table(header, lines)
 
 
@@ -146,8 +152,8 @@ def _figure(committed: Committed, name: str) -> str:
     if missing:
         named = ", ".join(f"`{one}`" for one in missing)
         made = what in committed.settings["paper"] or what in committed.settings["studies"]
-        command = f" `snakemake --cores 8 {what}` makes it." if made else ""
-        parts.append(f"*Not run yet: {named}.*{command}")
+        command = f" `snakemake --cores 8 {what}` makes them." if made else ""
+        parts.append(f"*`docs/data` has no tables of {named} yet.*{command}")
     if there:
         parts.append(_reading(committed, there[0]))
     return "\n\n".join(filter(None, parts)) or _NOTHING
@@ -219,10 +225,8 @@ def _said(committed: Committed, claim: Claim) -> tuple[list[_Said], pd.DataFrame
 
 
 def _overall(said: list[_Said]) -> tuple[str, str]:
-    if not said:
-        return "not run", ""
-    verdict, why = overall_verdict(said)
-    return verdict, why
+    verdict, why = overall_verdict(said) if said else (NOT_RUN, "")
+    return (_UNTOLD, "") if verdict == NOT_RUN else (verdict, why)
 
 
 def _verdicts(committed: Committed) -> str:
