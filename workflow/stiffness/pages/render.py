@@ -73,24 +73,21 @@ def _runs(committed: Committed) -> str:
         lines.append(
             [
                 f"`{name}`",
-                f"`{entry['dataset']}`",
-                _network(entry),
+                f"{_network(entry)} on `{entry['dataset']}`, "
+                f"{subset['train']} + {subset['validation']} evaluated",
                 ", ".join(entry["learning_rates"]),
                 ", ".join(str(seed) for seed in entry["seeds"]),
                 f"{runs['epochs'].max():g}",
-                f"{subset['train']} + {subset['validation']}",
                 _departures(committed, name),
                 "; ".join(f"{n} {status}" for status, n in dead["status"].value_counts().items())
                 or "none",
-                f"{seconds / 3600:.2g}" if seconds else "not recorded",
-                f"{memory / 1024:.2g}" if memory else "not recorded",
+                f"{seconds / 3600:.2g} h, {memory / 1024:.2g} GiB" if rooms else "not recorded",
             ]
         )
     if not lines:
         return _NOTHING
-    header = ["experiment", "data", "network", "learning rates", "seeds", "epochs"]
-    header += ["evaluation examples", "other than `config.yaml`", "runs that died"]
-    header += ["hours", "GiB at most"]
+    header = ["experiment", "network and data", "learning rates", "seeds", "epochs"]
+    header += ["other than `config.yaml`", "runs that died", "cost"]
     return table(header, lines)
 
 
@@ -177,7 +174,7 @@ def _extent(committed: Committed, picture: Picture, experiment: str) -> str:
     seeds = sorted(int(seed) for seed in runs["seed"].unique())
     if shows_one_seed(picture) and len(seeds) > 1:
         seed, _ = reference_run(runs, rates[0])
-        named = f"seed {seed} of {', '.join(map(str, seeds))}"
+        named = f"seed {seed} (of {', '.join(map(str, seeds))})"
     else:
         named = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     return (
