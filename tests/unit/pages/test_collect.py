@@ -103,11 +103,16 @@ def test_tables_become_small_and_mirror_the_results(root):
     assert yaml.safe_load((data / "tiny.yaml").read_text()) == {
         "experiments": {"tiny": {"seeds": [0, 1]}}
     }
-    # Segments are joined, and of classes only stages are kept.
-    classes = read_table(
-        data / "tiny/lr=1e-3/seed=1/measures/exact/epochs=0000-0004/classes.parquet"
+    # Segments are joined. Of classes only what the figure shows is kept: stages of one run.
+    first, second = (
+        read_table(
+            data / f"tiny/lr=1e-3/seed={seed}/measures/exact/epochs=0000-0004/classes.parquet"
+        )
+        for seed in (0, 1)
     )
-    assert set(classes["step"]) == {0, 4}
+    assert set(first["step"]) == {0, 4}
+    assert set(first["metric"] + " " + first["pair_mode"]) == {"sign train-val"}
+    assert second.empty
     before = read_table(root / "run/results/tiny/tables/exact/summary.parquet")
     after = read_table(data / "tiny/tables/exact/summary.parquet")
     assert after["value"].dtype == np.float32

@@ -27,6 +27,7 @@ from stiffness.pages.committed import (
     CLAIMS,
     DATA,
     Committed,
+    Picture,
     Wildcards,
     lay_over,
     read_yaml,
@@ -37,11 +38,12 @@ from stiffness.plan.kinds import KINDS
 from stiffness.plan.needs import Needs
 from stiffness.report.verdicts import COLUMNS, TALLY
 from stiffness.training.runs import concatenate_tables
-from stiffness.training.stages import reference_stages
+from stiffness.training.stages import reference_run, reference_stages
 
 _OF_THE_MACHINE = {"data_dir", "device", "memory_budget", "jobs_per_gpu"}
 _OTHER_ARITHMETICS = "train-train"
 """The pair mode that is kept of all arithmetics but the first."""
+_OF_LENGTHS = ("critical_length", "distance", "critical_lengths")
 _ESTIMATORS = ("line", "area", "monotone")
 _TEXTS = (
     *("claim", "experiment", "experiment_verdict", "effect", "effect_verdict"),
@@ -116,6 +118,7 @@ class _Collection:
         self.read: set[str] = set()  # paths in results
         self.tables: dict[str, pd.DataFrame] = {}  # by path in results, as docs/data has it
         self.texts: dict[str, str] = {}
+        self.kinds: set[str] = set()  # that pages show of it
 
     def write(self) -> Iterator[str]:
         for name in ALWAYS:
@@ -129,15 +132,17 @@ class _Collection:
         self._check_runs()
         texts = pages_with_blocks(self.committed.root).values()
         asked = all_pictures(texts, self.committed.settings)
-        kinds: set[str] = set()
         for picture in asked:
             of_study = self.committed.settings["studies"].get(picture.study, {})
             if self.experiment in (picture.experiment, *of_study.get("experiments", ())):
-                kinds.add(picture.kind)
-        for kind in sorted(kinds):
+                self.kinds.add(picture.kind)
+        found = []
+        for kind in sorted(self.kinds):
             missing = self._add_kind(kind)
             if missing:
                 yield f"{self.experiment}: no {kind}: {missing} is not there"
+            else:
+                found.append(kind)
         self._add_claims()
         if self._claims_path() not in self.tables:
             yield f"{self.experiment}: no verdicts: results/claims.csv does not have it"
@@ -153,7 +158,7 @@ class _Collection:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         yield (
             f"{self.experiment}: {len(self.tables)} tables, {size / 1e6:.2f} MB, of "
-            f"{', '.join(sorted(kinds)) or 'no kind of figure'}"
+            f"{', '.join(found) or 'no kind of figure'}"
         )
 
     def _add_kind(self, name: str) -> str:
@@ -187,29 +192,58 @@ class _Collection:
         order = list(dict.fromkeys(runs))
         for seed, target in zip(order, targets, strict=True):
             own = [path for path, of in zip(sources, runs, strict=True) if of == seed]
-            self._add(name, own, target)
+            self._add(name, own, target, seed)
 
-    def _add(self, name: str, sources: Sequence[str], target: str) -> None:
-        """Add a table, at the path ``target``; several are those of the segments of one run."""
+    def _add(self, name: str, sources: Sequence[str], target: str, seed: int | None = None) -> None:
+        """Add a table at the path ``target``; several sources are the segments of a seed's run."""
         self.read |= set(sources)
         if target not in self.tables:
             table = concatenate_tables([read_table(path) for path in sources])
-            self.tables[target] = shrink(self._thin(name, target, table))
+            thin = self._thin(name, target, table) if seed is None else self._thin_part(name, table)
+            if (
+                seed is not None
+                and not self._shows_all_seeds(name)
+                and seed != self._reference_run()
+            ):
+                thin = thin.iloc[:0]  # figures that read segments show one run
+            self.tables[target] = shrink(thin)
 
     def _thin(self, name: str, target: str, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows that figures show."""
+        """The rows that figures show of an experiment's table."""
         looks = self.committed.settings["figures"]
         if name == "critical_length":
-            modes = [looks[kind]["pair_mode"] for kind in ("critical_length", "distance")]
+            modes = [one["pair_mode"] for kind, one in looks.items() if kind in _OF_LENGTHS]
             return rows(table, pair_mode=modes, estimator=_ESTIMATORS)
         if name == "distance":
             return rows(table, pair_mode=looks["distance"]["pair_mode"], step=self._stage_steps())
-        if name.rpartition("/")[2] in ("classes", "extremes"):
-            return rows(table, step=self._stage_steps())
         first = f"/tables/{self.settings['arithmetic'][0]}/"
-        if "pair_mode" in table and first not in target and "/tables/" in target:
+        if "pair_mode" in table and first not in target:
             return rows(table, pair_mode=_OTHER_ARITHMETICS)
         return table
+
+    def _thin_part(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows that figures show of a table of segments."""
+        if name == "extremes":
+            return rows(table, step=self._stage_steps())
+        if name != "classes":
+            return table
+        metrics: set[str] = set()
+        modes: set[str] = set()
+        for kind in self.kinds:
+            if name in KINDS[kind].parts:
+                looks, module = self.committed.settings["figures"][kind], Picture(kind).module
+                metrics |= set(looks.get("metrics") or [looks.get("metric") or module.METRIC])
+                modes |= set(
+                    looks.get("pair_modes") or [looks.get("pair_mode") or module.PAIR_MODE]
+                )
+        return rows(table, step=self._stage_steps(), metric=metrics, pair_mode=modes)
+
+    def _shows_all_seeds(self, name: str) -> bool:
+        """Whether a figure shows all seeds of a table of segments."""
+        return any(name in KINDS[kind].parts and KINDS[kind].across for kind in self.kinds)
+
+    def _reference_run(self) -> int:
+        return reference_run(self._table("runs"), self.settings["reference_learning_rate"])[0]
 
     def _stage_steps(self) -> list[int]:
         history, runs = self._table("history"), self._table("runs")

@@ -16,7 +16,8 @@ from stiffness.plan.modules import library_modules
 KEY = "stiffness"
 """Of the digest in a picture's metadata."""
 LARGEST, LARGEST_TOGETHER = 250_000, 5_000_000
-_DPI = 200
+_DPIS = (200, 150, 110)
+"""Dots per inch: the first that makes a picture small enough."""
 _COLORS = 256
 _WORKFLOW = Path(__file__).parents[2]
 
@@ -65,16 +66,18 @@ def draw(committed: Committed, picture: Picture, path: Path, digest: str) -> Non
     from PIL.PngImagePlugin import PngInfo
 
     use_looks()
-    with tempfile.TemporaryDirectory() as folder, plt.rc_context({"savefig.dpi": _DPI}):
-        drawn = Path(folder) / "drawn.png"
-        call(picture.module.draw, committed.arguments(picture), outputs=[drawn])
-        about = PngInfo()
-        about.add_text(KEY, digest)
-        with Image.open(drawn) as image, atomic_write(path) as temporary:
-            few = image.convert("RGB").quantize(_COLORS, dither=Image.Dither.NONE)
-            few.save(temporary, pnginfo=about, optimize=True)
-    if path.stat().st_size > LARGEST:
-        raise StiffnessError(f"{path}: {path.stat().st_size} bytes; the most is {LARGEST}")
+    about = PngInfo()
+    about.add_text(KEY, digest)
+    for dpi in _DPIS:
+        with tempfile.TemporaryDirectory() as folder, plt.rc_context({"savefig.dpi": dpi}):
+            drawn = Path(folder) / "drawn.png"
+            call(picture.module.draw, committed.arguments(picture), outputs=[drawn])
+            with Image.open(drawn) as image, atomic_write(path) as temporary:
+                few = image.convert("RGB").quantize(_COLORS, dither=Image.Dither.NONE)
+                few.save(temporary, pnginfo=about, optimize=True)
+        if path.stat().st_size <= LARGEST:
+            return
+    raise StiffnessError(f"{path}: {path.stat().st_size} bytes; the most is {LARGEST}")
 
 
 def redraw(

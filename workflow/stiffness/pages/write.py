@@ -18,6 +18,7 @@ from stiffness.pages.committed import ALWAYS, CLAIMS, DATA, FIGURES, PAGES, Comm
 from stiffness.pages.render import render
 from stiffness.plan import paths
 from stiffness.plan.kinds import KINDS
+from stiffness.plan.modules import library_modules
 
 LARGEST = 10_000_000
 """Bytes of docs/data."""
@@ -97,11 +98,18 @@ def page_digest(committed: Committed, text: str) -> str:
                 path.relative_to(committed.data).as_posix(): file_digest(path)
                 for path in _files(committed)
             },
-            {path.name: file_digest(path) for path in sorted(Path(__file__).parent.glob("*.py"))},
+            {Path(path).name: file_digest(path) for path in _code()},
             {kind: [KINDS[kind].caption, figures[kind]] for kind in sorted(kinds)},
             {name: committed.settings["experiments"][name] for name in committed.experiments},
         ]
     )
+
+
+def _code() -> list[str]:
+    """The modules of this package that make the blocks."""
+    own = Path(__file__).parent
+    modules = library_modules(own.parents[1], own / "render.py")
+    return [path for path in modules if Path(path).resolve().parent == own]
 
 
 def _takes_time(name: str) -> bool:
