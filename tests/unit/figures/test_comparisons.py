@@ -149,10 +149,10 @@ def test_claims_show_verdicts_and_the_deciding_effect(figure):
         return words(drawn), [patch.get_alpha() for patch in drawn.axes[0].patches]
 
     text, opacities = shown(rows)
-    for part in ("it is so", "other net", "share of pairs", "−0.52 (−0.62 to −0.42)", "✗"):
+    for part in ("it is so", "other_net", "share of pairs", "−0.52 (−0.62 to −0.42)", "✗"):
         assert part in text
     # The one that is no evidence has its verdict and no number.
-    assert "no evidence: ✓ one net" in text
+    assert "no evidence: ✓ one_net" in text
     assert "0.37" not in text
     assert "third" not in text
     assert "one_net: 1 seed, 3 epochs; other_net: 2 seeds, 3 epochs" in text
@@ -166,4 +166,20 @@ def test_claims_show_verdicts_and_the_deciding_effect(figure):
     assert "still improving at its end" in ended
     assert "nan" not in ended
     silent, _ = shown(rows.assign(experiment_verdict=""))
-    assert "no experiment that has been run speaks to it" in silent
+    assert "No experiment that has been run speaks to these claims." in silent
+    unknown, _ = shown(rows.assign(low=np.nan, high=np.nan))
+    assert "−0.52, no interval" in unknown
+
+
+def test_claims_say_a_text_once_for_all_arithmetics(figure):
+    row = {"verdict": "not run", "experiment": "net", "counts": False, "effect": "share"}
+    row |= {"value": 0.5, "low": 0.4, "high": 0.6, "effect_verdict": "supported"}
+    heard = {"C1": "supported", "C1 float32": "supported", "C1 keras": "", "C2": "", "C2 keras": ""}
+    rows = pd.DataFrame(
+        [row | {"claim": name, "experiment_verdict": verdict} for name, verdict in heard.items()]
+    )
+    texts = dict.fromkeys(heard, "it is so")
+    text = words(figure(claims.draw, rows, texts, {"net": "1 seed"}, CONFIG["claims"]))
+    assert text.count("it is so") == 2  # of C1 and of C2
+    assert "C1 float32  The same with float32 loss gradients." in text
+    assert "C1 keras, C2 keras: the same with other loss gradients." in text

@@ -22,7 +22,7 @@ _CHIP, _NAME, _EFFECT, _VALUE = 0.3, 0.5, 2.0, 5.55
 _WIDE = 7.0
 _LETTERS = 0.0475  # inches of a letter, on average
 _OTHERS = "no evidence: "
-_SILENT = "no experiment that has been run speaks to it"
+_SILENT = "No experiment that has been run speaks to these claims."
 
 
 def draw(
@@ -37,6 +37,7 @@ def draw(
     A line has the verdict of the experiment, its name, and the first effect that decides, with its
     value and interval. Experiments that are no evidence for the paper stand together in one pale
     line, by their verdicts alone; where there are no others, they have lines of their own, pale.
+    Claims of which no experiment says anything stand at the end.
 
     Args:
         table: the table of claims, as ``verdicts.claims_table`` makes it.
@@ -49,16 +50,20 @@ def draw(
     colors = dict(zip(_MARKS, of_verdicts, strict=True))
     speaks = table[table["experiment_verdict"].isin(_MARKS)]
     evidence = bool(speaks["counts"].any())
-    blocks = []
+    blocks, silent = [], []
     for name in dict.fromkeys(table["claim"]):
         of_claim = rows(speaks, claim=name)
-        title = _wrap(f"{name}  {texts[name]}", _WIDE - _CHIP - 1.3)
+        title = _wrap(_title(name, texts[name]), _WIDE - _CHIP - 1.3)
         shown = rows(of_claim, counts=evidence)
         lines = [_effect_line(of_one) for of_one in _by_experiment(shown)]
-        silent = "" if lines else _SILENT
-        others = (_others(rows(of_claim, counts=False)) if evidence else "") or silent
+        others = _others(rows(of_claim, counts=False)) if evidence else ""
         verdict = rows(table, claim=name)["verdict"].iloc[0]
-        blocks.append((verdict, title, lines, _wrap(others, _WIDE - _NAME)))
+        if lines or others:
+            blocks.append((verdict, title, lines, _wrap(others, _WIDE - _NAME)))
+        else:
+            silent.append(name)
+    if silent:
+        blocks.append(("", [_SILENT], [], _silent(silent, texts)))
     footer = _wrap("; ".join(f"{name}: {extents[name]}" for name in extents), _WIDE)
     number = sum(len(title) + len(lines) + len(pale) + 0.7 for _, title, lines, pale in blocks)
     number += len(footer) + 5
@@ -118,6 +123,24 @@ def _chip(axis: Axes, left: float, line: float, color: str, width: float, opacit
     axis.add_patch(Rectangle(place, width, 0.84, fc=color, ec="none", alpha=opacity))
 
 
+def _title(name: str, text: str) -> str:
+    """The heading of a claim: what "C3 float32" repeats of "C3" is not said again."""
+    _, _, arithmetic = name.partition(" ")
+    return (
+        f"{name}  The same with {arithmetic} loss gradients." if arithmetic else f"{name}  {text}"
+    )
+
+
+def _silent(names: Sequence[str], texts: Mapping[str, str]) -> list[str]:
+    """Lines for claims of which nothing is said; those of other arithmetics share one."""
+    own = [name for name in names if " " not in name]
+    others = [name for name in names if " " in name]
+    lines = [f"{name}  {texts[name]}" for name in own]
+    if others:
+        lines.append(f"{', '.join(others)}: the same with other loss gradients.")
+    return [part for line in lines for part in _wrap(line, _WIDE - _NAME)]
+
+
 def _wrap(words: str, inches: float) -> list[str]:
     return textwrap.wrap(words, int(inches / _LETTERS))
 
@@ -137,14 +160,16 @@ def _effect_line(of_one: pd.DataFrame) -> tuple[str, str, str, str]:
     decided = len(deciding) > 0
     effect = str(row["effect"] if decided else row["reason"])
     more = f" (and {len(deciding) - 1} more)" if len(deciding) > 1 else ""
-    room = int((_VALUE - _EFFECT) / _LETTERS) - len(more)
-    effect = effect if len(effect) <= room else f"{effect[: room - 1].rstrip()}…"
-    experiment = textwrap.shorten(
-        str(row["experiment"]).replace("_", " "), int((_EFFECT - _NAME) / _LETTERS), placeholder="…"
-    )
-    value = f"{_number(row['value'])} ({_number(row['low'])} to {_number(row['high'])})"
-    value = value if decided else ""
-    return verdict, experiment, effect + more, value
+    effect = _cut(effect, _VALUE - _EFFECT - len(more) * _LETTERS)
+    interval = f" ({_number(row['low'])} to {_number(row['high'])})"
+    interval = ", no interval" if np.isnan(row["low"]) else interval
+    value = _number(row["value"]) + interval if decided else ""
+    return verdict, _cut(str(row["experiment"]), _EFFECT - _NAME), effect + more, value
+
+
+def _cut(words: str, inches: float) -> str:
+    room = int(inches / _LETTERS)
+    return words if len(words) <= room else f"{words[: room - 1].rstrip()}…"
 
 
 def _others(table: pd.DataFrame) -> str:
@@ -152,8 +177,7 @@ def _others(table: pd.DataFrame) -> str:
     named: dict[str, list[str]] = {}
     for of_one in _by_experiment(table):
         about = of_one.iloc[0]
-        name = str(about["experiment"]).replace("_", " ")
-        named.setdefault(str(about["experiment_verdict"]), []).append(name)
+        named.setdefault(str(about["experiment_verdict"]), []).append(str(about["experiment"]))
     parts = [f"{_MARKS[verdict]} {', '.join(names)}" for verdict, names in named.items()]
     return _OTHERS + "; ".join(parts) if parts else ""
 
