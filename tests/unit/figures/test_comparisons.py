@@ -73,7 +73,7 @@ def order_rows() -> pd.DataFrame:
 
 def test_rates_are_compared_at_levels(runs, figure):
     drawn = figure(equal_loss.draw, runs, level_rows(1.5), order_rows(), CONFIG["equal_loss"])
-    assert "-0.62 (-0.81 to -0.43)" in words(drawn)
+    assert "−0.62 (−0.81 to −0.43)" in words(drawn)
     for axis in drawn.axes[6:]:  # the rows of xi
         assert any(np.allclose(line, 1.5) for line in lines(axis))
     assert [text.get_text() for text in drawn.axes[-1].get_xticklabels()] == ["1e-3", "3e-3"]
@@ -84,6 +84,14 @@ def test_no_crossing_is_no_number(runs, figure):
     crosses = [line for line in drawn.axes[6].lines if line.get_marker() == "x"]
     assert sum(len(line.get_ydata()) for line in crosses) == 3 * len(RATES)
     assert "none" in words(drawn)
+
+
+def test_a_length_above_the_axis_has_a_mark_within_it(runs, figure):
+    drawn = figure(equal_loss.draw, runs, level_rows(11.0), order_rows(), CONFIG["equal_loss"])
+    axis = drawn.axes[6]
+    marks = [line for line in axis.lines if line.get_marker() == "^"]
+    assert sum(len(line.get_ydata()) for line in marks) == 3 * len(RATES)
+    assert all(max(line.get_ydata(), default=0) < axis.get_ylim()[1] for line in axis.lines[1:])
 
 
 def test_rates_without_a_common_loss_say_so(runs, figure):

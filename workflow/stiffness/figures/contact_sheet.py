@@ -120,7 +120,7 @@ def _row(
 ) -> None:
     mean = of_class["class_mean"].iloc[0]
     brightest = int(images.max())  # of digits 16, not 255
-    label, size = f"{name}\nmean {mean:.2f}", _font_size([name], 7, 13)
+    label, size = f"{name}\nmean {style.number(mean, '.2f')}", _font_size([name], 7, 13)
     axis.text(-0.2, top + 0.5, label, ha="right", va="center", fontsize=size)
     for group, extreme, starts, _ in places:
         for _, row in rows(of_class, group=group, extreme=extreme).iterrows():
@@ -137,7 +137,7 @@ def _row(
                     axis.add_patch(frame)
                 lines = [truth] if group == OTHER and number == 1 else []
                 lines += [f"→ {predicted}"] if wrong else []
-                lines = [f"{row['value']:.2f}", *lines] if number == 0 else lines
+                lines = [style.number(row["value"], ".2f"), *lines] if number == 0 else lines
                 below: dict[str, Any] = {
                     "ha": "center",
                     "va": "top",

@@ -136,7 +136,7 @@ def panel(
     if fit["crossing"] == NONE:
         text = "no crossing\n"
     else:
-        text = rf"$\xi$ = {fit['value']:.2f}{_interval(fit)}" + "\n"
+        text = rf"$\xi$ = {_length(fit['value'])}{_interval(fit)}" + "\n"
         text += _SAID.get(fit["crossing"], "")
         misfit = fit["crossing"] == MISFIT
         axis.plot(*_span(fit, most), color=_LINE, lw=1.2, zorder=3)
@@ -170,5 +170,11 @@ def _span(fit: pd.Series, most: float) -> tuple[list[float], list[float]]:
 def _interval(fit: pd.Series) -> str:
     if np.isnan(fit["low"]):
         return ""
-    high = f"{fit['high']:.2f}" if np.isfinite(fit["high"]) else "∞"
-    return f" ({fit['low']:.2f} to {high})"
+    return f" ({_length(fit['low'])} to {_length(fit['high'])})"
+
+
+def _length(xi: float) -> str:
+    """Write a length with three digits, or with as many as there are before the point."""
+    if not np.isfinite(xi):
+        return "∞"
+    return f"{xi:.2f}" if xi < 10 else f"{xi:.1f}" if xi < 100 else f"{xi:.0f}"

@@ -58,12 +58,14 @@ def draw(
 
 
 def _epochs(axis: Axes, stops: pd.DataFrame, shades: Mapping[str, Any]) -> None:
-    for row in stops.to_dict("records"):
+    # Of rates that stop at the same epochs each mark lies within that of the rate before.
+    sizes = dict(zip(shades, np.linspace(3 + len(shades), 3, len(shades)), strict=True))
+    for row in sorted(stops.to_dict("records"), key=lambda row: -sizes[row["lr"]]):
         axis.plot(
             row["epoch_by_loss"],
             row["epoch"],
             _MARKS[row["rule"]],
-            ms=4,
+            ms=sizes[row["lr"]],
             color=shades[row["lr"]],
             mfc=shades[row["lr"]] if row["reached"] else "white",
         )

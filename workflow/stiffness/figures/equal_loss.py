@@ -23,7 +23,8 @@ _ROWS = (
 )
 _COLUMNS = ((EPOCH, "at equal epoch"), (LOSS, "at equal training loss"))
 _SHOWN = 4  # levels of the table that are drawn
-_LOWEST, _TOP, _NONE = 0.4, 8.0, 6.4  # of the axes of xi; where "no crossing" stands
+# The ends of the axes of xi; above the highest that is drawn stand longer ones, then "no crossing".
+_LOWEST, _TOP, _HIGHEST, _ABOVE, _NONE = 0.4, 8.0, 4.5, 5.2, 6.6
 
 
 def draw(
@@ -77,8 +78,7 @@ def draw(
                 axis.text(
                     1,
                     1.01,
-                    rf"$\tau$ = {one['tau']:+.2f}"
-                    + (f" ({one['low']:+.2f} to {one['high']:+.2f})" if one["seeds"] > 1 else ""),
+                    rf"$\tau$ = {_tau(one)}",
                     transform=axis.transAxes,
                     ha="right",
                     va="bottom",
@@ -97,7 +97,8 @@ def draw(
         axes[-1, column].set_xticks([float(rate) for rate in rates], rates)
         axes[-1, column].xaxis.set_minor_locator(NullLocator())
     title = style.heading(runs, f"{style.MODE_NAMES[mode]} pairs", "95 % intervals")
-    title += "\n" + r"$\tau$: Kendall's rank correlation with the learning rate"
+    title += "\n" + r"$\tau$: Kendall's rank correlation of the mean over levels with the rate"
+    title += "; triangle: above the axis"
     figure.suptitle("\n".join(filter(None, [title, style.dead_runs(runs)])), fontsize=8)
     figure.align_ylabels()
     style.save(figure, outputs)
@@ -118,14 +119,23 @@ def _panel(axis: Axes, levels: pd.DataFrame, by: str, length: bool, palette: str
         # Side by side, so that intervals do not hide each other.
         rate = one["lr"].astype(float).to_numpy() * 1.04 ** (number - (len(places) - 1) / 2)
         value, low, high = (one[key].to_numpy() for key in ("value", "low", "high"))
-        crossing = np.isfinite(value)
+        crossing, above = np.isfinite(value), np.zeros(len(value), bool)
         if length:
+            above = crossing & (value > _HIGHEST)
+            crossing &= ~above
             low, high = np.clip(low, _LOWEST / 2, _TOP), np.clip(high, _LOWEST / 2, _TOP)
+            low[above] = high[above] = np.nan
         else:
             low, high = np.clip(low, -1, 1), np.clip(high, -1, 1)
         axis.plot(rate[crossing], value[crossing], color=color, lw=0.8, zorder=2)
         axis.vlines(rate, low, high, color=color, lw=0.9, alpha=0.8, zorder=2)
         label = f"{ordered[place]:.3g}"
         axis.plot(rate[crossing], value[crossing], "o", ms=3, color=color, label=label, zorder=3)
-        none = ~crossing
-        axis.plot(rate[none], np.full(none.sum(), _NONE), "x", ms=4, color=color, zorder=3)
+        for out, at, mark in ((above, _ABOVE, "^"), (~crossing & ~above, _NONE, "x")):
+            looks = {"ms": 4, "color": color, "mfc": "white", "zorder": 3}
+            axis.plot(rate[out], np.full(out.sum(), at), mark, **looks)
+
+
+def _tau(of_order: Mapping[str, Any]) -> str:
+    tau, low, high = (style.number(of_order[key], "+.2f") for key in ("tau", "low", "high"))
+    return f"{tau} ({low} to {high})" if of_order["seeds"] > 1 else tau

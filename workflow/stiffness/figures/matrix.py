@@ -85,7 +85,7 @@ def add_scale(
         image, ax=axes, extend=ends.get((above, below), "neither"), extendfrac=0.03, **bar
     )
     scale.set_ticks([-limit, -limit / 2, 0, limit / 2, limit])
-    scale.ax.set_yticklabels([f"{tick:.3g}" for tick in scale.get_ticks()])
+    scale.ax.set_yticklabels([style.number(tick, ".3g") for tick in scale.get_ticks()])
     beyond = "; darkest: beyond the limits" if above or below else ""
     scale.set_label(
         f"{style.METRIC_NAMES[options['metric']]} (95 %: median ±{error:.2g}{beyond})", fontsize=7

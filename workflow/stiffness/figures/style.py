@@ -273,6 +273,11 @@ def dead_runs(runs: pd.DataFrame) -> str:
     return textwrap.fill("not drawn, learning rate " + "; ".join(named), 110) if named else ""
 
 
+def number(value: float, form: str) -> str:
+    """Write a number with a minus sign that is as wide as a plus."""
+    return f"{value:{form}}".replace("-", "−")
+
+
 def wrap_name(name: str, width: int) -> str:
     """Break a name after underscores into lines of at most ``width`` characters."""
     return textwrap.fill(name.replace("_", "_ "), width).replace("_ ", "_")
