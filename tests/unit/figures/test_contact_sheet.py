@@ -13,6 +13,7 @@ from stiffness.data.arrays import Arrays
 from stiffness.data.evaluation import draw_evaluation
 from stiffness.errors import StiffnessError
 from stiffness.figures import contact_sheet, style
+from stiffness.figures.style import number
 from stiffness.measures.extremes import COLUMNS, Extremes
 from stiffness.measures.pairs import Tile
 from stiffness.plan.config import Figures
@@ -87,10 +88,10 @@ def test_each_value_stands_below_its_image(drawn: Any, made: Any) -> None:
     texts = said(drawn())
     table = made["extremes"].query("step == 50 and seed == 0")
     for value in table["value"]:
-        assert any(text.split("\n")[0] == f"{value:.2f}" for text in texts)
+        assert any(text.split("\n")[0] == number(value, ".2f") for text in texts)
     assert "9.00" not in texts
     mean = table.loc[table["class_name"] == "3", "class_mean"].iloc[0]
-    assert f"3\nmean {mean:.2f}" in texts
+    assert f"3\nmean {number(mean, '.2f')}" in texts
     assert any("some_net" in text and "epoch 1" in text for text in texts)
 
 

@@ -136,6 +136,6 @@ def _panel(axis: Axes, levels: pd.DataFrame, by: str, length: bool, palette: str
             axis.plot(rate[out], np.full(out.sum(), at), mark, **looks)
 
 
-def _tau(of_order: Mapping[str, Any]) -> str:
+def _tau(of_order: Mapping[Any, Any]) -> str:
     tau, low, high = (style.number(of_order[key], "+.2f") for key in ("tau", "low", "high"))
     return f"{tau} ({low} to {high})" if of_order["seeds"] > 1 else tau
