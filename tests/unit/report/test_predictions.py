@@ -89,6 +89,8 @@ def test_bounds_decide(
 def test_measures_that_weight_by_norms() -> None:
     assert verdict(COHERENCE, coherence={"keras": 1.0099}) == "holds"
     assert verdict(COHERENCE, coherence={"keras": 0.9899}) == "fails"
+    table = predictions(**tables(coherence={"keras": 0.9})).set_index("what")["value"]
+    assert table[f"{COHERENCE}: checkpoints"] == len(SEEDS) * len(EPOCHS)
 
 
 def test_what_has_no_checkpoint_to_show_it_cannot_be_told() -> None:
