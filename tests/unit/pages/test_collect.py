@@ -181,3 +181,10 @@ def test_what_a_figure_lacks_is_said(root):
     assert "no class_matrix_stages" in said[0]
     assert "no tables of `tiny` yet" in render(Committed(root), "figure fig7")
     assert "tiny_stiffness_curves.png" in render(Committed(root), "figure fig5")
+
+
+def test_what_no_page_shows_is_left_out(root):
+    (root / "docs/results.md").write_text("<!-- generated: runs -->\n<!-- end -->\n")
+    said = list(collect(root, root / "run/results", [], [root / "mine.yaml"]))
+    assert said == ["tiny: left out, for no page shows it"]
+    assert not (root / "docs/data").exists()

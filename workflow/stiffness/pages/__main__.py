@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stiffness.errors import StiffnessError
-from stiffness.pages.collect import collect, default_experiments
+from stiffness.pages.collect import collect
 from stiffness.pages.write import drift, write_pages
 
 ROOT = Path(__file__).parents[3]
@@ -29,8 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         if given.command == "collect":
-            names = given.experiments or default_experiments(given.results)
-            lines = collect(ROOT, given.results, names, given.configfile)
+            lines = collect(ROOT, given.results, given.experiments, given.configfile)
         else:
             lines = write_pages(ROOT, given.all)
         for line in lines:

@@ -65,11 +65,12 @@ def collect(
     Args:
         root: the folder of the repository.
         results: the folder of results, called "results".
-        experiments: their names.
+        experiments: their names; all that have tables if there are none.
         configurations: the files that were laid over config.yaml.
 
     Yields:
-        A line for each experiment, and for each figure of it that the results cannot make.
+        A line for each experiment, and for each figure of it that the results cannot make. An
+        experiment that no page shows is left out.
 
     Raises:
         StiffnessError: a file is missing or unreadable, or the tables have other learning rates,
@@ -78,6 +79,8 @@ def collect(
     root, results = Path(root).resolve(), Path(results).resolve()
     if results.name != "results" or not results.is_dir():
         raise StiffnessError(f"{results}: give a folder of results that is called results")
+    if not experiments:
+        experiments = sorted(path.parent.name for path in results.glob("*/tables"))
     given: Any = {}
     for path in configurations:
         given = lay_over(given, read_yaml(Path(path)))
@@ -121,6 +124,15 @@ class _Collection:
         self.kinds: set[str] = set()  # that pages show of it
 
     def write(self) -> Iterator[str]:
+        """Read what pages show, make it small, and put it in the place of what was there."""
+        texts = pages_with_blocks(self.committed.root).values()
+        for picture in all_pictures(texts, self.committed.settings):
+            of_study = self.committed.settings["studies"].get(picture.study, {})
+            if self.experiment in (picture.experiment, *of_study.get("experiments", ())):
+                self.kinds.add(picture.kind)
+        if not self.kinds:
+            yield f"{self.experiment}: left out, for no page shows it"
+            return
         for name in ALWAYS:
             path = paths.fill(
                 paths.TABLE,
@@ -130,12 +142,6 @@ class _Collection:
             )
             self._add(name, [path], path)
         self._check_runs()
-        texts = pages_with_blocks(self.committed.root).values()
-        asked = all_pictures(texts, self.committed.settings)
-        for picture in asked:
-            of_study = self.committed.settings["studies"].get(picture.study, {})
-            if self.experiment in (picture.experiment, *of_study.get("experiments", ())):
-                self.kinds.add(picture.kind)
         found = []
         for kind in sorted(self.kinds):
             missing = self._add_kind(kind)
@@ -158,7 +164,7 @@ class _Collection:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         yield (
             f"{self.experiment}: {len(self.tables)} tables, {size / 1e6:.2f} MB, of "
-            f"{', '.join(found) or 'no kind of figure'}"
+            f"{', '.join(found)}"
         )
 
     def _add_kind(self, name: str) -> str:
@@ -363,8 +369,3 @@ def write_small_table(path: Path, table: pd.DataFrame) -> None:
 
 def _listed(files: Files) -> list[str]:
     return [files] if isinstance(files, str) else list(files)
-
-
-def default_experiments(results: str | Path) -> list[str]:
-    """The experiments of a folder of results that have tables."""
-    return sorted(path.name for path in Path(results).iterdir() if (path / "tables").is_dir())
