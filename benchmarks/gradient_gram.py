@@ -14,6 +14,8 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -91,20 +93,20 @@ def floor(runner: Runner, network: str, count: int) -> tuple[float, float]:
 
 def methods(
     runner: Runner, networks: list[str], chosen: list[str], budget: str, examples: list[int] | None
-) -> list[str]:
-    lines = [
+) -> Iterator[str]:
+    yield (
         "| network, N | method | examples per pass | seconds | peak MiB | times ours | "
-        "memory, times ours | in passes | times the floor |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+        "memory, times ours | in passes | times the floor |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|"
     for network in networks:
         for number, count in enumerate(SIZES[network]):
             if examples and count not in examples:
                 continue
             one_pass, least = floor(runner, network, count)
             title = f"{network}, {count}"
-            lines.append(f"| {title} | one pass | | {one_pass:.3g} | | | | 1 | |")
-            lines.append(f"| {title} | floor | | {least:.3g} | | | | {least / one_pass:.2f} | 1 |")
+            yield f"| {title} | one pass | | {one_pass:.3g} | | | | 1 | |"
+            yield f"| {title} | floor | | {least:.3g} | | | | {least / one_pass:.2f} | 1 |"
             ours = runner.cell(network, count, "ours", budget)
             for method in chosen:
                 if method == "ours":
@@ -113,9 +115,7 @@ def methods(
                     found = runner.cell(network, count, method)
                 else:
                     continue
-                row = described(found, ours, one_pass, least)
-                lines.append(f"| {title} | {method} | {row} |")
-    return lines
+                yield f"| {title} | {method} | {described(found, ours, one_pass, least)} |"
 
 
 def described(found: dict, ours: dict, one_pass: float, least: float) -> str:
@@ -130,25 +130,22 @@ def described(found: dict, ours: dict, one_pass: float, least: float) -> str:
     return " | ".join([*cells, *beside])
 
 
-def budgets(runner: Runner, networks: list[str]) -> list[str]:
-    lines = [
-        "| network, N | budget | peak MiB | of the budget | seconds |",
-        "|---|---|---|---|---|",
-    ]
+def budgets(runner: Runner, networks: list[str]) -> Iterator[str]:
+    yield "| network, N | budget | peak MiB | of the budget | seconds |"
+    yield "|---|---|---|---|---|"
     for network, count in BUDGET_CASES:
         if network not in (*networks, "lstm"):
             continue
         for budget in BUDGETS:
             found = runner.cell(network, count, "ours", budget)
             if "error" in found:
-                lines.append(f"| {network}, {count} | {budget} | {found['error']} | | |")
+                yield f"| {network}, {count} | {budget} | {found['error']} | | |"
                 continue
             number, unit = int(budget[:-3]), {"MiB": 2**20, "GiB": 2**30}[budget[-3:]]
-            lines.append(
+            yield (
                 f"| {network}, {count} | {budget} | {found['peak'] / 2**20:.0f} | "
                 f"{found['peak'] / (number * unit):.2f} | {found['seconds']:.3g} |"
             )
-    return lines
 
 
 def scaling(runner: Runner, budget: str) -> list[str]:
@@ -203,24 +200,24 @@ def main() -> None:
     parser.add_argument("--output", help="Markdown file; standard output by default")
     options = parser.parse_args()
     runner = Runner(options.threads, options.clock, options.repeats, options.timeout)
-    lines = [
+    about = (
         f"{processor()}, {options.threads} thread(s), seconds of "
         + ("processor time" if options.clock == "cpu" else "wall time")
-        + f", budget {options.budget}",
-        "",
-    ]
-    if "methods" in options.parts:
-        chosen = options.networks, options.methods, options.budget, options.examples
-        lines += [*methods(runner, *chosen), ""]
-    if "budgets" in options.parts:
-        lines += [*budgets(runner, options.networks), ""]
-    if "scaling" in options.parts:
-        lines += [*scaling(runner, options.budget), ""]
-    text = "\n".join(lines)
-    if options.output:
-        Path(options.output).write_text(text)
-    else:
-        print(text)
+        + f", budget {options.budget}"
+    )
+    chosen = options.networks, options.methods, options.budget, options.examples
+    tables: dict[str, Callable[[], Iterable[str]]] = {
+        "methods": lambda: methods(runner, *chosen),
+        "budgets": lambda: budgets(runner, options.networks),
+        "scaling": lambda: scaling(runner, options.budget),
+    }
+    # Line by line: what was measured is there if the rest is interrupted.
+    with open(options.output, "w") if options.output else nullcontext(sys.stdout) as file:
+        print(about, file=file)
+        for part in options.parts:
+            print(file=file)
+            for line in tables[part]():
+                print(line, file=file, flush=True)
 
 
 if __name__ == "__main__":
