@@ -3,6 +3,7 @@
 python benchmarks/goals.py class_mean      # 60,000 images through the CNN
 python benchmarks/goals.py second          # later checkpoints: seconds beside passes, products
 python benchmarks/goals.py texts --lengths data/mnli/train.jsonl   # 240 texts of real lengths
+python benchmarks/goals.py resnet          # what ResNet20v1's time consists of, ours and vmap's
 """
 
 import argparse
@@ -10,27 +11,61 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from methods import one_pass
+from methods import PEERS, PeerGram, one_pass
 from networks import TOKENS, build
+from torch.utils.flop_counter import FlopCounterMode
 
 from stiffness import class_mean_cosine, gradient_cosines
-from stiffness.gradients import multiply
-from stiffness.gradients.passes import FastPasses
+from stiffness.gradients import multiply, passes
 from stiffness.gradients.plan import Plans
 
 TEXTS = 240
+IMAGES = 192
+FORMS = ("Gradients", "Rows", "LateRows", "LateParts", "Factors")
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+clock = time.perf_counter
 
 
 def seconds(run: Callable[[], object], repeats: int) -> float:
     """The best of some repetitions."""
     found = []
     for _ in range(repeats):
-        began = time.perf_counter()
+        began = clock()
         run()
-        found.append(time.perf_counter() - began)
+        found.append(clock() - began)
     return min(found)
+
+
+class Inside:
+    """Seconds inside some functions; a call within another of them is part of that one."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.spent: dict[str, float] = {}
+
+    def watch(self, owner: Any, name: str, label: str) -> None:
+        original = getattr(owner, name)
+
+        def run(*given, **keywords):
+            began = clock()
+            self.depth += 1
+            try:
+                return original(*given, **keywords)
+            finally:
+                self.depth -= 1
+                spent = (clock() - began) * (self.depth == 0)
+                self.spent[label] = self.spent.get(label, 0.0) + spent
+
+        setattr(owner, name, run)
+
+    def watch_products(self) -> None:
+        for form in FORMS:
+            for name in ("add_triangle", "add_product"):
+                if name in vars(getattr(multiply, form)):
+                    self.watch(getattr(multiply, form), name, "products")
 
 
 def class_mean(repeats: int) -> str:
@@ -43,36 +78,68 @@ def class_mean(repeats: int) -> str:
 
 def second(repeats: int) -> str:
     """Time of all but ``FastPasses.visit`` and the products, from the second checkpoint on."""
-    inside = [0.0]
-    depth = [0]
-
-    def timed(owner: type, name: str) -> None:
-        original = getattr(owner, name)
-
-        def run(*given, **keywords):
-            began = time.perf_counter()
-            depth[0] += 1
-            try:
-                return original(*given, **keywords)
-            finally:
-                depth[0] -= 1
-                inside[0] += (time.perf_counter() - began) * (depth[0] == 0)
-
-        setattr(owner, name, run)
-
-    timed(FastPasses, "visit")
-    for form in ("Gradients", "Rows", "LateRows", "LateParts", "Factors"):
-        for name in ("add_triangle", "add_product"):
-            if name in vars(getattr(multiply, form)):
-                timed(getattr(multiply, form), name)
+    inside = Inside()
+    inside.watch(passes.FastPasses, "visit", "passes")
+    inside.watch_products()
     lines = []
     for name, count in (("fc", 1000), ("cnn", 1000), ("resnet20v1", 600)):
         network, plans, beside = build(name, count), Plans(), []
         for _ in range(repeats + 1):
-            inside[0], began = 0.0, time.perf_counter()
+            inside.spent.clear()
+            began = clock()
             gradient_cosines(network.model, network.inputs, network.targets, plans=plans)
-            beside.append(time.perf_counter() - began - inside[0])
+            beside.append(clock() - began - sum(inside.spent.values()))
         lines.append(f"{name}, {count}: {min(beside[1:]):.4f} s (first {beside[0]:.3f} s)")
+    return "\n".join(lines)
+
+
+def resnet(repeats: int) -> str:
+    """What the time of the Gram matrix consists of, ours and vmap's, and a floor of ours.
+
+    Products include the per-example gradients of the layers whose rows are formed while they are
+    multiplied. The floor is forward and backward with respect to the layers' inputs, per-example
+    gradients at the rate of a large product of matrices, and numpy's product of a matrix with its
+    own transpose, which computes one triangle.
+    """
+    network, plans = build("resnet20v1", IMAGES), Plans()
+    model, inputs, targets = network.model, network.inputs, network.targets
+    size = sum(p.numel() for p in model.parameters())
+    chunks = (32, 64, 128)
+    peers = [PeerGram(PEERS["vmap"](model), inputs, targets, size, chunk) for chunk in chunks]
+    vmap = min(seconds(peer, repeats) for peer in peers)
+    rows = torch.randn(IMAGES, size).numpy()
+    product = seconds(lambda: rows @ rows.T, repeats)
+    inside, found = Inside(), []
+    inside.watch(passes, "gradients_of", "per-example gradients")
+    inside.watch_products()
+    for _ in range(repeats + 1):
+        inside.spent.clear()
+        began = clock()
+        gradient_cosines(model, inputs, targets, plans=plans)
+        found.append({"whole": clock() - began, **inside.spent})
+    ours = min(found[1:], key=lambda one: one["whole"])
+    rest = 2 * ours["whole"] - sum(ours.values())
+    model.requires_grad_(False).to(memory_format=torch.channels_last)
+
+    def passes_alone() -> None:
+        for some in inputs.contiguous(memory_format=torch.channels_last).split(32):
+            outputs = model(some.requires_grad_())
+            torch.autograd.grad(outputs, some, torch.ones_like(outputs))
+
+    alone = seconds(passes_alone, repeats)
+    # As many operations as a forward pass.
+    with FlopCounterMode(display=False) as counter:
+        model(inputs)
+    square = torch.randn(2000, 2000)
+    rate = 2 * len(square) ** 3 / seconds(lambda: square @ square, repeats)
+    least = counter.get_total_flops() / rate
+    lines = ["| ResNet20v1, part | ours, s | vmap, s | floor, s |", "|---|---|---|---|"]
+    lines += [
+        f"| forward, backward to inputs of layers | {rest:.2f} | | {alone:.2f} |",
+        f"| per-example gradients | {ours['per-example gradients']:.2f} | | {least:.2f} |",
+        f"| products | {ours['products']:.2f} | {product:.2f} | {product:.2f} |",
+        f"| whole | {ours['whole']:.2f} | {vmap:.2f} | {alone + least + product:.2f} |",
+    ]
     return "\n".join(lines)
 
 
@@ -97,18 +164,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("goal", choices=("class_mean", "second", "texts"))
+    parser.add_argument("goal", choices=("class_mean", "second", "texts", "resnet"))
     parser.add_argument("--lengths", type=Path, help="JSON lines with premise and hypothesis")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu for a busy machine")
     options = parser.parse_args()
+    global clock
+    clock = CLOCKS[options.clock]
     torch.set_num_threads(options.threads)
     if options.goal == "texts":
         if options.lengths is None:
             parser.error("texts: --lengths is needed")
         print(texts(options.lengths, options.repeats))
     else:
-        print({"class_mean": class_mean, "second": second}[options.goal](options.repeats))
+        goals = {"class_mean": class_mean, "second": second, "resnet": resnet}
+        print(goals[options.goal](options.repeats))
 
 
 if __name__ == "__main__":
