@@ -18,11 +18,16 @@ from stiffness.pages.committed import ALWAYS, CLAIMS, DATA, FIGURES, PAGES, Comm
 from stiffness.pages.render import render
 from stiffness.plan import paths
 from stiffness.plan.kinds import KINDS
-from stiffness.plan.modules import library_modules
 
 LARGEST = 10_000_000
 """Bytes of docs/data."""
 _REDRAW = "make results-page"
+_LIBRARY = Path(__file__).parents[1]
+_MAKERS = (
+    *("pages/blocks", "pages/committed", "pages/numbers", "pages/render"),
+    *("figures/arithmetic", "measures/seeds", "report/predictions"),
+)
+"""The modules whose edits change the numbers of blocks that take time."""
 
 
 def write_pages(root: str | Path, everything: bool = False) -> Iterator[str]:
@@ -30,7 +35,7 @@ def write_pages(root: str | Path, everything: bool = False) -> Iterator[str]:
 
     Args:
         root: the folder of the repository.
-        everything: also what is as it should be.
+        everything: also draw pictures that are as they should be.
 
     Yields:
         The name of each picture and page that was changed.
@@ -40,12 +45,11 @@ def write_pages(root: str | Path, everything: bool = False) -> Iterator[str]:
     wanted = all_pictures(pages.values(), committed.settings)
     yield from pictures.redraw(committed, wanted, everything)
     for page, text in pages.items():
-        if everything or _behind(committed, page, text):
-            new = fill_blocks(text, lambda name: render(committed, name))
-            new = with_digest(new, page_digest(committed, new))
-            if new != text:
-                page.write_text(new, encoding="utf-8")
-                yield f"written: {page.name}"
+        new = fill_blocks(text, lambda name: render(committed, name))
+        new = with_digest(new, page_digest(committed, new))
+        if new != text:
+            page.write_text(new, encoding="utf-8")
+            yield f"written: {page.name}"
 
 
 def drift(root: str | Path, everything: bool = False) -> list[str]:
@@ -98,18 +102,11 @@ def page_digest(committed: Committed, text: str) -> str:
                 path.relative_to(committed.data).as_posix(): file_digest(path)
                 for path in _files(committed)
             },
-            {Path(path).name: file_digest(path) for path in _code()},
+            {name: file_digest(_LIBRARY / f"{name}.py") for name in _MAKERS},
             {kind: [KINDS[kind].caption, figures[kind]] for kind in sorted(kinds)},
             {name: committed.settings["experiments"][name] for name in committed.experiments},
         ]
     )
-
-
-def _code() -> list[str]:
-    """The modules of this package that make the blocks."""
-    own = Path(__file__).parent
-    modules = library_modules(own.parents[1], own / "render.py")
-    return [path for path in modules if Path(path).resolve().parent == own]
 
 
 def _takes_time(name: str) -> bool:
