@@ -14,6 +14,7 @@ from stiffness.data.sources import data_set
 from stiffness.errors import StiffnessError
 from stiffness.jobs.gpus import gpu_driver_present
 from stiffness.jobs.presence import end_with_workflow, lead_jobs, remove_stale_locks
+from stiffness.jobs.scheduling import look_once_per_delay
 from stiffness.jobs.terminal import shorten_output
 from stiffness.own_code import source_files
 from stiffness.plan import paths, targets
@@ -27,6 +28,7 @@ search_path = shlex.quote(share_with_jobs(WORKFLOW))
 shell.prefix(f"set -euo pipefail; export PYTHONPATH={search_path}; ")
 if workflow.is_main_process:
     shorten_output(workflow.output_settings)
+    look_once_per_delay()
     if remove_stale_locks():
         print(
             "note: another snakemake is at work in this folder; what both would make is refused. "
