@@ -87,7 +87,7 @@ def test_three_axes(tables, kept) -> None:
     arithmetic.draw_axes(**tables, learning_rate="1e-3", options=OPTIONS, outputs=[])
     axes = np.array(kept[0].axes).reshape(len(arithmetic._QUANTITIES), 3)
     by_loss = [line for line in axes[0, 1].lines if len(line.get_xdata()) == len(EPOCHS)]
-    assert np.allclose(by_loss[0].get_xdata(), [1, 0.1, 0.01, 0.001])
+    assert np.allclose(by_loss[0].get_xdata(), [0.001, 0.01, 0.1, 1])
     by_share = [line for line in axes[0, 2].lines if len(line.get_xdata()) == len(EPOCHS)]
     assert np.allclose(by_share[0].get_xdata(), 0.25)
     assert "2 seeds, 3 epochs" in kept[0].get_suptitle()

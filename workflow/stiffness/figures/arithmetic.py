@@ -186,7 +186,9 @@ def draw_axes(
             mean = style.over_seeds(rows(table, arithmetic=arithmetic))
             mean = mean.merge(at.reset_index(), on="epoch", how="left")
             for axis, name in zip(panels, ("epoch", "train_loss", "confident"), strict=True):
-                _curve(axis, mean, name, palette[arithmetic], arithmetic, label)
+                # Losses and shares go back and forth; a line that did would tangle its band.
+                ordered = mean.sort_values(name)
+                _curve(axis, ordered, name, palette[arithmetic], arithmetic, label)
             shown[arithmetic] = None
         panels[0].set_ylabel(label, fontsize=6.5)
         for axis in panels:
