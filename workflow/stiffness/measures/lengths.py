@@ -233,7 +233,7 @@ def _zero(
     if resampled.lone.any():
         slopes = np.full_like(slopes, np.nan)
     slope_low, slope_high = interval_around(slope, slopes)
-    falls = -slope * reach > _FLAT and slope_high < 0
+    falls = -slope * reach > _FLAT and -slope_high * reach > _FLAT
     xi = resampled.center - height / slope if falls else np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         others = np.maximum(resampled.center - heights / slopes, 0)
