@@ -16,8 +16,10 @@ EXCEPTIONS = {
     r"(\w+/)+__init__\.py": "docstrings alone; one that holds more is named",
     r"plan/\w+\.py": "decides what jobs get, which are their inputs and parameters",
     r"jobs/terminal\.py": "what a user sees of a run; no job imports it",
+    r"jobs/scheduling\.py": "how Snakemake waits; no job imports it",
     r"gradients/reference\.py": "what tests compare the engine with; no job computes with it",
     r"(monitor|integrations)/.*": "for other people's training loops",
+    r"(pages/.*|report/predictions\.py)": "makes pages of committed tables; no job imports it",
     r"measures/from_cosines\.py": "for notebooks: the measurements of one matrix",
 }
 

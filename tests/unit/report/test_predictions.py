@@ -109,6 +109,16 @@ def test_the_clip_leaves_exact_stiffness_times_the_share_of_pairs() -> None:
     assert table["rank correlation of keras sign with c, weakest of any seed"] == pytest.approx(-1)
 
 
+def test_an_early_dip_is_told_from_a_fall() -> None:
+    changed = {("exact", 0.0): 0.8, ("keras", 0.0): 0.7}
+    table = predictions(**tables(sign=changed)).set_index("what")["value"]
+    assert table["exact sign within classes, least"] == 0.8
+    assert table["exact sign within classes from the onset on, least"] == 0.95
+    assert table["first epoch with sign within classes below 0.9, keras"] == 0
+    assert table["epoch from which it stays below 0.9, keras"] == 2
+    assert table["epoch from which it stays below 0.9, float32"] == 3
+
+
 def test_arithmetics_that_were_not_measured_are_left_out() -> None:
     given = tables()
     only = {

@@ -279,7 +279,7 @@ def _held(row: Mapping[Any, Any] | None) -> str:
         return "–"
     value = row["value"]
     if np.isnan(value):
-        shown = "never" if row["what"].startswith("first epoch") else "–"
+        shown = "never" if "epoch" in row["what"] else "–"
     else:
         shown = f"{value:.3g}"
     return f"{shown} **{row['verdict']}**" if row["verdict"] else shown

@@ -93,6 +93,7 @@ def _all(found: _Found) -> Iterator[_Row]:
     least, lost = exact.min(), _lost(found, exact)
     yield 4, "exact sign within classes, least", least, "> 0.9", least > _STIFF
     yield 4, "share of it lost since the onset, most of any seed", lost, "< 0.5", lost < 0.5
+    yield 4, "exact sign within classes from the onset on, least", _after(found, exact), "", None
     for name in found.others("float64"):
         off = (found.summary(name) - exact).abs().max()
         yield 4, "float64 minus exact, sign within classes", off, "< 0.005", off < 0.005
@@ -146,6 +147,11 @@ def _order(found: _Found) -> Iterator[_Row]:
         else:
             bound = f"> {falls['keras']:.3g} (keras)"
             yield 3, what, falls[name], bound, not falls[name] <= falls["keras"]
+    for name in falls:
+        mean = found.summary(name).groupby("epoch").mean()
+        high = mean.index[mean >= _STIFF]
+        stays = mean.index[mean.index > high.max()].min() if len(high) else mean.index.min()
+        yield 3, f"epoch from which it stays below 0.9, {name}", float(stays), "", None
     if len(found.others("float32", "bfloat16")) == 2:
         share = (found.summary("bfloat16") <= found.summary("float32")).mean()
         yield 3, "share of checkpoints with bfloat16 <= float32", share, "1", share == 1
@@ -154,6 +160,11 @@ def _order(found: _Found) -> Iterator[_Row]:
 def _lost(found: _Found, curve: pd.Series) -> float:
     """The largest share of its value at the onset that a run's curve has lost at the end."""
     return max(1 - _last(curve)[seed] / curve[seed, onset] for seed, onset in found.onsets)
+
+
+def _after(found: _Found, curve: pd.Series) -> float:
+    """The least value of a curve from each run's onset on."""
+    return float(min(curve[seed].loc[onset:].min() for seed, onset in found.onsets))
 
 
 def _onset(found: _Found) -> Iterator[_Row]:
