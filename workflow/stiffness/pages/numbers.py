@@ -277,11 +277,8 @@ def _held(row: Mapping[Any, Any] | None) -> str:
     """A number of a prediction, with what it says of it."""
     if row is None:
         return "–"
-    value = row["value"]
-    if np.isnan(value):
-        shown = "never" if "epoch" in row["what"] else "–"
-    else:
-        shown = f"{value:.3g}"
+    missing = "never" if "epoch" in row["what"] else "–"
+    shown = missing if np.isnan(row["value"]) else f"{row['value']:.3g}"
     return f"{shown} **{row['verdict']}**" if row["verdict"] else shown
 
 
