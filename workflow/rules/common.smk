@@ -132,3 +132,22 @@ def more(**first):
 def requested(request):
     """Memory and time as a job's own settings ask for them."""
     return {name: request(name) for name in ("mem_mb", "runtime")}
+
+
+def in_report(path, page=False):
+    """A figure of an experiment, as the report shows it: under one label.
+
+    With several labels the report's page turns one into a switch where two figures happen to differ
+    in it, and finds neither.
+    """
+
+    def label(wildcards):
+        stage = wildcards.get("stage", "")
+        return {"figure": targets.figure_label(SETTINGS, wildcards.kind, stage, page=page)}
+
+    return report(
+        path,
+        caption="../report/figure.rst",
+        category="Experiment {experiment}",
+        labels=label,
+    )

@@ -1,25 +1,6 @@
 """Tables to pictures: one rule for every kind of figure, and a target for each of the paper's."""
 
 
-def in_report(path, page=False):
-    """A figure of an experiment, as the report shows it: under one label.
-
-    With several labels the report's page turns one into a switch where two figures happen to differ
-    in it, and finds neither.
-    """
-
-    def label(wildcards):
-        stage = wildcards.get("stage", "")
-        return {"figure": targets.figure_label(SETTINGS, wildcards.kind, stage, page=page)}
-
-    return report(
-        path,
-        caption="../report/figure.rst",
-        category="Experiment {experiment}",
-        labels=label,
-    )
-
-
 rule figure:
     input:
         unpack(refusing(needs.figure)),
