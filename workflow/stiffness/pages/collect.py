@@ -21,6 +21,7 @@ from stiffness.files import (
     write_text,
 )
 from stiffness.jobs.provenance import ancestry, read_records, summarise
+from stiffness.measures.siblings import COLUMNS as SIBLINGS
 from stiffness.pages.blocks import all_pictures, pages_with_blocks
 from stiffness.pages.committed import (
     ALWAYS,
@@ -29,11 +30,10 @@ from stiffness.pages.committed import (
     Committed,
     Picture,
     Wildcards,
-    lay_over,
     read_yaml,
 )
 from stiffness.plan import paths
-from stiffness.plan.config import RULES
+from stiffness.plan.config import RULES, lay_over
 from stiffness.plan.kinds import KINDS
 from stiffness.plan.needs import Needs
 from stiffness.report.verdicts import COLUMNS, TALLY
@@ -335,7 +335,12 @@ def spent(jobs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
 
 
 def shrink(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with numbers in 32 bits, but for epochs, by which rows are found."""
+    """A table with numbers in 32 bits, but for epochs, by which rows are found.
+
+    The table siblings keeps its own: arithmetics are told apart by less than 32 bits resolve.
+    """
+    if set(SIBLINGS["siblings"]) <= set(table):
+        return table.reset_index(drop=True)
     wide = [
         name
         for name in table.columns

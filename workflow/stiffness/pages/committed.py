@@ -20,7 +20,7 @@ from stiffness.errors import StiffnessError
 from stiffness.figures.load import Files, load_arguments
 from stiffness.files import read_table
 from stiffness.plan import paths
-from stiffness.plan.config import read_settings
+from stiffness.plan.config import lay_over, read_settings
 from stiffness.plan.kinds import KINDS
 from stiffness.plan.needs import Needs, Settings
 from stiffness.plan.segments import IMPORTED, segment_name
@@ -195,13 +195,6 @@ def flat(files: Mapping[str, Files]) -> list[str]:
 def read_yaml(path: Path) -> Any:
     """Read a YAML file."""
     return yaml.safe_load(path.read_text(encoding="utf-8"))
-
-
-def lay_over(base: Any, over: Any) -> Any:
-    """Lay a configuration over another, key by key, as Snakemake does."""
-    if not isinstance(base, Mapping) or not isinstance(over, Mapping):
-        return over
-    return {**base, **{key: lay_over(base.get(key), value) for key, value in over.items()}}
 
 
 def check_overlay(experiment: str, overlay: Any, overlays: Mapping[str, Any]) -> None:

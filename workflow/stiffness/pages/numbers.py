@@ -259,10 +259,6 @@ def predictions_of(committed: Committed, picture: Picture) -> str:
         found.append(predictions(**own).assign(experiment=column["experiment"]))
     table_of_all = pd.concat(found)
     key = ["prediction", "what", "bound"]
-    # A bound may rest on the experiment's own values.
-    table_of_all["bound"] = table_of_all["bound"].where(
-        ~table_of_all["bound"].str.contains("keras"), "later than keras"
-    )
     lines = []
     for _, group in table_of_all.groupby(key, sort=False):
         by_name = {str(row["experiment"]): row for row in group.to_dict("records")}

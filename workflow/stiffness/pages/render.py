@@ -15,7 +15,6 @@ from stiffness.pages.committed import FIGURES, Committed, Picture
 from stiffness.pages.numbers import (
     epochs_of,
     key_numbers,
-    number,
     predictions_of,
     shows_one_seed,
     table,
@@ -25,7 +24,7 @@ from stiffness.plan import targets
 from stiffness.plan.kinds import KINDS
 from stiffness.report.claims import CLAIMS as RULES
 from stiffness.report.effects import Claim
-from stiffness.report.verdicts import NOT_RUN, overall_verdict
+from stiffness.report.verdicts import NOT_RUN, condition, effect_of, overall_verdict
 from stiffness.training.runs import OK
 from stiffness.training.stages import reference_run
 
@@ -256,7 +255,7 @@ def _claim(committed: Committed, name: str) -> str:
                     f"`{row['experiment']}`{'' if row['counts'] else ' (does not count)'}",
                     row["effect"],
                     with_interval(row["value"], row["low"], row["high"]),
-                    _condition(row),
+                    condition(effect_of(row)),
                     row["effect_verdict"],
                 ]
             )
@@ -273,12 +272,3 @@ def _claim(committed: Committed, name: str) -> str:
     parts = [f"{text}{f': {why}' if why else ''}.", table(header, lines) if lines else ""]
     parts.append(f"It cannot be answered by {'; '.join(silent)}." if silent else "")
     return "\n\n".join(filter(None, parts))
-
-
-def _condition(row: Mapping[Any, Any]) -> str:
-    if row["p_holds"] == row["p_holds"]:
-        return f"p = {number(row['p_holds'])} for it, {number(row['p_fails'])} against it"
-    least, most = row["holds_from"], row["holds_to"]
-    if least != least:
-        return "(reported)"
-    return f"{least:.3g} to {most:.3g}".replace("-inf to", "up to").replace("to inf", "or more")

@@ -545,17 +545,18 @@ def _with_defaults(config: Any) -> Any:
     given, defaults = config.get("experiments"), config.get("defaults", {})
     if not isinstance(given, Mapping) or not isinstance(defaults, Mapping):
         return dict(config)
-    experiments = {name: _merged(defaults, given[name]) for name in given}
+    experiments = {name: lay_over(defaults, given[name]) for name in given}
     for name, experiment in experiments.items():
         if isinstance(experiment, Mapping) and isinstance(experiment.get("checkpoints"), str):
             experiments[name] = with_found(experiment, f"experiments.{name}")
     return {**config, "experiments": experiments}
 
 
-def _merged(base: Any, over: Any) -> Any:
+def lay_over(base: Any, over: Any) -> Any:
+    """Lay a configuration over another, key by key, as Snakemake does."""
     if not isinstance(base, Mapping) or not isinstance(over, Mapping):
         return over
-    return {**base, **{key: _merged(base.get(key), value) for key, value in over.items()}}
+    return {**base, **{key: lay_over(base.get(key), value) for key, value in over.items()}}
 
 
 def _known(name: str, known: Mapping[str, Any], key: str, what: str) -> None:

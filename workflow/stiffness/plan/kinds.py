@@ -45,9 +45,9 @@ def looks(width: float, height: float, **fields: Any) -> type[Looks]:
     return create_model("Looks", __base__=Looks, **sizes, **fields)
 
 
-def palette(of: str) -> Any:
+def palette(of: str, default: str = "viridis") -> Any:
     """An option that is a palette of seaborn's or a colormap of matplotlib's."""
-    return str, Field("viridis", description=f"Of {of}.")
+    return str, Field(default, description=f"Of {of}.")
 
 
 def colors(of: str, *defaults: str) -> Any:
@@ -228,7 +228,8 @@ _KINDS = (
                 "#029e73",
                 "#cc78bc",
             ),
-            palette=palette("further arithmetics of the loss gradient"),
+            # Apart from the colours of the pair modes, which viridis comes near.
+            palette=palette("further arithmetics of the loss gradient", "copper"),
         ),
         tables=("runs", "history"),
         by_arithmetic={"summaries": "summary"},

@@ -137,20 +137,17 @@ def _clip(found: _Found) -> Iterator[_Row]:
 
 
 def _order(found: _Found) -> Iterator[_Row]:
-    falls = {}
+    first = {}
     for name in found.others("keras", "float32", "bfloat16"):
         mean = found.summary(name).groupby("epoch").mean()
-        falls[name] = float(mean.index[mean < _STIFF].min())
+        first[name] = float(mean.index[mean < _STIFF].min())
         what = f"first epoch with sign within classes below 0.9, {name}"
-        if name == "keras" or "keras" not in falls:
-            yield 3, what, falls[name], "", None
+        if name == "keras" or "keras" not in first:
+            yield 3, what, first[name], "", None
         else:
-            bound = f"> {falls['keras']:.3g} (keras)"
-            yield 3, what, falls[name], bound, not falls[name] <= falls["keras"]
-    for name in falls:
-        mean = found.summary(name).groupby("epoch").mean()
-        high = mean.index[mean >= _STIFF]
-        stays = mean.index[mean.index > high.max()].min() if len(high) else mean.index.min()
+            yield 3, what, first[name], "later than keras", not first[name] <= first["keras"]
+        last_high = mean.index[mean >= _STIFF].max()  # NaN where there is none
+        stays = mean.index[~(mean.index <= last_high)].min()
         yield 3, f"epoch from which it stays below 0.9, {name}", float(stays), "", None
     if len(found.others("float32", "bfloat16")) == 2:
         share = (found.summary("bfloat16") <= found.summary("float32")).mean()

@@ -9,7 +9,7 @@ import pandas as pd
 
 from stiffness.errors import StiffnessError
 from stiffness.report.claims import CLAIMS
-from stiffness.report.effects import CONTRADICTED, SUPPORTED, UNDECIDED, Claim, Effect
+from stiffness.report.effects import CONTRADICTED, SUPPORTED, UNDECIDED, Claim, Effect, Range
 from stiffness.report.evidence import Evidence, NotTestable, TooShort
 
 NOT_RUN, TOO_SHORT, TOO_FEW = "not run", "too short", "too few seeds"
@@ -324,7 +324,7 @@ def _details(
         for effect in one.effects:
             lines.append(
                 f"| {named} | {effect.what} | {_number(effect.value)} | "
-                f"{_number(effect.low)} to {_number(effect.high)} | {_condition(effect)} | "
+                f"{_number(effect.low)} to {_number(effect.high)} | {condition(effect)} | "
                 f"{effect.verdict} |"
             )
     for what, some in (
@@ -351,7 +351,26 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if np.isfinite(value) else {True: "∞", False: "–"}[bool(value > 0)]
 
 
-def _condition(effect: Effect) -> str:
+def effect_of(row: Mapping[Any, Any]) -> Effect:
+    """An effect as a row of ``claims_table`` has it."""
+
+    def found(name: str) -> Range | None:
+        least, most = row[f"{name}_from"], row[f"{name}_to"]
+        return None if np.isnan(least) else (least, most)
+
+    return Effect(
+        what=row["effect"],
+        value=row["value"],
+        low=row["low"],
+        high=row["high"],
+        holds=found("holds"),
+        fails=found("fails"),
+        p_holds=row["p_holds"],
+        p_fails=row["p_fails"],
+    )
+
+
+def condition(effect: Effect) -> str:
     """Write when an effect supports its claim."""
     if effect.holds is None:
         return "(reported)"
