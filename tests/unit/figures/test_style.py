@@ -21,6 +21,22 @@ def figure():
     plt.close("all")
 
 
+# --- axes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("least", "shown"), [(0.01, [0.01, 0.02, 0.05]), (1e-5, [1e-5, 1e-4])])
+def test_ticks_of_losses_do_not_crowd(least, shown):
+    figure, axis = plt.subplots()
+    axis.plot([0, 1], [3, least])
+    axis.set_yscale("log")
+    style.loss_ticks(axis.yaxis)
+    low, high = axis.get_ylim()
+    ticks = [tick for tick in axis.yaxis.get_major_locator()() if low <= tick <= high]
+    assert np.allclose(ticks[: len(shown)], shown)
+    assert len(ticks) <= 9
+    plt.close(figure)
+
+
 # --- colours -------------------------------------------------------------------------------------
 
 

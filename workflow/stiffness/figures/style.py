@@ -22,6 +22,7 @@ from stiffness.training.runs import OK
 from stiffness.training.stages import Stage
 from stiffness.training.stages import reference_run as reference_run
 
+_FEW_DECADES = 2000  # the largest loss by the smallest
 MODE_NAMES = {"train-train": "train–train", "train-val": "train–val", "val-val": "val–val"}
 METRIC_NAMES = {"sign": "sign stiffness", "cosine": "cosine stiffness"}
 LOOKS: Any = {  # matplotlib types its keys
@@ -179,9 +180,17 @@ class EpochScale:
         return float(self.forward(second) - self.forward(first)) / 2
 
 
+class _Decades(LogLocator):
+    """At 1, 2 and 5 of each decade; where these are many, at 1 alone."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        self.set_params(subs=(1, 2, 5) if vmax < _FEW_DECADES * vmin else (1,))
+        return super().tick_values(vmin, vmax)
+
+
 def loss_ticks(axis: Axis) -> None:
-    """Mark a logarithmic axis of losses at 1, 2 and 5 of each decade, without powers of ten."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+    """Mark a logarithmic axis of losses at round numbers, without powers of ten."""
+    axis.set_major_locator(_Decades(numticks=20))
     axis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))
     axis.set_minor_locator(NullLocator())
 

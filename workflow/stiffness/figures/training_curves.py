@@ -13,6 +13,8 @@ from stiffness.files import rows
 from stiffness.measures.pairs import METRICS, PAIR_MODES
 
 _ONSET = "#de8f05"  # orange, as in the paper
+_DASHES = ((4, 1.5), (1, 1), (4, 1, 1, 1), (7, 2), (2, 1), (7, 1, 1, 1, 1, 1))
+"""Of arithmetics beside the first, which are at most as many."""
 _NAMES = {"within": "within-class\nstiffness", "between": "between-classes\nstiffness"}
 
 
@@ -102,10 +104,10 @@ def _lines(
     ]
     mode = PAIR_MODES[0]
     shades = style.colors(options["palette"], len(others))
-    for name, color in zip(others, shades, strict=True):
+    for name, color, dashes in zip(others, shades, _DASHES, strict=False):
         label = f"{style.MODE_NAMES[mode]} pairs, {name}"
         table = rows(summaries, arithmetic=name, pair_mode=mode)
-        lines.append((label, table, color, {"ls": (0, (4, 1.5))}))
+        lines.append((label, table, color, {"ls": (0, dashes)}))
     return lines
 
 
