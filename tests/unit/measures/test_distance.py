@@ -227,6 +227,7 @@ def test_chunks_and_runs_change_nothing(mode, monkeypatch):
     pairs, values = random_pairs(mode)
     whole = make(pairs, values, strata=STRATA)
     monkeypatch.setattr("stiffness.measures.distance._CHUNK", 60 * 7)
+    monkeypatch.setattr("stiffness.measures.distance._BLOCK", 20)
     chunked = make(pairs, values, strata=STRATA)
     for found, expected in zip(chunked.lengths, whole.lengths, strict=True):
         np.testing.assert_allclose(found.replicates, expected.replicates, rtol=1e-5)

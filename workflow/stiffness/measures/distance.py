@@ -286,15 +286,27 @@ class ResampledPairs:
         return by_cut, totals
 
     def _class_products(self, values: npt.NDArray[np.floating]) -> Floats:
-        """Weighted sums of ``values`` [P] over the pairs of each class, [C, R]."""
+        """Weighted sums of ``values`` [P] over the pairs of each class, [C, R].
+
+        Those of a class are a matrix, which is formed and multiplied in blocks of its rows.
+        """
         sums = np.zeros((self._num_classes, self.weights.shape[1]))
         for label in range(self._num_classes):
             members = np.flatnonzero(self._labels == label)
-            rows, i = np.unique(self.pairs.first[members], return_inverse=True)
-            columns, j = np.unique(self.pairs.second[members], return_inverse=True)
-            matrix = np.zeros((len(rows), len(columns)), np.float32)
-            matrix[i, j] = values[members]
-            met = matrix @ self.weights[columns]
-            met *= self.weights[rows]
-            sums[label] = met.sum(0, dtype=np.float64)
+            members = members[np.argsort(self.pairs.first[members], kind="stable")]
+            rows, begins = np.unique(self.pairs.first[members], return_index=True)
+            columns, places = np.unique(self.pairs.second[members], return_inverse=True)
+            ends, weights = np.append(begins, len(members)), self.weights[columns]
+            step = max(1, _BLOCK // max(1, len(columns)))
+            for first in range(0, len(rows), step):
+                last = min(first + step, len(rows))
+                block = slice(ends[first], ends[last])
+                numbers = np.diff(ends[first : last + 1])
+                matrix = np.zeros((last - first, len(columns)), np.float32)
+                matrix[np.repeat(np.arange(last - first), numbers), places[block]] = values[
+                    members[block]
+                ]
+                met = matrix @ weights
+                met *= self.weights[rows[first:last]]
+                sums[label] += met.sum(0, dtype=np.float64)
         return sums

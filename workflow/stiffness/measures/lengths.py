@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stiffness.measures.bootstrap import interval_around, percentile_interval
+from stiffness.measures.decay import FLAT, decay_fit, decay_grid
 from stiffness.measures.distance import (
     BEYOND,
     ESTIMATORS,
@@ -35,13 +36,7 @@ from stiffness.measures.distance import (
     ResampledPairs,
     blocks,
 )
-from stiffness.measures.pairs import Bools, Floats, Ints
-
-# A fall over the whole range of distances below this is rounding of float32 cosines, not a slope.
-_FLAT = 1e-6
-# Decay lengths that are tried, in units of the farthest distance: beyond the last one the curve is
-# a line as far as the data reach, and only a bound is known.
-_SHORTEST, _LONGEST, _TRIED = 1 / 300, 30.0, 97
+from stiffness.measures.pairs import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -233,11 +228,11 @@ def _zero(
     if resampled.lone.any():
         slopes = np.full_like(slopes, np.nan)
     slope_low, slope_high = interval_around(slope, slopes)
-    falls = -slope * reach > _FLAT and -slope_high * reach > _FLAT
+    falls = -slope * reach > FLAT and -slope_high * reach > FLAT
     xi = resampled.center - height / slope if falls else np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         others = np.maximum(resampled.center - heights / slopes, 0)
-    others[-slopes * reach <= _FLAT] = np.inf
+    others[-slopes * reach <= FLAT] = np.inf
     found = bool(falls and xi > 0)
     low, high = interval_around(xi, others) if found else (np.nan, np.nan)
     inside = pairs.distances[0] <= xi <= pairs.distances[-1]
@@ -329,11 +324,11 @@ def _decay(
     places = np.add.reduceat(distances, cuts) / numbers
     totals = np.add.reduceat(values.astype(np.float64), cuts)
     numbers, totals = numbers[:, None], totals[:, None]
-    fit = _decay_fit(places, numbers, totals, farthest, _decay_grid(places, numbers, farthest))
+    fit = decay_fit(places, numbers, totals, farthest, decay_grid(places, numbers, farthest))
     length, floor, falls = (one[0].item() for one in fit)
     if resampled.decay is None:
-        resampled.decay = _decay_grid(places, counts, farthest)
-    lengths, floors, _ = _decay_fit(places, counts, by_cut, farthest, resampled.decay)
+        resampled.decay = decay_grid(places, counts, farthest)
+    lengths, floors, _ = decay_fit(places, counts, by_cut, farthest, resampled.decay)
     if resampled.lone.any():
         lengths[:] = floors[:] = np.nan
     ends, floor_ends = interval_around(length, lengths), interval_around(floor, floors)
@@ -357,71 +352,6 @@ def _decay(
         floor_high=floor_ends[1],
         floors=floors,
     )
-
-
-def _tried_logs(farthest: float) -> Floats:
-    """Logarithms of the decay lengths that are tried, [L]."""
-    return np.linspace(np.log(_SHORTEST * farthest), np.log(_LONGEST * farthest), _TRIED)
-
-
-def _decay_grid(x: Floats, counts: Floats, farthest: float) -> tuple[Floats, Floats, Floats]:
-    """e = exp(-d / lambda) of the runs for every lambda that is tried, [L, K], and sums of n e and
-    of n e e over the runs, [L, R]; the arguments are those of ``_decay_fit``."""
-    e = np.exp(-x / np.exp(_tried_logs(farthest))[:, None])
-    return e, e @ counts, (e * e) @ counts
-
-
-def _decay_fit(
-    x: Floats,
-    counts: Floats,
-    sums: Floats,
-    farthest: float,
-    grid: tuple[Floats, Floats, Floats],
-) -> tuple[Floats, Floats, Bools]:
-    """Fit decays to runs of pairs.
-
-    Returns lambda [R], infinite where it is not resolved; the floor [R]; and whether the curve
-    falls within the data, [R].
-
-    For a given lambda the floor is a linear least-squares problem, bounded by -1 and 1. Lambda is
-    found on a logarithmic grid and moved to the vertex of a parabola through the best three.
-
-    Args:
-        x: [K], mean distances of the runs.
-        counts: [K, R], numbers of pairs.
-        sums: [K, R], sums of their stiffness.
-        farthest: the largest distance.
-        grid: from ``_decay_grid``.
-    """
-    logs = _tried_logs(farthest)
-
-    def floor_and_error(n: Floats, y: Floats, ye: Floats, ne: Floats, nee: Floats) -> Floats:
-        """Floors, and squared errors up to a constant, from the sums of n, y, y e, n e, n e e."""
-        above, below = y - ye - ne + nee, n - 2 * ne + nee
-        with np.errstate(divide="ignore", invalid="ignore"):
-            floor = np.clip(above / below, -1, 1)
-        return np.stack([floor, nee - 2 * ye - 2 * floor * above + floor**2 * below])
-
-    n, y = counts.sum(0), sums.sum(0)
-    tried, ne, nee = grid
-    errors = floor_and_error(n, y, tried @ sums, ne, nee)[1]
-    best = np.where(np.isnan(errors), np.inf, errors).argmin(0)
-    middle = np.clip(best, 1, _TRIED - 2)
-    columns = np.arange(errors.shape[1])
-    before, at, after = (errors[middle + shift, columns] for shift in (-1, 0, 1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shift = np.clip((before - after) / (2 * (before - 2 * at + after)), -1, 1)
-    step = logs[1] - logs[0]
-    log = logs[middle] + step * np.where(best == middle, np.nan_to_num(shift), best - middle)
-    lengths = np.exp(log)
-    e = np.exp(-x[:, None] / lengths)  # [K, R]
-    ye = np.einsum("kr,kr->r", e, sums)
-    e_counts = e * counts
-    floors = floor_and_error(n, y, ye, e_counts.sum(0), np.einsum("kr,kr->r", e, e_counts))[0]
-    falls = (1 - floors) * -np.expm1(-farthest / lengths) > _FLAT
-    lengths[(best == _TRIED - 1) | ~falls] = np.inf
-    lengths[n == 0] = floors[n == 0] = np.nan
-    return lengths, floors, falls
 
 
 def _interpolate(x: Floats, heights: Floats, at: Floats) -> Floats:
@@ -449,7 +379,7 @@ def _last_above(distances: Floats, values: npt.NDArray[np.floating]) -> int:
     """The last pair of those over which the running sum of ``values`` [P] is largest, where pairs
     at one distance count as one; -1 as in ``_peak``."""
     number = len(values)
-    best, last, carry = _FLAT * number, -1, 0.0
+    best, last, carry = FLAT * number, -1, 0.0
     for part in blocks(number):
         running = values[part].astype(np.float64)
         running[0] += carry
@@ -467,7 +397,7 @@ def _peak(sums: Floats, number: int) -> Ints:
     """[R]: after how many of the ``sums`` [K, R] their running sum is largest; 0 if it is never
     above 0, or above what rounding may have left of ``number`` values around 0."""
     running = np.cumsum(sums, axis=0)
-    return np.where(running.max(0) > _FLAT * number, running.argmax(0) + 1, 0)
+    return np.where(running.max(0) > FLAT * number, running.argmax(0) + 1, 0)
 
 
 def _half_way(distances: Floats, starts: Ints, counts: Floats, places: Ints) -> Floats:
