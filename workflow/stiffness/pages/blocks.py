@@ -8,6 +8,7 @@ A block stands between two comments:
 NAME is one of
 
 - ``runs``: the table of runs;
+- ``costs``: what they took, room by room;
 - ``verdicts``: the verdict on every claim;
 - ``claim C3``: one claim with its numbers;
 - ``figure WHAT`` or ``figure WHAT: EXPERIMENT ...``: pictures with captions and key numbers. WHAT

@@ -172,6 +172,11 @@ class Committed:
         pattern = paths.fill(paths.TABLE, experiment=experiment, arithmetic=arithmetic, name=name)
         return read_table(self.path(pattern))
 
+    def provenance(self, experiment: str) -> dict[str, Any]:
+        """Code, packages, machine, and time and memory per room of an experiment's jobs."""
+        found: dict[str, Any] = read_yaml(self.data / experiment / "provenance.yaml")
+        return found
+
     @cached_property
     def claims(self) -> pd.DataFrame:
         """The verdicts of all experiments that were judged."""

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from stiffness.errors import StiffnessError
 from stiffness.files import rows
 from stiffness.pages.blocks import pictures_of, split_figure
 from stiffness.pages.committed import FIGURES, Committed, Picture
+from stiffness.pages.costs import costs
 from stiffness.pages.numbers import (
     epochs_of,
     key_numbers,
@@ -41,6 +41,8 @@ def render(committed: Committed, name: str) -> str:
     """
     if name == "runs":
         return _runs(committed)
+    if name == "costs":
+        return costs(committed) if committed.experiments else _NOTHING
     if name == "verdicts":
         return _verdicts(committed)
     if name.startswith("claim "):
@@ -52,7 +54,7 @@ def render(committed: Committed, name: str) -> str:
         make = epochs_of if name.startswith("epochs ") else predictions_of
         return make(committed, picture) if committed.is_there(picture) else _NOTHING
     raise StiffnessError(
-        f"unknown block {name!r}; take runs, verdicts, claim ..., figure ..., "
+        f"unknown block {name!r}; take runs, costs, verdicts, claim ..., figure ..., "
         "epochs ... or predictions ..."
     )
 
@@ -65,10 +67,6 @@ def _runs(committed: Committed) -> str:
     for name in committed.experiments:
         entry, runs = committed.settings["experiments"][name], committed.table(name, "runs")
         subset, dead = entry["evaluation"], runs[runs["status"] != OK]
-        about = _provenance(committed, name)
-        rooms = about.get("rooms", {}).values()
-        seconds = sum(room["seconds"] for room in rooms)
-        memory = max((room["peak_mib"] for room in rooms), default=0)
         lines.append(
             [
                 f"`{name}`",
@@ -80,20 +78,13 @@ def _runs(committed: Committed) -> str:
                 _departures(committed, name),
                 "; ".join(f"{n} {status}" for status, n in dead["status"].value_counts().items())
                 or "none",
-                f"{seconds / 3600:.2g} h, {memory / 1024:.2g} GiB" if rooms else "not recorded",
             ]
         )
     if not lines:
         return _NOTHING
     header = ["experiment", "network and data", "learning rates", "seeds", "epochs"]
-    header += ["other than `config.yaml`", "runs that died", "cost"]
+    header += ["other than `config.yaml`", "runs that died"]
     return table(header, lines)
-
-
-def _provenance(committed: Committed, experiment: str) -> dict[str, Any]:
-    path = committed.data / experiment / "provenance.yaml"
-    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return found
 
 
 def _network(entry: Mapping[str, Any]) -> str:
