@@ -91,6 +91,34 @@ def test_an_extrapolated_zero_has_no_stiffness_there():
     assert np.isnan([line.at_crossing, line.at_crossing_low, line.at_crossing_high]).all()
 
 
+@pytest.mark.parametrize(("examples", "crossing"), [(3, MEASURED), (4, MISFIT)])
+def test_bins_whose_pairs_all_agree_make_a_misfit_where_they_have_intervals(examples, crossing):
+    # The sign turns at 0.6 and the line's zero lies at 0.68, among bins at -1. Three training
+    # examples are too few to say that stiffness is not 0 there.
+    number = 400
+    first, second = (one.ravel() for one in np.indices((examples, number)))
+    distances = np.random.default_rng(0).permuted(
+        np.tile(np.linspace(0, 2, number), (examples, 1)), axis=1
+    )
+    order = np.argsort(distances, axis=None)
+    pairs = ClassPairs(
+        first[order], second[order] + examples, distances.ravel()[order], same_set=False
+    )
+    strata = np.repeat([0, 1], [examples, number])
+    resampled = ResampledPairs(pairs, np.linspace(0, 2, 41), draw_weights(strata, 80, 0))
+    found = distance_stiffness(resampled, np.where(pairs.distances < 0.6, 1.0, -1.0))
+    line = found.line
+    assert line.value == pytest.approx(0.68, abs=0.01)
+    assert line.at_crossing == -1
+    assert line.crossing == crossing
+    if crossing == MISFIT:
+        # Four examples that agree exclude 0 only just: 1 - 2 q is 0.02.
+        assert line.at_crossing_low == -1
+        assert -0.02 < line.at_crossing_high < 0
+    else:
+        assert np.isnan([line.at_crossing_low, line.at_crossing_high]).all()
+
+
 # --- the area ------------------------------------------------------------------------------------
 
 
@@ -117,6 +145,27 @@ def test_an_area_is_defined_where_nothing_crosses():
         # From 1 at distance 0 to the first bin, and level from there on.
         first = pairs.distances[pairs.distances < EDGES[1]].mean()
         assert area.value == pytest.approx(level + (1 - level) * first / 2)
+
+
+@pytest.mark.parametrize("radius", [0.2, 1.0])
+def test_an_area_under_pairs_that_all_agree_reaches_down_to_the_bounds_of_the_bins(radius):
+    pairs = all_pairs()
+    weights = draw_weights(np.zeros(EXAMPLES, int), RESAMPLES, 0)
+    signs = np.ones(len(pairs.distances))
+    found = distance_stiffness(ResampledPairs(pairs, EDGES, weights, radius), signs)
+    bins, area = found.bins, found.of("area")
+    grid = np.linspace(0, radius, 20001)
+    lowest = np.trapezoid(np.interp(grid, [0, *bins.distance], [1, *bins.low]), grid) / radius
+    assert area.low == pytest.approx(lowest, rel=1e-6)
+    assert area.low < 0.99
+    assert area.value == pytest.approx(area.high) == 1
+    np.testing.assert_allclose(area.replicates, 1)
+    # Below 0 it is the upper end that opens.
+    found = distance_stiffness(ResampledPairs(pairs, EDGES, weights, radius), -signs)
+    bins, area = found.bins, found.of("area")
+    highest = np.trapezoid(np.interp(grid, [0, *bins.distance], [1, *bins.high]), grid) / radius
+    assert area.high == pytest.approx(highest, rel=1e-6)
+    assert area.low == pytest.approx(area.value)
 
 
 def test_areas_of_resamples_are_those_of_their_bins():

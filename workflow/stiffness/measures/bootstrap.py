@@ -87,17 +87,21 @@ def percentile_interval(replicates: npt.NDArray[np.floating]) -> tuple[Floats, F
     return np.where(enough, quantile(tail), np.nan), np.where(enough, quantile(1 - tail), np.nan)
 
 
-def interval_around(value: float, replicates: Floats) -> tuple[float, float]:
+def interval_around(
+    value: float, replicates: Floats, highest: Floats | None = None
+) -> tuple[float, float]:
     """95 % percentile interval, widened to an estimate that resampling shifts out of it.
 
     Args:
         value: the estimate; an undefined one widens nothing.
         replicates: [R], as for ``percentile_interval``.
+        highest: [R], those that the upper end is taken from; by default the same.
 
     Returns:
         Lower and upper end; NaN where ``percentile_interval`` gives none.
     """
-    low, high = (float(end) for end in percentile_interval(replicates))
+    low = float(percentile_interval(replicates)[0])
+    high = float(percentile_interval(replicates if highest is None else highest)[1])
     if np.isnan(value) or np.isnan(low):
         return low, high
     return min(low, value), max(high, value)
@@ -141,6 +145,21 @@ def unanimity_bound(examples: npt.ArrayLike) -> Floats:
     squared = _QUANTILE**2
     bound = (n - squared) / (n + squared)
     return np.asarray(np.where(bound > 0, bound, np.nan))
+
+
+def open_unanimous(values: Floats, low: Floats, high: Floats, bounds: Floats) -> None:
+    """Widen the intervals of means of exactly 1 or -1, in place.
+
+    All pairs agree, and so does every resample of them: a bootstrap would give no width. The
+    interval then says what share of the examples may disagree with the rest although none of those
+    seen does; see ``unanimity_bound``, which gives the ``bounds``. It is unknown where the bound
+    is. All arguments have one shape.
+    """
+    known, unknown = np.isfinite(low), np.isnan(bounds)
+    stiff, against = known & (values == 1), known & (values == -1)
+    low[stiff] = bounds[stiff]
+    high[against] = -bounds[against]
+    low[against & unknown] = high[stiff & unknown] = np.nan
 
 
 @dataclass(frozen=True)

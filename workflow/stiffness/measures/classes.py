@@ -9,6 +9,7 @@ from stiffness.measures.bootstrap import (
     Floats32,
     ReplicateSums,
     interval_around,
+    open_unanimous,
     percentile_interval,
     unanimity_bound,
 )
@@ -120,7 +121,7 @@ class ClassSums:
         replicates = self.replicates.finish(groups)
         low, high = percentile_interval(replicates.cells)
         factors = [unanimity_bound(size) for size in sizes]
-        _open_unanimous(matrix, low, high, np.outer(*factors))
+        open_unanimous(matrix, low, high, np.outer(*factors))
         whole = float(np.prod([unanimity_bound(size.sum()) for size in sizes]))
         off_diagonal = ~np.eye(self.num_classes, dtype=bool)
         pair_counts = np.where(off_diagonal, counts, counts / 2) if sides.same_set else counts
@@ -134,7 +135,7 @@ class ClassSums:
             value = float(entries[defined].mean())
             low, high = (np.array(end) for end in interval_around(value, means))
             if entries is matrix:
-                _open_unanimous(np.array(value), low, high, np.array(whole))
+                open_unanimous(np.array(value), low, high, np.array(whole))
             return Estimate(value, float(low), float(high), int(number), means)
 
         return ClassStiffness(
@@ -155,17 +156,3 @@ class ClassSums:
         hot = np.zeros((len(classes), self.num_classes))
         hot[np.arange(len(classes)), classes] = defined
         return hot
-
-
-def _open_unanimous(values: Floats, low: Floats, high: Floats, bounds: Floats) -> None:
-    """Widen the intervals of means of exactly 1 or -1, in place.
-
-    All pairs agree, and so does every resample of them: a bootstrap would give no width. The
-    interval then says what share of the examples may disagree with the rest although none of those
-    seen does; see ``bootstrap.unanimity_bound``. It is unknown where the bound is.
-    """
-    known, unknown = np.isfinite(low), np.isnan(bounds)
-    stiff, against = known & (values == 1), known & (values == -1)
-    low[stiff] = bounds[stiff]
-    high[against] = -bounds[against]
-    low[against & unknown] = high[stiff & unknown] = np.nan

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from stiffness.measures.bootstrap import Floats32, lone_examples
+from stiffness.measures.bootstrap import Floats32, lone_examples, unanimity_bound
 from stiffness.measures.pairs import Bools, Floats, Ints, Tile, mode_ranges
 
 Numbers = npt.NDArray[np.integer]
@@ -43,12 +43,15 @@ class ClassPairs:
         first, second: [P], example numbers in the evaluation subset.
         distances: [P], in [0, 2] (Eq. 8), ascending.
         classes: [P]; None where all pairs are of one class.
+        same_set: whether both examples of a pair come from one set; otherwise the first comes from
+            the training and the second from the validation subset.
     """
 
     first: Numbers
     second: Numbers
     distances: Floats
     classes: Numbers | None = None
+    same_set: bool = True
 
     def fill(self, values: npt.NDArray[np.floating], tile: Tile) -> None:
         """Copy the cosines of the pairs that a tile has to ``values`` [P]."""
@@ -99,7 +102,7 @@ def same_class_pairs(distances: Distances, classes: Ints, num_train: int, mode: 
             apart[part], labels[part] = distances(some, theirs)[i, j], label
             begin = part.stop
     order = np.argsort(apart, kind="stable")
-    return ClassPairs(first[order], second[order], apart[order], labels[order])
+    return ClassPairs(first[order], second[order], apart[order], labels[order], rows == columns)
 
 
 def both_defined(pairs: ClassPairs, defined: Bools) -> Bools:
@@ -111,7 +114,8 @@ def defined_pairs(pairs: ClassPairs, defined: Bools) -> ClassPairs:
     """Drop the pairs of examples that are not ``defined``, bool [N]."""
     keep = both_defined(pairs, defined)
     classes = None if pairs.classes is None else pairs.classes[keep]
-    return ClassPairs(pairs.first[keep], pairs.second[keep], pairs.distances[keep], classes)
+    kept = (pairs.first[keep], pairs.second[keep], pairs.distances[keep])
+    return ClassPairs(*kept, classes, pairs.same_set)
 
 
 def near_radius(distances: Floats) -> float:
@@ -130,7 +134,8 @@ class Bins:
 
     Attributes:
         distance, value: [B], means over the pairs of a bin.
-        low, high: [B], ends of a 95 % bootstrap interval over examples.
+        low, high: [B], ends of a 95 % bootstrap interval over examples; where all pairs of a bin
+            agree in sign they follow from ``bootstrap.unanimity_bound``.
         num_pairs: [B].
     """
 
@@ -152,6 +157,8 @@ class ResampledPairs:
         cuts: [K], the first pair of each of K runs of pairs; every bin begins a run. The monotone
             fits of the resamples resolve distance by these runs.
         lone: [B'], whether a bin has a pair of an example that is alone in its stratum.
+        bounds: [B'], of the mean stiffness of a bin whose pairs all agree; see
+            ``bootstrap.unanimity_bound``.
         radius: the distance r up to which the area L(r) averages stiffness.
         decay: what ``lengths`` has worked out for decays through these pairs, whatever the values.
     """
@@ -175,9 +182,17 @@ class ResampledPairs:
         ends = [0, *np.searchsorted(distances, edges[1:-1]).tolist(), number]
         self.bins = [slice(begin, end) for begin, end in pairwise(ends) if begin < end]
         alone = lone_examples(weights)
-        self.lone = np.array(
-            [(alone[pairs.first[b]] | alone[pairs.second[b]]).any() for b in self.bins], bool
-        )
+        held = [
+            [
+                np.bincount(side[b], minlength=len(weights)) > 0
+                for side in (pairs.first, pairs.second)
+            ]
+            for b in self.bins
+        ]
+        self.lone = np.array([(alone & (one | other)).any() for one, other in held], bool)
+        sets = [[one | other] * 2 if pairs.same_set else [one, other] for one, other in held]
+        numbers = np.array([[one.sum() for one in of_bin] for of_bin in sets], int).reshape(-1, 2)
+        self.bounds: Floats = unanimity_bound(numbers).prod(1)
         self.cuts = self._runs()
         labels = pairs.classes
         self._labels = np.zeros(number, np.int16) if labels is None else labels

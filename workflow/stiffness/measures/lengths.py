@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from stiffness.measures.bootstrap import interval_around, percentile_interval
+from stiffness.measures.bootstrap import interval_around, open_unanimous, percentile_interval
 from stiffness.measures.decay import FLAT, decay_fit, decay_grid
 from stiffness.measures.distance import (
     BEYOND,
@@ -46,11 +46,12 @@ class CriticalLength:
     Attributes:
         estimator: one of ``distance.ESTIMATORS``.
         crossing: "measured" (within the data; an area always is), "misfit" (a line's zero where the
-            bins exclude a stiffness of 0), "extrapolated" (a line's zero, or a decay length,
-            outside the range of the pairs), "beyond the data" (only bounded from below: a monotone
-            fit is above 0 as far as the pairs reach, or a decay looks like a line) or "none" (the
-            slope's 95 % interval reaches 0 or is undefined, stiffness is not above 0 even at the
-            shortest distances, or nothing decays).
+            bins exclude a stiffness of 0; a bin without an interval excludes nothing),
+            "extrapolated" (a line's zero, or a decay length, outside the range of the pairs),
+            "beyond the data" (only bounded from below: a monotone fit is above 0 as far as the
+            pairs reach, or a decay looks like a line) or "none" (the slope's 95 % interval reaches
+            0 or is undefined, stiffness is not above 0 even at the shortest distances, or nothing
+            decays).
         max_distance: of the pairs in the fit.
         num_pairs: their number.
         replicates: [R], the value in every resample: infinite where its line does not fall, its
@@ -155,6 +156,7 @@ def _measure(
         np.array([one[part].mean(dtype=np.float64) for part in resampled.bins])
         for one in (resampled.pairs.distances, values)
     )
+    open_unanimous(value, low, high, resampled.bounds)
     numbers = np.array([part.stop - part.start for part in resampled.bins], np.int64)
     bins = Bins(distance, value, low, high, numbers)
     return DistanceStiffness(
@@ -187,7 +189,8 @@ def _line_length(
     # Both the zero and the bins vary from resample to resample.
     at = np.clip(found.replicates, bins.distance[0], bins.distance[-1])
     shown = float(_interpolate(bins.distance, bins.value[:, None], np.array([found.value]))[0])
-    low, high = interval_around(shown, _interpolate(bins.distance, means, at))
+    ends = (_interpolate(bins.distance, one, at) for one in _at_ends(bins, means))
+    low, high = interval_around(shown, *ends)
     return replace(
         found,
         crossing=MISFIT if low > 0 or high < 0 else MEASURED,
@@ -195,6 +198,17 @@ def _line_length(
         at_crossing_low=low,
         at_crossing_high=high,
     )
+
+
+def _at_ends(bins: Bins, means: Floats) -> tuple[Floats, Floats]:
+    """Resamples [B, R] for the lower and for the upper end of what follows from bins.
+
+    They are the ``means``, but a bin whose pairs all agree stands at an end of its interval.
+    """
+    agree = (np.abs(bins.value) == 1)[:, None]
+    if not agree.any():
+        return means, means
+    return np.where(agree, bins.low[:, None], means), np.where(agree, bins.high[:, None], means)
 
 
 def _fixed_effects(
@@ -264,11 +278,12 @@ def _monotone_length(
     others[counts.sum(0) == 0] = np.nan
     if resampled.lone.any():
         others[:] = np.nan
-    low, high = (float(end) for end in percentile_interval(others))
+    value = xi if found and np.isfinite(xi) else np.nan
+    low, high = interval_around(value, others)
     return CriticalLength(
         estimator="monotone",
         crossing=(MEASURED if np.isfinite(xi) else BEYOND) if found else NONE,
-        value=xi if found and np.isfinite(xi) else np.nan,
+        value=value,
         # Infinite means no more than that: beyond the farthest pair.
         low=min(low, float(distances[-1])) if found else np.nan,
         high=high if found else np.nan,
@@ -296,9 +311,11 @@ def _area(resampled: ResampledPairs, bins: Bins, means: Floats) -> CriticalLengt
 
     value = float(area(bins.value[:, None])[0])
     drawn = area(means)
+    ends = [drawn if one is means else area(one) for one in _at_ends(bins, means)]
     if resampled.lone.any():
-        drawn[:] = np.nan
-    low, high = interval_around(value, drawn)
+        for one in (drawn, *ends):
+            one[:] = np.nan
+    low, high = interval_around(value, *ends)
     return CriticalLength(
         estimator="area",
         crossing=MEASURED,
