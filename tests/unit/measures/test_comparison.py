@@ -48,6 +48,20 @@ def test_an_order_by_learning_rate_is_found(sign):
     assert (last["seeds"] == 3).all()
 
 
+def test_the_seeds_of_two_rates_are_drawn_apart():
+    # Equal runs: the ends of their intervals differ by the draws alone.
+    runs = [run(lr, seed, values=[seed] * 4) for lr in ("1e-3", "1e-2") for seed in range(3)]
+    levels, _ = compare({("within", "train-val", "cosine"): runs}, seed=0)
+    first, second = (levels[levels["lr"] == lr]["low"].to_numpy() for lr in ("1e-3", "1e-2"))
+    assert (first != second).all()
+
+
+def test_runs_that_share_no_epoch_are_compared_at_equal_loss():
+    runs = [run("1e-3"), run("1e-2", epochs=(0, 1.5, 2.5, 4.5))]
+    levels, _ = compare({("within", "train-val", "cosine"): runs}, seed=0)
+    assert set(levels["by"]) == {LOSS}
+
+
 def test_a_run_is_one_number_the_mean_over_levels():
     # At the single levels the order of the rates turns around; on average it rises.
     values = {"1e-4": [0, 0, 5, 0], "1e-3": [0, 3, 3, 3], "1e-2": [0, 4, 4, 4]}

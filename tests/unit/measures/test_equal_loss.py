@@ -41,6 +41,7 @@ def test_runs_without_a_common_range_have_no_level():
     assert len(loss_grid(runs)) == 0
     assert len(loss_grid([run(losses=(2, 1, 0.9, 0.5)), runs[1]])) == 0
     assert len(loss_grid([run(losses=(2, 1, 0.9, 0.49)), runs[1]])) > 0
+    assert len(loss_grid([run(losses=(2, 1, 0.5, 0.0))])) == 0  # no logarithm
 
 
 def test_epochs_are_shared_by_all_runs_and_evenly_spread():
@@ -149,6 +150,8 @@ def test_what_is_undefined_or_open_on_one_side_stays_so():
     assert np.isnan(row["value"])
     assert row["low"] == pytest.approx(1.0)
     assert row["high"] == np.inf
+    table = history([2.0, 0.5], value=[1.0, 2.0], low=[0.5, 1.5], high=[2.0, np.inf])
+    assert tables_at_losses(table, [1.0])["high"].tolist() == [np.inf]
 
 
 def test_losses_are_those_of_the_same_checkpoint_of_the_same_run():

@@ -44,6 +44,14 @@ def test_pairs_of_a_training_and_a_validation_example(cosines):
     assert own.matrix == pytest.approx(alone.matrix)
 
 
+def test_each_class_of_each_set_is_drawn_by_itself(cosines):
+    # So a resample always has one of two training examples, and never one that is alone.
+    for number, known in ((2, True), (1, False)):
+        labels = np.array([*[0] * number, *[1] * (10 - number), *[0, 1] * 15])
+        low = class_stiffness(cosines, labels, "cosine", num_train=10).low
+        assert np.isfinite(low).tolist() == [[known, known], [True, True]]
+
+
 def test_an_example_without_a_gradient_has_no_cosine(cosines):
     gone = cosines.copy()
     gone[3] = gone[:, 3] = np.nan

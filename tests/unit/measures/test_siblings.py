@@ -114,9 +114,26 @@ def test_the_velocity_of_the_kernel(case) -> None:
     assert found > 0.01
 
 
+def test_an_example_without_a_gradient_counts_as_0_in_the_velocity() -> None:
+    generator = np.random.default_rng(2)
+    first, second = generator.uniform(-1, 1, (2, 8, 8))
+    first, second = (one + one.T for one in (first, second))
+    first[1] = first[:, 1] = second[3] = second[:, 3] = np.nan
+    evaluation = Evaluation(torch.zeros(8, 2), torch.arange(8) % 2, torch.arange(8), 6, ["a", "b"])
+    siblings = Siblings(evaluation)
+    for step, cosines in enumerate((first, second)):
+        norms = np.where(np.isnan(cosines.diagonal()), -np.inf, 0.0)
+        found = siblings.add(WholeMatrix(step, step, cosines, norms))
+    one, other = (np.nan_to_num(cosines[:6, :6]).ravel() for cosines in (first, second))
+    expected = 1 - one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+    table = pd.DataFrame(found["siblings"])
+    assert value(table, "train-train", "kernel_velocity") == pytest.approx(expected, rel=1e-12)
+
+
 def test_scores_of_examples(case) -> None:
     gradients, targets, tables = case
     table = tables[1]["examples"]
+    assert table["split"].tolist() == ["train"] * TRAIN + ["validation"] * (40 - TRAIN)
     g = gradients[1]
     np.testing.assert_allclose(np.exp(table["log_norm"]), np.linalg.norm(g, axis=1), rtol=1e-4)
     # The gradient with respect to the last bias is that with respect to the outputs: p - y.

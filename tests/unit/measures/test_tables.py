@@ -431,6 +431,7 @@ def test_every_checkpoint_has_its_extremes(tables, evaluation):
         assert set(rows["epoch"]) == {epoch}
         cosines = measurement(step, len(evaluation.targets))[0].numpy()
         pairs = rows[rows["second"] >= 0]
+        assert ((pairs["first"] < NUM_TRAIN) != (pairs["second"] < NUM_TRAIN)).all()
         np.testing.assert_array_equal(pairs["value"], cosines[pairs["first"], pairs["second"]])
         gone = set(ZERO) if step == max(STEPS) else set()
         assert not gone & (set(rows["first"]) | set(rows["second"]))

@@ -146,6 +146,7 @@ BOUNDS: list[tuple[str, dict[Any, Any], str]] = [
     ("C8", level("super_class", 0.47, 9), UNDECIDED),
     ("C8", level("super_class", 0.49, 9), CONTRADICTED),
     ("C8", {"super_class": [0.9, *[0.5] * 9]}, CONTRADICTED),  # not from initialisation
+    ("C8", {"super_class": [0.1, 0.9, *[0.3] * 8]}, SUPPORTED),  # from the farthest on
     ("C8", {"super_super_class": [0.0, 0.05, *[0.02] * 8]}, SUPPORTED),  # nothing to lose
     ("C8", {("within", "sign"): [1] * 10}, CONTRADICTED),
     ("C8", {"between": [-0.3] * 10}, CONTRADICTED),
@@ -387,6 +388,9 @@ def test_c5_resamples_both_epochs_together():
     assert wide.value == pytest.approx(4 / 3)
     assert wide.low < 1.2 < 1.5 < wide.high
     assert exact.high - exact.low < 0.1 < wide.high - wide.low
+    # Some resamples of three onsets that lie far apart are below 0, and tell nothing.
+    onsets = {"onset_noise": 1.3, "seeds": 3}
+    assert effects("C5", {SIGN: [1] * 5 + [0.5] * 5, **onsets})[0].low > 0
 
 
 def test_c5_of_runs_that_never_leave_is_open():

@@ -71,7 +71,7 @@ COHERENCE = "m-coherence, keras by exact, minus 1"
     [
         (CLOSE, {("float32", 1.0): 0.981}, {("float32", 1.0): 0.979}),
         (CLOSE, {("float32", 2.0): 0.5}, {("float32", 0.0): 1.021}),
-        (LEAST, {("exact", 2.0): 0.901}, {("exact", 2.0): 0.899}),
+        (LEAST, {("exact", 2.0): 0.901}, {("exact", 2.0): 0.9}),
         (LOST, {("exact", 3.0): 0.51}, {("exact", 3.0): 0.49}),
         (FLOAT64, {("float64", 3.0): 0.9549}, {("float64", 3.0): 0.9551}),
         (LATER, {}, {("float32", 2.0): 0.84}),  # mean 0.895, as early as under the clip
@@ -88,6 +88,7 @@ def test_bounds_decide(
 
 def test_measures_that_weight_by_norms() -> None:
     assert verdict(COHERENCE, coherence={"keras": 1.0099}) == "holds"
+    assert f"{COHERENCE}: checkpoints" not in set(predictions(**tables())["what"])
     assert verdict(COHERENCE, coherence={"keras": 0.9899}) == "fails"
     table = predictions(**tables(coherence={"keras": 0.9})).set_index("what")["value"]
     assert table[f"{COHERENCE}: checkpoints"] == len(SEEDS) * len(EPOCHS)
@@ -117,6 +118,21 @@ def test_an_early_dip_is_told_from_a_fall() -> None:
     assert table["first epoch with sign within classes below 0.9, keras"] == 0
     assert table["epoch from which it stays below 0.9, keras"] == 2
     assert table["epoch from which it stays below 0.9, float32"] == 3
+
+
+def test_numbers_stand_under_the_prediction_that_names_them() -> None:
+    found = predictions(**tables())
+    first = found.groupby("prediction")["what"].first()
+    assert first[[1, 4]].tolist() == [CLOSE, LEAST]
+    assert found["prediction"].value_counts(sort=False).to_dict() == {
+        1: 2,
+        2: 7,
+        3: 7,
+        4: 4,
+        5: 3,
+        6: 4,
+    }
+    assert found["prediction"].is_monotonic_increasing
 
 
 def test_arithmetics_that_were_not_measured_are_left_out() -> None:
