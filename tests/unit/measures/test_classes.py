@@ -338,6 +338,38 @@ def test_cells_cover_the_truth_where_a_few_examples_are_anti_stiff(each, share, 
     assert (covered / 400).min() >= 0.9, covered / 400
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("strength", [0.6, 2.0])
+def test_the_share_of_positive_cells_covers_a_truth_near_one_half(strength):
+    """An interval that reaches to its estimate covers what the percentiles do, and one that is
+    centred on it covers less.
+
+    Class means are ``strength`` long in 30 dimensions; the noise of an example is 1 in each. By
+    symmetry a cell's sign stiffness has the sign of the product of the two means.
+    """
+    generator = np.random.default_rng(1)
+    classes, whole = np.repeat(np.arange(10), 25), np.ones(250, bool)
+    weights, different = draw_weights(classes, 200, 0), ~np.eye(10, dtype=bool)
+    covered, outside, draws = np.zeros(3), 0, 150
+    for _ in range(draws):
+        means = strength * generator.normal(size=(10, 30)) / 30**0.5
+        truth = float(((means @ means.T)[different] > 0).mean())
+        examples = means[classes] + generator.normal(size=(250, 30))
+        values = np.sign(examples @ examples.T)
+        np.fill_diagonal(values, 0)
+        pairs = Pairs(classes, classes, whole, whole, True, values)
+        found = class_stiffness(pairs, 10, weights, weights).positive
+        low, high = percentile_interval(found.replicates)
+        shift = found.value - np.median(found.replicates)
+        outside += not low <= found.value <= high
+        ends = np.array([[low, found.low, low + shift], [high, found.high, high + shift]])
+        covered += (ends[0] <= truth + 1e-9) & (truth - 1e-9 <= ends[1])
+    percentiles, widened, centred = covered / draws
+    assert outside / draws < 0.03
+    assert 0.9 <= widened <= percentiles + 0.02
+    assert centred < widened
+
+
 @pytest.mark.parametrize("mode", ["train-train", "val-val"])
 def test_one_example_has_no_within_class_stiffness(mode):
     stiffness = SAMPLES["a class with one example"]().stiffness(mode)

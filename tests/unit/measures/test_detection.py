@@ -69,6 +69,15 @@ def test_each_score() -> None:
     assert ((found["low"] <= found["value"]) & (found["value"] <= found["high"])).all()
 
 
+def test_the_standard_error_is_that_of_hanley_and_mcneil() -> None:
+    n, m = 10, 30
+    value, low, high = area(np.arange(40.0) % 7, np.arange(40) % 4 < 1)
+    first, second = value / (2 - value), 2 * value**2 / (1 + value)
+    variance = value * (1 - value) + (n - 1) * (first - value**2) + (m - 1) * (second - value**2)
+    assert high - value == pytest.approx(1.959964 * (variance / (n * m)) ** 0.5)
+    assert value - low == pytest.approx(high - value)
+
+
 def test_segments_add_up_in_any_order() -> None:
     table = examples()
     shuffled = pd.concat([table[table["step"] == step] for step in (2, 0, 1)])

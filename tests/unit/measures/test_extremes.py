@@ -66,6 +66,7 @@ def test_every_group_agrees_with_a_search(evaluation, seed, label):
         assert examples["first"].tolist() == order
         np.testing.assert_allclose(examples["value"], [means[m] for m in order], atol=1e-6)
         assert set(examples["second"]) == {-1}
+        assert set(examples["second_name"]) == {""}
         pairs = rows(table, name, "pair", extreme)
         best = min(same, key=lambda pair: sign * matrix[pair])
         apart = [pair for pair in same if not set(pair) & set(best)]

@@ -1,5 +1,7 @@
 """Resamples read back for a whole experiment."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -47,6 +49,12 @@ def test_segments_of_a_run_are_joined_and_cut_at_its_end(replicates):
     assert first.estimates.tolist() == [0, 10, 20]
     assert first.replicates[:, 0].tolist() == [0, 0, 1]
     assert second.estimates.tolist() == [100, 110, 120]
+
+
+def test_a_run_may_have_one_checkpoint(replicates):
+    first = replicates.history[replicates.history["step"] == 0]
+    run, _ = replace(replicates, history=first).stiffness("within", "train-val", "sign")
+    assert run.estimates.tolist() == [0]
 
 
 def test_dead_runs_are_left_out(replicates):

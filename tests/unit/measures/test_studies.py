@@ -123,7 +123,7 @@ def test_the_widest_gap_is_looked_for_after_the_first_epoch():
         gap((0.0, 0.9, 0.8), (0.5, 0.8, 0.7), (1, 0.3, 0.2), (2, 0.4, 0.3), (3, 0.1, 0))
     )
     assert (found["widest_gap"], found["widest_epoch"]) == (0.4, 2)
-    found = describe_gap(gap((0.0, 0.9, 0.8), (0.5, 0.8, 0.7)))
+    found = describe_gap(gap((0.0, 0.9, 0.8), (0.2, 0.85, 0.8), (0.5, 0.8, 0.7)))
     assert (found["widest_gap"], found["widest_epoch"]) == (0.8, 0.5)
 
 

@@ -191,8 +191,9 @@ class ResampledPairs:
         ]
         self.lone = np.array([(alone & (one | other)).any() for one, other in held], bool)
         sets = [[one | other] * 2 if pairs.same_set else [one, other] for one, other in held]
-        numbers = np.array([[one.sum() for one in of_bin] for of_bin in sets], int).reshape(-1, 2)
-        self.bounds: Floats = unanimity_bound(numbers).prod(1)
+        self.bounds: Floats = np.array(
+            [unanimity_bound([one.sum() for one in of_bin]).prod() for of_bin in sets]
+        )
         self.cuts = self._runs()
         labels = pairs.classes
         self._labels = np.zeros(number, np.int16) if labels is None else labels

@@ -8,7 +8,7 @@ does.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import getdoc
 
 import numpy as np
@@ -162,12 +162,12 @@ def regress(what: str, curve: Curve, start: int) -> list[Effect]:
         shares = 1 - np.abs(drawn_left) / np.abs(drawn)
     name = f"share of {what} lost since {since}"
     if effect("", was, drawn, (-NEAR_0, NEAR_0)).verdict == SUPPORTED:
-        return [_reported(end), effect(f"{name} (near 0 then)", share, shares)]
+        return [reported(end), effect(f"{name} (near 0 then)", share, shares)]
     if end.verdict == SUPPORTED:
         return [end, effect(name, share, shares)]
-    return [_reported(end), effect(name, share, shares, (0.5, INF), (-INF, 0.05))]
+    return [reported(end), effect(name, share, shares, (0.5, INF), (-INF, 0.05))]
 
 
-def _reported(one: Effect) -> Effect:
+def reported(one: Effect) -> Effect:
     """Keep an effect as a number that decides nothing."""
-    return Effect(one.what, one.value, one.low, one.high)
+    return replace(one, holds=None, fails=None)

@@ -12,7 +12,7 @@ from stiffness.measures.pairs import Floats
 from stiffness.measures.replicates import RunValues
 from stiffness.measures.seeds import seed_means, student_interval
 from stiffness.measures.trends import Trend, kendall_tau, page_trend
-from stiffness.report.effects import ABOVE_0, BELOW_0, INF, Effect, Range, claim
+from stiffness.report.effects import ABOVE_0, BELOW_0, INF, Effect, Range, claim, reported
 from stiffness.report.evidence import FIRST_EPOCH, Evidence, NotTestable, TooShort
 from stiffness.training.runs import OK
 
@@ -93,11 +93,6 @@ def _page(what: str, trend: Trend, falls: bool) -> Effect:
     return Effect(f"{what}; Page's test", trend.tau, trend.low, trend.high, _OPEN, (INF, INF), *p)
 
 
-def _reported(one: Effect) -> Effect:
-    """Keep an effect as a number that decides nothing."""
-    return replace(one, holds=None, fails=None)
-
-
 @claim("C11", "The critical length falls with training time.", "critical_length")
 def c11(evidence: Evidence) -> list[Effect]:
     """The checkpoints of a run from epoch 1 on are cut into four stages of equally many. The
@@ -119,7 +114,7 @@ def c11(evidence: Evidence) -> list[Effect]:
                 f"tau of {name} with the epoch of a run", of_run[0], low, high, BELOW_0, ABOVE_0
             ),
         ):
-            effects.append(one if estimator == decides else _reported(one))
+            effects.append(one if estimator == decides else reported(one))
     return effects
 
 
@@ -144,7 +139,7 @@ def _order(evidence: Evidence, by: str, falls: bool) -> list[Effect]:
             keys = ("tau", "low", "high", "p_falls", "p_rises")
             trend = Trend(*(float(row[key]) for key in keys))
             one = _page(f"tau of {name} with the learning rate", trend, falls)
-            effects.append(one if estimator == decides else _reported(one))
+            effects.append(one if estimator == decides else reported(one))
     if not effects:
         raise TooShort(
             "its learning rates share no training loss from epoch 1 on: train the slow ones longer"
