@@ -181,19 +181,15 @@ class ResampledPairs:
         self.center = float(distances.mean()) if number else 0.0
         ends = [0, *np.searchsorted(distances, edges[1:-1]).tolist(), number]
         self.bins = [slice(begin, end) for begin, end in pairwise(ends) if begin < end]
-        alone = lone_examples(weights)
-        held = [
-            [
-                np.bincount(side[b], minlength=len(weights)) > 0
-                for side in (pairs.first, pairs.second)
-            ]
-            for b in self.bins
-        ]
-        self.lone = np.array([(alone & (one | other)).any() for one, other in held], bool)
-        sets = [[one | other] * 2 if pairs.same_set else [one, other] for one, other in held]
-        self.bounds: Floats = np.array(
-            [unanimity_bound([one.sum() for one in of_bin]).prod() for of_bin in sets]
-        )
+        alone, lone, bounds = lone_examples(weights), [], []
+        for part in self.bins:
+            sides = (pairs.first[part], pairs.second[part])
+            rows, columns = (np.bincount(side, minlength=len(weights)) > 0 for side in sides)
+            both = rows | columns
+            lone.append((alone & both).any())
+            sets = (both, both) if pairs.same_set else (rows, columns)
+            bounds.append(unanimity_bound([one.sum() for one in sets]).prod())
+        self.lone, self.bounds = np.array(lone, bool), np.array(bounds, np.float64)
         self.cuts = self._runs()
         labels = pairs.classes
         self._labels = np.zeros(number, np.int16) if labels is None else labels
