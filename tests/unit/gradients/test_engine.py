@@ -73,6 +73,25 @@ def test_ragged_chunks_of_the_factored_route(count: int) -> None:
     assert_gram(model, inputs, output_grads, double_gram(model, inputs, output_grads), 1e-12)
 
 
+@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize("room", [1, 2**20])
+def test_a_triangle_of_rows_is_one_of_the_full_product(
+    threads: str, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one thread it is numpy's, in one square or in squares and rectangles."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: int(threads))
+    rows = torch.randn(70, 20_001, generator=torch.Generator().manual_seed(0))
+    before = torch.arange(70.0 * 70).view(70, 70)
+    found = [before.clone(), before.clone()]
+    for out in found:
+        Rows(rows).add_triangle(out, room)
+    assert torch.equal(*found)
+    expected = (before.double() + rows.double() @ rows.double().T).triu()
+    # Sums of 20,001 products are 141 in size off the diagonal; float32 has 24 bits.
+    torch.testing.assert_close(found[0].double().triu(), expected, rtol=1e-6, atol=1e-3)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 13])
 @pytest.mark.parametrize("rows", [0, 1, 5, 6, 7, 23, 1000])
 def test_small_budgets_give_the_same_answer(count: int, rows: int) -> None:

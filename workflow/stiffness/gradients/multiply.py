@@ -5,16 +5,21 @@ needs about ``room`` numbers beside its factors and its result: larger products 
 """
 
 import math
+import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
 _SLABS = 4  # an upper triangle is covered by at least this many slabs of rows
 _LEAST, _MOST = 32, 128  # rows of a slab: fewer are multiplied less well, more waste the corners
 _SLAB = 2**22  # numbers in the largest intermediate of a product of factors; more gain nothing
+_SQUARES = 16  # a square of a triangle takes at most this part of the room of a product
+_SYRK = (torch.float32, torch.float64)
 # The cost of the elementwise work of a pair of tokens, in multiplications of a product.
 ELEMENTWISE = 32
 _FEW = 8  # up to so many examples that share a row of a table are met pair by pair
@@ -24,6 +29,8 @@ _FEW = 8  # up to so many examples that share a row of a table are met pair by p
 _SPAN = 8192
 
 Form = Literal["factors", "late rows", "rows"]
+# Columns of rows: how many, and what writes them to a tensor [n, w].
+Piece = tuple[int, Callable[[torch.Tensor], object]]
 G = TypeVar("G", bound="Gradients")
 
 
@@ -120,8 +127,31 @@ def _add_matmul(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> N
         out.addmm_(left, right.T)
         return
     total, product = out.double(), torch.empty_like(out)
-    for one, other in zip(left.split(_SPAN, 1), right.split(_SPAN, 1), strict=True):
+    spans = -(-left.shape[1] // _SPAN)
+    for one, other in zip(left.chunk(spans, 1), right.chunk(spans, 1), strict=True):
         total += torch.mm(one, other.T, out=product)
+    out.copy_(total)
+
+
+def _has_syrk(rows: torch.Tensor) -> bool:
+    """Whether numpy's product of a matrix with its own transpose, which computes one triangle (BLAS
+    syrk), is faster than PyTorch's, which has no such product.
+
+    Only with one thread: numpy's BLAS has its own threads, which are in the way of PyTorch's. How
+    many they are is set before Python starts.
+    """
+    threads = os.environ.get("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS"))
+    one_thread = torch.get_num_threads() == 1 and threads == "1"
+    return one_thread and rows.device.type == "cpu" and rows.dtype in _SYRK
+
+
+def _add_square(rows: torch.Tensor, out: torch.Tensor) -> None:
+    """out [n, n] += rows rows^T."""
+    total, product = out.double(), torch.empty_like(out)
+    for part in rows.chunk(max(1, -(-rows.shape[1] // _SPAN)), 1):
+        matrix = part.numpy()
+        np.matmul(matrix, matrix.T, out=product.numpy())
+        total += product
     out.copy_(total)
 
 
@@ -133,6 +163,19 @@ class Rows(Gradients):
 
     def add_product(self, other: "Rows", out: torch.Tensor, room: int) -> None:
         _add_matmul(self.rows, other.rows, out)
+
+    def add_triangle(self, out: torch.Tensor, room: int) -> None:
+        if not _has_syrk(self.rows):
+            super().add_triangle(out, room)
+            return
+        count = len(out)
+        size = max(_LEAST, room // (_SQUARES * count))
+        for begin in range(0, count, size):
+            end = min(begin + size, count)
+            own, rest = self.rows[begin:end], self.rows[end:]
+            _add_square(own, out[begin:end, begin:end])
+            if end < count:
+                _add_matmul(own, rest, out[begin:end, end:])
 
     def squared_norms(self, room: int) -> torch.Tensor:
         width = max(1, room // (2 * len(self.rows)))  # a float64 counts twice
@@ -163,12 +206,13 @@ class LateRows(Gradients):
     the weight is large: the Gram matrix is a sum over parameters, so the rows are formed some
     columns at a time.
 
-    ``columns(a, d, width)`` gives the rows [n, P] in pieces [n, w], w about ``width``.
+    ``columns(a, d, width)`` gives the rows [n, P] in pieces [n, w], w about ``width``. The order of
+    the columns may depend on ``width``, where that is less than P.
     """
 
     a: torch.Tensor
     d: torch.Tensor
-    columns: Callable[[torch.Tensor, torch.Tensor, int], Iterator[torch.Tensor]]
+    columns: Callable[[torch.Tensor, torch.Tensor, int], Iterator[Piece]]
 
     def __len__(self) -> int:
         return len(self.a)
@@ -196,18 +240,27 @@ class LateRows(Gradients):
             begin = end
 
     def _pieces(self, width: int) -> Iterator[torch.Tensor]:
-        return self.columns(self.a, self.d, width)
+        for size, write in self.columns(self.a, self.d, width):
+            piece = self.a.new_empty(len(self), size)
+            write(piece)
+            yield piece
+
+    def as_rows(self) -> "Rows":
+        """Formed at once."""
+        pieces = list(self.columns(self.a, self.d, sys.maxsize))
+        rows = self.a.new_empty(len(self), sum(size for size, _ in pieces))
+        for part, (_, write) in zip(
+            rows.split([size for size, _ in pieces], 1), pieces, strict=True
+        ):
+            write(part)
+        return Rows(rows)
 
     def empty(self, count: int) -> "LateParts":
         stores = [x.new_empty(count * x[0].numel()) for x in (self.a, self.d)]
         return LateParts(count, stores)
 
     def __add__(self, other: Any) -> Gradients:
-        formed = Rows(self._formed())
-        return formed + (Rows(other._formed()) if isinstance(other, LateRows) else other)
-
-    def _formed(self) -> torch.Tensor:
-        return torch.cat(list(self._pieces(_SLAB)), 1)
+        return self.as_rows() + (other.as_rows() if isinstance(other, LateRows) else other)
 
 
 @dataclass(frozen=True)
@@ -252,15 +305,16 @@ class LateParts(Gradients):
     def _pieces(self, width: int) -> Iterator[torch.Tensor]:
         """The same place for every piece: it is used before the next is made."""
         buffer: torch.Tensor | None = None
-        for pieces in zip(*(part._pieces(width) for part in self.parts), strict=True):
-            size = pieces[0].shape[1]
-            if buffer is None:
-                buffer = pieces[0].new_empty(len(self) * size)
+        for pieces in zip(
+            *(part.columns(part.a, part.d, width) for part in self.parts), strict=True
+        ):
+            size = pieces[0][0]
+            if buffer is None or len(buffer) < len(self) * size:
+                buffer = self.stores[0].new_empty(len(self) * size)
             whole = buffer[: len(self) * size].view(len(self), size)
-            begin = 0
-            for piece in pieces:
-                whole[begin : begin + len(piece)] = piece
-                begin += len(piece)
+            places = whole.split([len(part) for part in self.parts])
+            for place, (_, write) in zip(places, pieces, strict=True):
+                write(place)
             yield whole
 
     def __len__(self) -> int:

@@ -38,7 +38,7 @@ from stiffness.gradients.uses import Uses
 _CHUNK = 32  # examples per pass; larger ones no longer gain speed,
 _SMALL = 2**25  # unless all of a pass is smaller than these bytes
 _LARGE = 2**30  # a budget from which on more of it can be used
-_PRODUCT = 2**24  # numbers that a product needs at most; more gain nothing
+_PRODUCT = 2**23  # numbers that a product needs at most: more leave the caches
 _SAME = 1e-3  # relative difference of squared norms: a wrong axis is wrong by much more
 
 

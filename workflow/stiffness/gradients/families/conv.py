@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import grad as nn_grad
 
 from stiffness.gradients.families.registry import family
-from stiffness.gradients.multiply import Factors, Form, Gradients, LateRows, Rows
+from stiffness.gradients.multiply import Factors, Form, Gradients, LateRows, Piece
 
 _WEIGHT_GRADIENT = {
     1: nn_grad.conv1d_weight,
@@ -35,56 +35,67 @@ def convolution(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) 
         windows = _windows(layer, a, d.shape[2:])
         patches = windows.reshape(len(a), d.shape[2:].numel(), -1)
         return Factors(patches, d.flatten(2).transpose(1, 2), layer.bias is not None)
-    if form == "late rows":
-        return LateRows(a, d, partial(columns, layer))
-    return Rows(torch.cat(list(columns(layer, a, d, layer.weight.numel())), 1))
+    late = LateRows(a, d, partial(columns, layer))
+    return late if form == "late rows" else late.as_rows()
 
 
 def columns(
     layer: nn.modules.conv._ConvNd, a: torch.Tensor, d: torch.Tensor, width: int
-) -> Iterator[torch.Tensor]:
-    """The gradients of some outputs of every group at a time, [n, g q k c], then [n, g q].
+) -> Iterator[Piece]:
+    """The gradients of some weights at a time, in the order [g q, k, c], then those of the biases.
 
-    Where positions are many, examples are further groups of one convolution, whose kernels beat
-    products with copied patches. Where they are few and channels many, there is one product per
-    example.
+    Where positions are many, and patches overlap much, examples are further groups of one
+    convolution, whose kernels beat products with copied patches. Elsewhere there is one product per
+    example; a piece has all outputs of some places of the kernel, so that each patch is copied
+    once.
     """
-    outputs = max(1, width // (layer.groups * layer.weight[0].numel()))
     few = d.shape[2:].numel() < _MANY * min(layer.weight.shape[:2])
-    if layer.groups == 1 and (few or a.is_cuda):
+    apart = max(layer.stride) > 1 or max(layer.kernel_size) == 1
+    if layer.groups == 1 and (few or apart or a.is_cuda):
         windows = _windows(layer, a, d.shape[2:])
-        for part in d.flatten(2).split(outputs, 1):
-            yield _from_patches(windows, part)
+        axis = d.ndim - 1  # the first of the kernel
+        per_output = windows.shape[axis + 1 :].numel()
+        places = max(1, width // (d.shape[1] * per_output))
+        for some in windows.split(places, axis):
+            size = some.shape[axis:].numel()
+            for part in d.flatten(2).split(max(1, width // size), 1):
+                yield part.shape[1] * size, partial(_from_patches, some, part)
     else:
         both = list(layer._reversed_padding_repeated_twice)  # last axis first, before and after
         padding = both[::-2]
         if layer.padding_mode != "zeros" or both[::2] != both[1::2]:
             a, padding = _padded(layer, a), [0] * len(padding)
+        size = layer.weight[0].numel()
+        outputs = max(1, width // (layer.groups * size))
         for part in d.unflatten(1, (layer.groups, -1)).split(outputs, 2):  # [n, g, q, ...]
-            yield _from_convolution(layer, a, part, padding)
+            number = layer.groups * part.shape[2] * size
+            yield number, partial(_from_convolution, layer, a, part, padding)
     if layer.bias is not None:
-        yield d.flatten(2).sum(2)
+        yield d.shape[1], lambda out: out.copy_(d.flatten(2).sum(2))
 
 
-def _from_patches(windows: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
-    """[n, q k c] from windows [n, ..., k, c] and d [n, q, t], with patches of some examples at a
-    time."""
+def _from_patches(windows: torch.Tensor, d: torch.Tensor, out: torch.Tensor) -> None:
+    """out [n, q k c] from windows [n, ..., k, c] and d [n, q, t], with patches of some examples at
+    a time."""
     n, q, t = d.shape
     size = windows[0].numel()
-    rows = d.new_empty(n, q, size // t)
+    rows = out.view(n, q, size // t)
     room = _PATCHES_GPU if d.is_cuda else _PATCHES * torch.get_num_threads()
     some = max(1, room // size)
     for begin in range(0, n, some):
         part = slice(begin, begin + some)
         patches = windows[part].reshape(-1, t, size // t)
         torch.bmm(d[part], patches, out=rows[part])
-    return rows.flatten(1)
 
 
 def _from_convolution(
-    layer: nn.modules.conv._ConvNd, a: torch.Tensor, d: torch.Tensor, padding: list[int]
-) -> torch.Tensor:
-    """[n, g q k c] from a [n, g c, ...] and d [n, g, q, ...]."""
+    layer: nn.modules.conv._ConvNd,
+    a: torch.Tensor,
+    d: torch.Tensor,
+    padding: list[int],
+    out: torch.Tensor,
+) -> None:
+    """out [n, g q k c] from a [n, g c, ...] and d [n, g, q, ...]."""
     n, g, q = d.shape[:3]
     positions, c = d.shape[3:], layer.weight.shape[1]
     gradients = _WEIGHT_GRADIENT[len(positions)](
@@ -96,7 +107,7 @@ def _from_convolution(
         layer.dilation,
         n * g,
     )
-    return gradients.flatten(2).transpose(1, 2).reshape(n, -1)
+    out.view(n, g * q, -1, c).copy_(gradients.view(n, g * q, c, -1).transpose(2, 3))
 
 
 def _padded(layer: nn.modules.conv._ConvNd, a: torch.Tensor) -> torch.Tensor:

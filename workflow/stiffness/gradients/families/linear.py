@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from stiffness.gradients.families.registry import family
-from stiffness.gradients.multiply import Factors, Form, Gradients, LateRows, Rows
+from stiffness.gradients.multiply import Factors, Form, Gradients, LateRows, Piece
 
 
 @family(nn.Linear)
@@ -22,17 +22,22 @@ def linear(layer: nn.Module, a: torch.Tensor, d: torch.Tensor, form: Form) -> Gr
     bias = layer.bias is not None
     if form == "factors":
         return Factors(a, d, bias)
-    if form == "late rows":
-        return LateRows(a, d, partial(columns, bias))
-    return Rows(torch.cat(list(columns(bias, a, d, a.shape[2] * d.shape[2])), 1))
+    late = LateRows(a, d, partial(columns, bias))
+    return late if form == "late rows" else late.as_rows()
 
 
-def columns(bias: bool, a: torch.Tensor, d: torch.Tensor, width: int) -> Iterator[torch.Tensor]:
+def columns(bias: bool, a: torch.Tensor, d: torch.Tensor, width: int) -> Iterator[Piece]:
     """Gradients of some outputs at a time, from a [n, t, p], d [n, t, q]: [n, q p], then [n, q]."""
-    for outputs in d.split(max(1, width // a.shape[2]), 2):
-        yield torch.bmm(outputs.transpose(1, 2), a).flatten(1)  # ntq, ntp -> nqp
+    p = a.shape[2]
+    for outputs in d.split(max(1, width // p), 2):
+        yield p * outputs.shape[2], partial(_product, outputs, a)
     if bias:
-        yield d.sum(1)
+        yield d.shape[2], lambda out: out.copy_(d.sum(1))
+
+
+def _product(d: torch.Tensor, a: torch.Tensor, out: torch.Tensor) -> None:
+    """ntq, ntp -> nqp"""
+    torch.bmm(d.transpose(1, 2), a, out=out.view(len(a), d.shape[2], a.shape[2]))
 
 
 def without_unused(a: torch.Tensor, d: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
