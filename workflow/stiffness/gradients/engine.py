@@ -32,7 +32,7 @@ from stiffness.gradients.memory import packed, peak_bytes
 from stiffness.gradients.multiply import Gradients
 from stiffness.gradients.output_grads import OutputGrads
 from stiffness.gradients.passes import FastPasses, Source
-from stiffness.gradients.plan import Plan, Plans, Shares, block_groups, group_units
+from stiffness.gradients.plan import Plan, Plans, Shares, block_groups, group_units, one_pass
 from stiffness.gradients.sweep import Sweep
 
 _MIRROR = 128  # rows copied at once
@@ -232,7 +232,7 @@ def _accumulate(
 
     for group in group_units(source, count, shares, rows == columns):
         chunk = shares.chunk(source.working(group))
-        if rows == columns and count <= chunk:
+        if rows == columns and (count <= chunk or one_pass(source, count, shares)):
             source.visit(group, rows, lambda unit, own: add_own(unit, own, rows))
             continue
         size = min(count, max(1, shares.gradients // sum(source.sizes[unit] for unit in group)))
@@ -261,6 +261,7 @@ def _accumulate(
                         add_own(unit, right, some)
 
                 source.visit(group, some, meet)
+            held.clear()  # before the next block comes
 
 
 def _swept(
@@ -283,8 +284,9 @@ def _swept(
         working = peak_bytes(partial(sweep.visit, group, one, lambda *_: None, keep=True))
         chunk = shares.chunk(working)
         held = _collect(partial(sweep.visit, group), everything, chunk)
-        for unit, gradients in held.items():
-            gradients.add_triangle(out_of(unit), shares.product)
+        sweep.free(group)
+        for unit in list(held):  # freed before the next group comes
+            held.pop(unit).add_triangle(out_of(unit), shares.product)
     return True
 
 

@@ -240,10 +240,7 @@ class LateRows(Gradients):
             begin = end
 
     def _pieces(self, width: int) -> Iterator[torch.Tensor]:
-        for size, write in self.columns(self.a, self.d, width):
-            piece = self.a.new_empty(len(self), size)
-            write(piece)
-            yield piece
+        return _in_place([self], width)
 
     def as_rows(self) -> "Rows":
         """Formed at once."""
@@ -303,22 +300,24 @@ class LateParts(Gradients):
         return torch.cat([part.squared_norms(room) for part in self.parts])
 
     def _pieces(self, width: int) -> Iterator[torch.Tensor]:
-        """The same place for every piece: it is used before the next is made."""
-        buffer: torch.Tensor | None = None
-        for pieces in zip(
-            *(part.columns(part.a, part.d, width) for part in self.parts), strict=True
-        ):
-            size = pieces[0][0]
-            if buffer is None or len(buffer) < len(self) * size:
-                buffer = self.stores[0].new_empty(len(self) * size)
-            whole = buffer[: len(self) * size].view(len(self), size)
-            places = whole.split([len(part) for part in self.parts])
-            for place, (_, write) in zip(places, pieces, strict=True):
-                write(place)
-            yield whole
+        return _in_place(self.parts, width)
 
     def __len__(self) -> int:
         return self.count
+
+
+def _in_place(parts: list[LateRows], width: int) -> Iterator[torch.Tensor]:
+    """The rows of all parts together, in pieces: each is used before the next takes its place."""
+    counts = [len(part) for part in parts]
+    buffer = parts[0].a.new_empty(0)
+    for pieces in zip(*(part.columns(part.a, part.d, width) for part in parts), strict=True):
+        size = pieces[0][0]
+        if len(buffer) < sum(counts) * size:
+            buffer = buffer.new_empty(sum(counts) * size)
+        whole = buffer[: sum(counts) * size].view(-1, size)
+        for place, (_, write) in zip(whole.split(counts), pieces, strict=True):
+            write(place)
+        yield whole
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from stiffness.gradients.families import family_of
 from stiffness.gradients.memory import peak_bytes
 from stiffness.gradients.multiply import Form, Gradients
 from stiffness.gradients.output_grads import OutputGrads
+from stiffness.gradients.texts import Trimmed
 from stiffness.gradients.uses import Receive, Uses, Watch, marked
 
 # (the layer, its input, the gradient of its output)
@@ -103,6 +104,12 @@ class FastPasses:
         self.layers = dict(model.named_modules()) | self.uses.layers
         self.units, self.peaks = units, peaks
         self.sizes = {name: unit.size for name, unit in units.items()}
+
+    def tokens(self, rows: slice) -> int | None:
+        """How many a pass over ``rows`` has, where texts have other numbers beside other texts."""
+        tensors: Any = self.inputs.values() if isinstance(self.inputs, Mapping) else ()
+        trimmed = (tensor for tensor in tensors if isinstance(tensor, Trimmed))
+        return next((tensor[rows].shape[1] for tensor in trimmed), None)
 
     def working(self, units: list[str]) -> int:
         """Bytes per example that a pass over all units takes at its peak."""

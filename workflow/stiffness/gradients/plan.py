@@ -36,7 +36,8 @@ from stiffness.gradients.sweep import Blocks, find_blocks
 from stiffness.gradients.uses import Uses
 
 _CHUNK = 32  # examples per pass; larger ones no longer gain speed,
-_SMALL = 2**25  # unless all of a pass is smaller than these bytes
+_MOST = 64  # unless these are all, so that nothing is held,
+_SMALL = 2**25  # or all of a pass is smaller than these bytes
 _LARGE = 2**30  # a budget from which on more of it can be used
 _PRODUCT = 2**23  # numbers that a product needs at most: more leave the caches
 _SAME = 1e-3  # relative difference of squared norms: a wrong axis is wrong by much more
@@ -220,13 +221,14 @@ class Plans:
 
 
 class Shares:
-    """How a budget is spent: bytes for ``gradients`` that are held, numbers for a ``product``, and
-    where blocks take turns, bytes for the gradients of a ``block`` and for what blocks take, which
-    is ``stored``."""
+    """How a budget is spent: bytes for ``gradients`` that are held and for ``passes``, numbers for
+    a ``product``, and where blocks take turns, bytes for the gradients of a ``block`` and for what
+    blocks take, which is ``stored``."""
 
     def __init__(self, budget: int, element_size: int) -> None:
         self.budget = budget
         self.gradients = 40 * budget // 100
+        self.passes = 12 * budget // 100
         self.stored = 30 * budget // 100
         # Beside what is stored; what no tensor shows hardly grows with the budget.
         self.block = (45 if budget >= _LARGE else 30) * budget // 100
@@ -238,7 +240,6 @@ class Shares:
         Args:
             working: bytes per example that a pass takes.
         """
-        room = 12 * self.budget // 100
         if working > self.budget // 2:
             warnings.warn(
                 f"memory_budget: {self.budget / 2**20:.4g} MiB are too few; a pass over one "
@@ -247,18 +248,29 @@ class Shares:
                 stacklevel=2,
             )
         working = max(1, working)
-        return max(1, min(room // working, max(_CHUNK, _SMALL // working)))
+        return max(1, min(self.passes // working, max(_CHUNK, _SMALL // working)))
+
+
+def one_pass(source: Source, count: int, shares: Shares) -> bool:
+    """Whether one pass over all examples, after which nothing is held, fits in memory.
+
+    It may then have what is otherwise for gradients that are held. Texts of many lengths stay in
+    chunks, each of which is cut to its longest.
+    """
+    if not isinstance(source, FastPasses):
+        return False
+    working = source.working(list(source.sizes))
+    if count <= shares.chunk(working):
+        return True
+    together = count <= _MOST and source.tokens(slice(0, 1)) is None
+    return together and count * working <= shares.gradients + shares.passes
 
 
 def group_units(source: Source, count: int, shares: Shares, square: bool) -> list[list[str]]:
-    """Units that share passes, in the order of the network.
-
-    Where all examples of a square fit in one pass nothing is held, and all units share it.
-    """
-    everything = list(source.sizes)
-    one_pass = square and isinstance(source, FastPasses)
-    if one_pass and count <= shares.chunk(source.working(everything)):
-        return [everything]
+    """Units that share passes, in the order of the network: all of them, where all examples of a
+    square fit in one pass."""
+    if square and one_pass(source, count, shares):
+        return [list(source.sizes)]
     return packed(source.sizes, count, shares.gradients)
 
 
@@ -267,20 +279,26 @@ def block_groups(
 ) -> list[int] | None:
     """The first block of each group whose gradients fit in memory; None where a block does not.
 
-    What the groups take is stored too, in a part of the budget of its own.
+    With the gradients of a group are stored what it and the groups before it take, and the gradient
+    of what the group after it takes. A block that is too large for its share alone may have what
+    these leave.
     """
     by_segment = [sum(sizes[unit] for unit in units) for units in blocks.segments]
     by_block = by_segment[1:-1]
     by_block[0] += by_segment[0]
     by_block[-1] += by_segment[-1]
-    starts = [0]
-    filled = 0
-    for number, size in reversed(list(enumerate(by_block))):
-        if size * count > shares.block:
-            return None
-        if (filled + size) * count > shares.block:
-            starts.insert(1, number + 1)
+    after = [*blocks.sizes[1:], 0]
+    room = shares.block + shares.stored
+    starts, filled, stored = [0], 0, 0
+    for number, size in enumerate(by_block):
+        more = filled + size
+        if filled and (
+            more * count > shares.block or (more + stored + after[number]) * count > room
+        ):
+            starts.append(number)
+            stored += blocks.sizes[number]
             filled = 0
         filled += size
-    stored = sum(blocks.sizes[start] for start in starts[1:])
-    return starts if stored * count <= shares.stored else None
+        if (filled + stored + after[number]) * count > room:
+            return None
+    return starts

@@ -220,6 +220,7 @@ class Sweep:
         self.units[0] = blocks.segments[0] + self.units[0]
         self.units[-1] = self.units[-1] + blocks.segments[-1]
         self.taken: dict[int, torch.Tensor] = {}
+        self.axis: int | None = None  # of tokens, if their number is seen to differ
 
     def forward(self, chunk: int) -> None:
         """Store what the first block of every group but the first takes."""
@@ -227,6 +228,8 @@ class Sweep:
             return
         for begin in range(0, self.count, chunk):
             self._forward(slice(begin, min(begin + chunk, self.count)))
+        if self.passes.tokens(slice(0, 1)) is not None:  # the shortest text shows the axis
+            self._forward(slice(self.count - 1, self.count))
 
     def forward_bytes(self) -> int:
         """Bytes per example of a forward pass."""
@@ -237,7 +240,7 @@ class Sweep:
             if number in self.starts[1:]:
                 if number not in self.taken:
                     self.taken[number] = taken.new_empty(self.count, *taken.shape[1:])
-                self.taken[number][rows] = taken
+                self._put(number, rows, taken)
 
         part = Part(self.blocks, 0, self.starts[-1], store=store)
         with torch.no_grad():
@@ -254,13 +257,34 @@ class Sweep:
         the group takes for the group before it, unless ``keep``."""
         begin = self.starts[group]
         end = self.starts[group + 1] if group + 1 < len(self.starts) else None
-        given = self.taken[begin][rows].clone() if group else None
-        after = None if end is None else self.taken[end][rows]
+        given = self._get(begin, rows).clone() if group else None
+        after = None if end is None else self._get(end, rows)
 
         def leave(gradient: torch.Tensor) -> None:
             if not keep:
-                self.taken[begin][rows] = gradient
+                self._put(begin, rows, gradient)
 
         self.passes.visit_part(
             self.units[group], rows, receive, Part(self.blocks, begin, end, given), after, leave
         )
+
+    def _put(self, number: int, rows: slice, values: torch.Tensor) -> None:
+        whole = self.taken[number][rows]
+        if values.shape != whole.shape:  # shorter texts than the first, which is the longest
+            pairs = enumerate(zip(values.shape, whole.shape, strict=True))
+            self.axis = next(axis for axis, (few, many) in pairs if few != many)
+            whole.zero_()
+            whole = whole.narrow(self.axis, 0, values.shape[self.axis])
+        whole.copy_(values)
+
+    def _get(self, number: int, rows: slice) -> torch.Tensor:
+        values = self.taken[number][rows]
+        tokens = self.passes.tokens(rows)
+        if self.axis is None or tokens is None:
+            return values
+        return values.narrow(self.axis, 0, tokens)
+
+    def free(self, group: int) -> None:
+        """Give up the gradient of what comes after a group of which all examples are visited."""
+        if group + 1 < len(self.starts):
+            del self.taken[self.starts[group + 1]]
