@@ -58,6 +58,7 @@ def test_a_study_is_one_figure_or_one_of_each_experiment(settings):
         "mislabelled",
         "arithmetic",
         "arithmetic_trained",
+        "arithmetic_again",
         "optimizers",
     ]
 
