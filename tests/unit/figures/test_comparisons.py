@@ -99,7 +99,7 @@ def test_rates_without_a_common_loss_say_so(runs, figure):
     drawn = figure(
         equal_loss.draw, runs, rows[rows["by"] == EPOCH], order_rows(), CONFIG["equal_loss"]
     )
-    assert "no common range" in words(drawn)
+    assert "no value is common" in words(drawn)
 
 
 # --- early stopping ------------------------------------------------------------------------------

@@ -55,6 +55,12 @@ def draw(
     mode = options["pair_mode"]
     for column, (by, name) in enumerate(_COLUMNS):
         axes[0, column].set_title(name, loc="left")
+        if rows(levels, by=by, pair_mode=mode).empty:
+            why = "not to be had: after epoch 1,\nno value is common to all rates"
+            axes[0, column].text(0.5, 0.5, why, transform=axes[0, column].transAxes, ha="center")
+            for axis in axes[:, column]:
+                axis.set_axis_off()
+            continue
         for place, (quantity, metric, label) in enumerate(_ROWS):
             axis = axes[place, column]
             axes[place, 0].set_ylabel(label)
@@ -107,9 +113,6 @@ def draw(
 def _panel(axis: Axes, levels: pd.DataFrame, by: str, length: bool, palette: str) -> None:
     """Draw one quantity against the learning rate; ``length`` says that it is a critical length."""
     values = np.sort(levels["level"].unique())
-    if len(values) == 0:
-        axis.text(0.5, 0.5, "no common range", transform=axis.transAxes, ha="center")
-        return
     # Training proceeds from dark to light: upwards in epochs, downwards in loss.
     ordered = values if by == EPOCH else values[::-1]
     places = np.unique(np.linspace(0, len(ordered) - 1, _SHOWN).round().astype(int))
