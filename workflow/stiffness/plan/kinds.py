@@ -363,9 +363,9 @@ _KINDS = (
             "not reach; an open square is a misfit, where the bins at the crossing exclude 0. The "
             "upright mark is where the best curve that falls monotonically reaches 0, an estimate "
             "without a line; an arrow means that it is still above 0 at the farthest pair. Bars "
-            "are 95 % intervals from a bootstrap over examples, and of Wilson's type where all pairs "
-            "of a bin agree in sign. Look for whether both marks agree, and whether they move to "
-            "the left as training goes on (figure 11)."
+            "are 95 % intervals from a bootstrap over examples, and of Wilson's type where all "
+            "pairs of a bin agree in sign. Look for whether both marks agree, and whether they "
+            "move to the left as training goes on (figure 11)."
         ),
         looks(7.0, 3.9, color=(Color, "#0173b2"), pair_mode=_TRAIN_VAL),
         tables=("runs", "history", "distance", "critical_length"),
