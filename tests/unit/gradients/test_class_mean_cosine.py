@@ -7,6 +7,7 @@ from torch import nn
 
 from stiffness import class_mean_cosine, gradient_cosines
 from stiffness.errors import StiffnessError
+from stiffness.gradients.families.conv import convolution
 from stiffness.measures.classes import class_stiffness
 from stiffness.measures.pairs import select_pairs
 from stiffness.training.models import ModelSpec, build_model
@@ -81,3 +82,21 @@ def test_targets_that_are_no_classes_are_refused():
     model = nn.Sequential(nn.Linear(3, 4))
     with pytest.raises(StiffnessError, match=r"^targets: class indices"):
         class_mean_cosine(model, torch.randn(5, 3), torch.randn(5, 4))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("room", [100, 1_000, 10_000])
+def test_sums_have_one_order_of_columns_whatever_the_number_of_examples(groups, room):
+    """The last chunk has fewer examples than the others, and is added to the same sums."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(8, 6, 3, groups=groups).double()
+    a, d = torch.randn(10, 8, 5, 5).double(), torch.randn(10, 6, 3, 3).double()
+    labels, weights = torch.randint(CLASSES, (10,)), torch.rand(10).double()
+    found, expected = torch.zeros(2, CLASSES, 6 * 8 * 9 // groups + 6, dtype=torch.float64)
+    for chunk in (slice(0, 7), slice(7, 10)):
+        late, early = (
+            convolution(layer, a[chunk], d[chunk], form) for form in ("late rows", "rows")
+        )
+        late.add_sums(labels[chunk], weights[chunk], found, room)
+        early.add_sums(labels[chunk], weights[chunk], expected, room)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

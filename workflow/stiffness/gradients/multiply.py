@@ -233,11 +233,12 @@ class LateRows(Gradients):
     def add_sums(
         self, labels: torch.Tensor, weights: torch.Tensor, sums: torch.Tensor, room: int
     ) -> None:
-        begin = 0
-        for piece in self._pieces(room // (2 * len(self.a))):
-            end = begin + piece.shape[1]
-            Rows(piece).add_sums(labels, weights, sums[:, begin:end], room // 2)
-            begin = end
+        """Some examples at a time, whose rows are formed at once: only then is the order of the
+        columns that of other chunks, which have other numbers of examples."""
+        size = max(1, room // (2 * sums.shape[1]))
+        for begin in range(0, len(self), size):
+            some = slice(begin, begin + size)
+            self[some].as_rows().add_sums(labels[some], weights[some], sums, room // 2)
 
     def _pieces(self, width: int) -> Iterator[torch.Tensor]:
         return _in_place([self], width)
