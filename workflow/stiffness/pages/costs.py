@@ -1,7 +1,5 @@
 """What the runs of docs/data took, room by room, and what follows for other machines."""
 
-from typing import Any
-
 from stiffness.pages.committed import Committed
 from stiffness.pages.numbers import number, table
 
@@ -58,6 +56,7 @@ def _hours(hours: dict[str, float], room: str) -> str:
     return number(hours.get(room, 0.0), 2)
 
 
-def _each(hours: dict[str, Any], room: str, count: float) -> str:
+def _each(hours: dict[str, float], room: str, count: float) -> str:
     """Seconds of a core per epoch or checkpoint."""
-    return f"{3600 * hours.get(room, 0.0) / max(count, 1):.2g}"
+    seconds = 3600 * hours.get(room, 0.0) / max(count, 1)
+    return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}"

@@ -24,7 +24,7 @@ LARGEST = 10_000_000
 _REDRAW = "make results-page"
 _LIBRARY = Path(__file__).parents[1]
 _MAKERS = (
-    *("pages/blocks", "pages/committed", "pages/numbers", "pages/render"),
+    *("pages/blocks", "pages/committed", "pages/costs", "pages/numbers", "pages/render"),
     *("figures/arithmetic", "measures/seeds", "report/predictions"),
 )
 """The modules whose edits change the numbers of blocks that take time."""
