@@ -1,5 +1,7 @@
 """What runs took, from their provenance."""
 
+from typing import ClassVar
+
 import pandas as pd
 
 from stiffness.pages.costs import costs
@@ -15,7 +17,7 @@ class Kept:
     """Two runs of 10 epochs with 30 checkpoints in two arithmetics, and one without records."""
 
     experiments = ("known", "unrecorded")
-    settings = {"experiments": {"known": {"arithmetic": ["exact", "keras"]}}}
+    settings: ClassVar = {"experiments": {"known": {"arithmetic": ["exact", "keras"]}}}
 
     def provenance(self, name):
         return {"rooms": ROOMS} if name == "known" else {"unrecorded": "all"}
