@@ -113,6 +113,8 @@ def draw(
 def _panel(axis: Axes, levels: pd.DataFrame, by: str, length: bool, palette: str) -> None:
     """Draw one quantity against the learning rate; ``length`` says that it is a critical length."""
     values = np.sort(levels["level"].unique())
+    if len(values) == 0:
+        return
     # Training proceeds from dark to light: upwards in epochs, downwards in loss.
     ordered = values if by == EPOCH else values[::-1]
     places = np.unique(np.linspace(0, len(ordered) - 1, _SHOWN).round().astype(int))
