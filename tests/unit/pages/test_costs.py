@@ -30,7 +30,7 @@ class Kept:
 def test_hours_are_those_of_all_runs_and_seconds_of_one_epoch_and_checkpoint():
     text = costs(Kept())
     assert "| `known` | 2 | 30 | 2.00 | 360 | 0.17 | 0.03 | 10 | 1.50 |" in text
-    assert "unrecorded" not in text
+    assert "No records: `unrecorded`." in text
 
 
 def test_a_cluster_waits_for_the_longest_run():

@@ -16,9 +16,10 @@ from stiffness.errors import out_of_memory
 from stiffness.gradients.families import family_of
 from stiffness.gradients.memory import packed
 from stiffness.gradients.models import RefuseAutocast
-from stiffness.gradients.multiply import Rows, Tokens
+from stiffness.gradients.multiply import Rows
 from stiffness.gradients.output_grads import OutputGrads
 from stiffness.gradients.passes import Call, Unit, capture, gradients_of
+from stiffness.gradients.tokens import Tokens
 from stiffness.gradients.uses import Unable, Uses, find_uses
 
 _PROBE = 2  # examples of the pass that is compared with autograd

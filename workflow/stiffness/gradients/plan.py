@@ -29,10 +29,11 @@ from stiffness.errors import StiffnessError, StiffnessWarning, out_of_memory
 from stiffness.gradients.cover import covered_units, probe
 from stiffness.gradients.fallback import Fallback
 from stiffness.gradients.memory import packed
-from stiffness.gradients.multiply import ELEMENTWISE, Factors, Rows, Tied
+from stiffness.gradients.multiply import ELEMENTWISE, Factors, Rows
 from stiffness.gradients.output_grads import OutputGrads
 from stiffness.gradients.passes import Call, FastPasses, Source, Unit, gradients_of
 from stiffness.gradients.sweep import Blocks, find_blocks
+from stiffness.gradients.tokens import Tied
 from stiffness.gradients.uses import Uses
 
 _CHUNK = 32  # examples per pass; larger ones no longer gain speed,

@@ -14,10 +14,11 @@ def costs(committed: Committed) -> str:
     gradients and tables, wait for one another, and the runs do not, so that a cluster needs as long
     as the longest run, and at least its share of all hours.
     """
-    lines, total, longest, of_longest = [], 0.0, 0.0, ""
+    lines, unrecorded, total, longest, of_longest = [], [], 0.0, 0.0, ""
     for name in committed.experiments:
         rooms = committed.provenance(name).get("rooms", {})
         if not rooms:
+            unrecorded.append(f"`{name}`")
             continue
         runs, history = (committed.table(name, one) for one in ("runs", "history"))
         hours = {room: one["cpu_seconds"] / 3600 for room, one in rooms.items()}
@@ -43,10 +44,13 @@ def costs(committed: Committed) -> str:
     header = ["experiment", "runs", "checkpoints", "training, h", "s an epoch", "gradients, h"]
     header += ["tables, h", "gradients, s each", "GiB"]
     share = total / _NODES
+    missing = f"No records: {', '.join(unrecorded)}.\n\n" if unrecorded else ""
+    if not lines:
+        return missing.strip()
     return (
-        f"{table(header, lines)}\n\n"
+        f"{table(header, lines)}\n\n{missing}"
         f"Together {total:.1f} hours of one core. The runs of an experiment do not wait for each "
-        f"other. The one that takes longest is of `{of_longest}`, {60 * longest:.0f} minutes. So "
+        f"other. Those of `{of_longest}` take longest, {60 * longest:.0f} minutes on average. So "
         f"{_NODES} nodes that give a core each would need {60 * max(longest, share):.0f} minutes "
         f"and the scheduler's waiting, instead of {total:.1f} hours."
     )

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from stiffness.gradients.families.registry import family
-from stiffness.gradients.multiply import Form, Gradients, Tokens
+from stiffness.gradients.multiply import Form, Gradients
+from stiffness.gradients.tokens import Tokens
 
 
 @family(nn.Embedding)
