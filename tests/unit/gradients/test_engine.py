@@ -9,7 +9,7 @@ from torch.nn.utils import prune
 
 from stiffness.data.batch import Inputs, call, length, take
 from stiffness.errors import StiffnessError
-from stiffness.gradients import fallback
+from stiffness.gradients import fallback, multiply
 from stiffness.gradients.engine import gram_blocks
 from stiffness.gradients.memory import parse_bytes
 from stiffness.gradients.models import refuse_training_mode
@@ -73,14 +73,16 @@ def test_ragged_chunks_of_the_factored_route(count: int) -> None:
     assert_gram(model, inputs, output_grads, double_gram(model, inputs, output_grads), 1e-12)
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
 @pytest.mark.parametrize("room", [1, 2**20])
+@pytest.mark.parametrize(
+    ("threads", "numpy_from"), [(1, 2**35), (2, 2**35), (2, 0)], ids=["one", "slabs", "two"]
+)
 def test_a_triangle_of_rows_is_one_of_the_full_product(
-    threads: str, room: int, monkeypatch: pytest.MonkeyPatch
+    threads: int, numpy_from: int, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With one thread it is numpy's, in one square or in squares and rectangles."""
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: int(threads))
+    """It is numpy's in one square or in several, or PyTorch's in slabs."""
+    monkeypatch.setattr(multiply, "_LONG", numpy_from)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     # Integers whose sums of products fit 24 bits are added without rounding, in any order.
     rows = torch.randint(-8, 9, (70, 20_001), generator=torch.Generator().manual_seed(0)).float()
     before = torch.arange(70.0 * 70).view(70, 70)

@@ -72,6 +72,16 @@ def test_blocks_take_turns_where_gradients_do_not_fit(
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+def test_what_is_stored_of_all_examples_is_not_counted_as_a_pass_over_one() -> None:
+    model, inputs = deep()
+    output_grads = OutputGrads(TARGETS)
+    plan = make_plan(model, inputs, output_grads, N, 2**30)
+    (passes,) = plan.sources(model, inputs, output_grads)
+    blocks = plan.find_blocks(passes)
+    few, all_of_them = (engine.Sweep(passes, blocks, [0, 2], count) for count in (1, N))
+    assert all_of_them.forward_bytes() == few.forward_bytes() < N * blocks.sizes[2]
+
+
 def test_a_network_that_cannot_be_cut_is_not(swept: list[bool]) -> None:
     model, inputs = deep(skip=True)
     directions, _ = reference_gradients(model, inputs, TARGETS)

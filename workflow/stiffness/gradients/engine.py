@@ -68,7 +68,7 @@ def gram_blocks(
             grams[name] = like.new_zeros(len(output_grads), len(output_grads))
         return grams[name]
 
-    shares = Shares(budget, like.element_size())
+    shares = Shares(budget, like.element_size(), len(output_grads))
     plan = (plans or Plans()).plan(model, inputs, output_grads, len(output_grads), budget)
     for source in plan.sources(model, inputs, output_grads):
         if not _swept(source, plan, shares, len(output_grads), gram_of):

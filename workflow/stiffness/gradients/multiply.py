@@ -4,21 +4,24 @@ Letters: n, m examples; t, s tokens (positions, pixels); p, q the two sides of a
 needs about ``room`` numbers beside its factors and its result: larger products are cut.
 """
 
-import os
+import functools
+import math
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import nn
 
 _SLABS = 4  # an upper triangle is covered by at least this many slabs of rows
 _LEAST, _MOST = 32, 128  # rows of a slab: fewer are multiplied less well, more waste the corners
 SLAB = 2**22  # numbers in the largest intermediate of a product of factors; more gain nothing
-_SQUARES = 16  # a square of a triangle takes at most this part of the room of a product
 _SYRK = (torch.float32, torch.float64)
+_LONG = 2**35  # multiplications of a product that takes about 0.2 s with two threads
 # The cost of the elementwise work of a pair of tokens, in multiplications of a product.
 ELEMENTWISE = 32
 
@@ -131,26 +134,37 @@ def _add_matmul(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> N
     out.copy_(total)
 
 
-def _has_syrk(rows: torch.Tensor) -> bool:
-    """Whether numpy's product of a matrix with its own transpose, which computes one triangle (BLAS
-    syrk), is faster than PyTorch's, which has no such product.
+def _suits_numpy(rows: torch.Tensor) -> bool:
+    """Whether the triangle of rows rows^T is left to numpy, whose product of a matrix with its own
+    transpose computes one triangle (BLAS syrk). PyTorch has no such product.
 
-    Only with one thread: numpy's BLAS has its own threads, which are in the way of PyTorch's. How
-    many they are is set before Python starts.
+    numpy's BLAS has its own threads, which spin for a while when they are done and are in the way
+    of PyTorch's: with several, only long products gain.
     """
-    threads = os.environ.get("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS"))
-    one_thread = torch.get_num_threads() == 1 and threads == "1"
-    return one_thread and rows.device.type == "cpu" and rows.dtype in _SYRK
+    long = torch.get_num_threads() == 1 or len(rows) * rows.numel() >= _LONG
+    return long and rows.device.type == "cpu" and rows.dtype in _SYRK
 
 
-def _add_square(rows: torch.Tensor, out: torch.Tensor) -> None:
-    """out [n, n] += rows rows^T."""
-    total, product = out.double(), torch.empty_like(out)
-    for part in rows.chunk(max(1, -(-rows.shape[1] // _SPAN)), 1):
-        matrix = part.numpy()
-        np.matmul(matrix, matrix.T, out=product.numpy())
-        total += product
-    out.copy_(total)
+@functools.cache
+def _pools() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
+
+
+def _threads() -> AbstractContextManager[Any]:
+    """numpy's BLAS has as many threads as PyTorch."""
+    return _pools().limit(limits=torch.get_num_threads())
+
+
+def _add_with_numpy(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> None:
+    """out [n, m] += left [n, P] right^T [P, m]; one triangle where both are the same."""
+    spans = max(1, -(-left.shape[1] // _SPAN))
+    result = out.numpy()
+    total = result if spans == 1 else result.astype(np.float64)
+    product = np.empty(out.shape, result.dtype)
+    for one, other in zip(left.chunk(spans, 1), right.chunk(spans, 1), strict=True):
+        total += np.matmul(one.numpy(), other.numpy().T, out=product)
+    if spans > 1:
+        result[...] = total
 
 
 @dataclass(frozen=True)
@@ -163,17 +177,18 @@ class Rows(Gradients):
         _add_matmul(self.rows, other.rows, out)
 
     def add_triangle(self, out: torch.Tensor, room: int) -> None:
-        if not _has_syrk(self.rows):
+        """In squares, for numpy, where that suits."""
+        if not _suits_numpy(self.rows):
             super().add_triangle(out, room)
             return
-        count = len(out)
-        size = max(_LEAST, room // (_SQUARES * count))
-        for begin in range(0, count, size):
-            end = min(begin + size, count)
-            own, rest = self.rows[begin:end], self.rows[end:]
-            _add_square(own, out[begin:end, begin:end])
-            if end < count:
-                _add_matmul(own, rest, out[begin:end, end:])
+        most = max(_LEAST, math.isqrt(room // 3))  # a float32 and a float64 per number of a square
+        size = -(-len(out) // -(-len(out) // most))
+        parts = list(zip(self.rows.split(size), out.split(size), strict=True))
+        with _threads():
+            for number, (own, slab) in enumerate(parts):
+                columns = slab.split(size, 1)[number:]
+                for (other, _), square in zip(parts[number:], columns, strict=True):
+                    _add_with_numpy(own, other, square)
 
     def squared_norms(self, room: int) -> torch.Tensor:
         width = max(1, room // (2 * len(self.rows)))  # a float64 counts twice
@@ -208,8 +223,9 @@ class _Late(Gradients):
             _add_matmul(left, right, out)
 
     def add_triangle(self, out: torch.Tensor, room: int) -> None:
-        for piece in self._pieces(room // len(self)):
-            Rows(piece).add_triangle(out, room)
+        rest = room // 4
+        for piece in self._pieces((room - rest) // len(self)):
+            Rows(piece).add_triangle(out, rest)
 
 
 @dataclass(frozen=True)

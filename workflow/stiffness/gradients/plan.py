@@ -40,7 +40,8 @@ _CHUNK = 32  # examples per pass; larger ones no longer gain speed,
 _MOST = 64  # unless these are all, so that nothing is held,
 _SMALL = 2**25  # or all of a pass is smaller than these bytes
 _LARGE = 2**30  # a budget from which on more of it can be used
-_PRODUCT = 2**23  # numbers that a product needs at most: more leave the caches
+_PRODUCT = 2**23  # numbers that a product needs at most: more leave the caches,
+_COLUMNS = 2**14  # unless an example of a large matrix has fewer columns, which is slow
 _SAME = 1e-3  # relative difference of squared norms: a wrong axis is wrong by much more
 
 
@@ -226,14 +227,15 @@ class Shares:
     a ``product``, and where blocks take turns, bytes for the gradients of a ``block`` and for what
     blocks take, which is ``stored``."""
 
-    def __init__(self, budget: int, element_size: int) -> None:
+    def __init__(self, budget: int, element_size: int, partners: int = 1) -> None:
         self.budget = budget
         self.gradients = 40 * budget // 100
         self.passes = 12 * budget // 100
         self.stored = 30 * budget // 100
         # Beside what is stored; what no tensor shows hardly grows with the budget.
         self.block = (45 if budget >= _LARGE else 30) * budget // 100
-        self.product = max(1, min(_PRODUCT, budget // 10 // element_size))
+        product = max(_PRODUCT, _COLUMNS * partners)
+        self.product = max(1, min(product, budget // 10 // element_size))
 
     def chunk(self, working: int) -> int:
         """Examples per pass.

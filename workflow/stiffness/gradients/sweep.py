@@ -233,6 +233,7 @@ class Sweep:
 
     def forward_bytes(self) -> int:
         """Bytes per example of a forward pass."""
+        self._forward(slice(0, 1))  # reserves what is stored of all
         return peak_bytes(lambda: self._forward(slice(0, 1)))
 
     def _forward(self, rows: slice) -> None:
