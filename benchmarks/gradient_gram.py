@@ -36,6 +36,7 @@ BUDGET_CASES = (("fc", 1000), ("cnn", 1000), ("resnet20v1", 600), ("encoder", 64
 SCALING = (250, 500, 1000, 2000, 4000, 8000)
 WHOLE_SETS = (7500, 15000, 30000, 60000)
 PEERS = ("vmap", "opacus", "backpack")
+OURS = ("ours", "later")
 
 
 class Runner:
@@ -111,6 +112,8 @@ def methods(
             for method in chosen:
                 if method == "ours":
                     found = ours
+                elif method == "later":
+                    found = runner.cell(network, count, method, budget)
                 elif number == 0 or (method == "vmap" and (network, count) in VMAP_TOO):
                     found = runner.cell(network, count, method)
                 else:
@@ -184,7 +187,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--networks", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--methods", nargs="+", choices=("ours", *PEERS), default=["ours", *PEERS])
+    parser.add_argument("--methods", nargs="+", choices=(*OURS, *PEERS), default=[*OURS, *PEERS])
     parser.add_argument(
         "--parts",
         nargs="+",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from stiffness import class_mean_cosine, gradient_gram
+from stiffness import Plans, class_mean_cosine, gradient_gram
 from stiffness.data.batch import Inputs, length, take
 
 CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # examples per pass that peers try
@@ -154,8 +154,12 @@ def one_pass(model: nn.Module, inputs: Inputs, targets: torch.Tensor) -> None:
         torch.autograd.grad(loss, parameters, allow_unused=True)
 
 
+_PLANS = Plans()
+
 OWN: dict[str, Callable[[nn.Module, Inputs, torch.Tensor, str], torch.Tensor | None]] = {
     "ours": lambda *given: gradient_gram(*given[:3], memory_budget=given[3]),
+    # With the plan of an earlier call, as every checkpoint of a series after the first has it.
+    "later": lambda *given: gradient_gram(*given[:3], memory_budget=given[3], plans=_PLANS),
     "class_mean_cosine": lambda *given: class_mean_cosine(*given[:3], memory_budget=given[3]),
     "pass": lambda *given: one_pass(*given[:3]),
 }

@@ -20,6 +20,7 @@ _EXPORTS = {
     "gradient_cosines": "stiffness.gradients.gram",
     "gradient_gram": "stiffness.gradients.gram",
     "measure_checkpoints": "stiffness.monitor.checkpoints",
+    "Plans": "stiffness.gradients.plan",
     "plot_stiffness": "stiffness.monitor.plot",
     "StiffnessError": "stiffness.errors",
     "StiffnessMonitor": "stiffness.monitor.monitor",
@@ -27,6 +28,7 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "Plans",
     "StiffnessError",
     "StiffnessMonitor",
     "StiffnessWarning",

@@ -202,6 +202,7 @@ def gradient_gram(
     per_layer: bool = False,
     memory_budget: str | int = "4GiB",
     arithmetic: str = "exact",
+    plans: Plans | None = None,
     float32_copy: bool = True,
 ) -> Matrices:
     """Inner products K_ij = g_i . g_j of per-example loss gradients (eq. 1).
@@ -225,7 +226,7 @@ def gradient_gram(
                 [0.5000, 1.0000]])
     """
     grams, output_log_norms = _unit_grams(
-        model, inputs, targets, loss, per_layer, memory_budget, arithmetic, float32_copy
+        model, inputs, targets, loss, per_layer, memory_budget, arithmetic, float32_copy, plans
     )
     scale = output_log_norms.exp()
     scaled = {}
