@@ -22,6 +22,17 @@ def settings(tmp_path, monkeypatch) -> dict[str, Any]:
     return copy.deepcopy(_settings())
 
 
+@pytest.fixture(scope="session")
+def shipped() -> dict[str, Any]:
+    """config.yaml as it is written."""
+    return yaml.safe_load(CONFIG.read_text())
+
+
+@pytest.fixture
+def config(shipped: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy(shipped)
+
+
 @cache
 def _settings() -> dict[str, Any]:
     return read_settings(yaml.safe_load(CONFIG.read_text()))
