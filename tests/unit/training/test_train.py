@@ -1,117 +1,39 @@
-"""Training: the same bits whatever the cuts and interruptions, and what is recorded."""
+"""Training: what is recorded, and what every setting does."""
 
-import errno
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from training_cases import (
+    CNN,
+    FC,
+    NORM,
+    STEPS,
+    assert_same_run,
+    assert_same_tensors,
+    checkpoints,
+    history,
+    segment,
+)
 
 from stiffness.data.arrays import Arrays
 from stiffness.errors import StiffnessError
-from stiffness.files import read_metadata, read_table, read_tensors
+from stiffness.files import read_tensors
 from stiffness.training import train
 from stiffness.training.augmentation import crop_flip
-from stiffness.training.models import ModelSpec, build_model, load_weights
+from stiffness.training.models import build_model, load_weights
 from stiffness.training.schedule import checkpoint_steps
-from stiffness.training.specs import OptimizerSpec, TrainingSpec
+from stiffness.training.specs import OptimizerSpec
 from stiffness.training.train import (
     HISTORY,
     HISTORY_COLUMNS,
     STATE,
     checkpoint_name,
-    train_segment,
 )
 
-FC = TrainingSpec(ModelSpec("fc"), "1e-3", seed=0, batch_size=32, early_checkpoints=2)
-CNN = replace(FC, model=ModelSpec("cnn", padding="same"), learning_rate="3e-3")
-NORM = replace(FC, model=ModelSpec("resnet20v1", batch_norm=True))
-STEPS = 5  # an epoch of 150 examples
-
-
-ON: dict[str, torch.device] = {}  # the device, for all tests of this file
-
-
-@pytest.fixture(autouse=True, scope="module")
-def on(device: torch.device) -> None:
-    ON["device"] = device
-
-
-def segment(arrays, spec, start, end, previous, output) -> Path:
-    train_segment(arrays, spec, start, end, previous, output, ON["device"])
-    return Path(output)
-
-
-def history(*folders: Path) -> pd.DataFrame:
-    return pd.concat([read_table(folder / HISTORY) for folder in folders], ignore_index=True)
-
-
-def checkpoints(*folders: Path) -> dict[str, Path]:
-    return {path.name: path for folder in folders for path in folder.glob("step=*")}
-
-
-def assert_same_tensors(first: Path, second: Path) -> None:
-    ours, theirs = read_tensors(first)[0], read_tensors(second)[0]
-    assert ours.keys() == theirs.keys()
-    for name, tensor in ours.items():
-        assert torch.equal(tensor, theirs[name]), name
-
-
-def assert_same_run(ours: list[Path], theirs: list[Path]) -> None:
-    """Same checkpoints, last state and history, bit for bit."""
-    first, second = checkpoints(*ours), checkpoints(*theirs)
-    assert first.keys() == second.keys()
-    for name, path in first.items():
-        assert_same_tensors(path, second[name])
-    assert_same_tensors(ours[-1] / STATE, theirs[-1] / STATE)
-    pd.testing.assert_frame_equal(history(*ours), history(*theirs), check_exact=True)
-
-
-@pytest.fixture(scope="module")
-def whole(few_digits, tmp_path_factory, on) -> Path:
-    """Three epochs of FC without interruption."""
-    output = tmp_path_factory.mktemp("whole") / "epochs=0000-0003"
-    return segment(few_digits, FC, 0, 3, None, output)
-
-
-@contextmanager
-def interrupted(monkeypatch, name: str, call: int, error: BaseException) -> Iterator[None]:
-    """Make the ``call``-th call of a name in train.py raise, and expect that it does."""
-    calls = 0
-    original = getattr(train, name)
-
-    def interrupt(*args, **kwargs):
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            raise error
-        return original(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train, name, interrupt)
-        with pytest.raises(type(error)):
-            yield
-    assert calls == call
-
-
-@pytest.fixture
-def trained_epochs(monkeypatch) -> list[int]:
-    """Filled with the epochs (from 0) that are trained."""
-    epochs = []
-    original = train.Run.train_epoch
-
-    def count(run, work):
-        epochs.append(run.epoch)
-        original(run, work)
-
-    monkeypatch.setattr(train.Run, "train_epoch", count)
-    return epochs
+pytestmark = pytest.mark.usefixtures("on")
 
 
 # --- what is written -----------------------------------------------------------------------------
@@ -321,307 +243,6 @@ def test_time_left(caplog, whole):
 
     train._log_progress(Run, 9, 125.4)
     assert caplog.messages[-1].endswith(", 2:05 left")
-
-
-# --- chains --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("spec", [FC, CNN, NORM], ids=["fc", "cnn", "batch norm"])
-@pytest.mark.parametrize("augmentation", ["none", "crop_flip"])
-def test_a_chain_equals_one_run(few_digits, tmp_path, spec, augmentation):
-    spec = replace(spec, augmentation=augmentation)
-    ends = [0, 1, 2] if spec.model.name == "resnet20v1" else [0, 1, 3, 4]
-    if spec.model.name == "resnet20v1":
-        few_digits = Arrays.from_images(
-            few_digits.train_inputs[:64],
-            few_digits.train_targets[:64],
-            few_digits.validation_inputs,
-            few_digits.validation_targets,
-            few_digits.class_names,
-        )
-    whole = segment(few_digits, spec, 0, ends[-1], None, tmp_path / "whole")
-    chain: list[Path] = []
-    for start, end in pairwise(ends):
-        previous = chain[-1] if chain else None
-        chain.append(segment(few_digits, spec, start, end, previous, tmp_path / f"{start}-{end}"))
-    assert_same_run(chain, [whole])
-    metadata = read_metadata(chain[-1] / STATE)
-    assert metadata["step"] == ends[-1] * metadata["steps_per_epoch"]
-
-
-def test_a_previous_segment_that_ends_elsewhere_is_named(few_digits, whole, tmp_path):
-    with pytest.raises(StiffnessError, match="ends at epoch 3, not 2") as raised:
-        segment(few_digits, FC, 2, 4, whole, tmp_path / "run")
-    assert str(whole) in str(raised.value)
-
-
-def test_a_previous_segment_of_another_model_is_named(few_digits, whole, tmp_path):
-    with pytest.raises(StiffnessError, match="a checkpoint of another model than") as raised:
-        segment(few_digits, CNN, 3, 4, whole, tmp_path / "run")
-    assert str(raised.value).startswith(str(whole / STATE))
-
-
-@pytest.mark.parametrize("damage", ["absent", "truncated"])
-def test_an_unreadable_previous_segment_is_named(few_digits, tmp_path, damage):
-    previous = tmp_path / "previous"
-    previous.mkdir()
-    if damage == "truncated":
-        (previous / STATE).write_bytes(b"\0" * 20)
-    with pytest.raises(StiffnessError) as raised:
-        segment(few_digits, FC, 3, 4, previous, tmp_path / "run")
-    assert str(raised.value).startswith(str(previous / STATE))
-
-
-def test_a_finished_folder_is_replaced(few_digits, whole, tmp_path):
-    output = tmp_path / "run"
-    output.mkdir()
-    (output / "old").touch()
-    segment(few_digits, FC, 0, 3, None, output)
-    assert not (output / "old").exists()
-    assert_same_run([output], [whole])
-
-
-# --- interruptions -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("done", [1, 2, 3])
-def test_an_interrupted_segment_goes_on(few_digits, whole, tmp_path, monkeypatch, done):
-    output = tmp_path / "epochs=0000-0003"
-    with interrupted(monkeypatch, "_log_progress", done, KeyboardInterrupt()):
-        segment(few_digits, FC, 0, 3, None, output)
-    assert not output.exists()
-    segment(few_digits, FC, 0, 3, None, output)
-    assert_same_run([output], [whole])
-    assert [path.name for path in tmp_path.iterdir()] == [output.name]
-
-
-@pytest.mark.parametrize("done", [0, 1, 2])
-def test_finished_epochs_are_not_trained_again(
-    few_digits, tmp_path, monkeypatch, trained_epochs, done
-):
-    if done:
-        with interrupted(monkeypatch, "_log_progress", done, KeyboardInterrupt()):
-            segment(few_digits, FC, 0, 3, None, tmp_path / "run")
-    assert trained_epochs == list(range(done))
-    trained_epochs.clear()
-    segment(few_digits, FC, 0, 3, None, tmp_path / "run")
-    assert trained_epochs == list(range(done, 3))
-
-
-def test_two_interruptions(few_digits, whole, tmp_path, monkeypatch):
-    for _ in range(2):
-        with interrupted(monkeypatch, "_log_progress", 1, KeyboardInterrupt()):
-            segment(few_digits, FC, 0, 3, None, tmp_path / "run")
-    segment(few_digits, FC, 0, 3, None, tmp_path / "run")
-    assert_same_run([tmp_path / "run"], [whole])
-
-
-# Calls of _evaluate: two a record; records at steps 0, some early ones, 5, 10 and 15.
-@pytest.mark.parametrize("call", [1, 2, 4, -4, -1])
-def test_an_interruption_within_an_epoch(few_digits, whole, tmp_path, monkeypatch, call):
-    calls = 2 * len(history(whole))
-    with interrupted(monkeypatch, "_evaluate", call % (calls + 1), KeyboardInterrupt()):
-        segment(few_digits, FC, 0, 3, None, tmp_path / "run")
-    segment(few_digits, FC, 0, 3, None, tmp_path / "run")
-    assert_same_run([tmp_path / "run"], [whole])
-
-
-def test_an_interrupted_later_segment_goes_on(few_digits, whole, tmp_path, monkeypatch):
-    first = segment(few_digits, FC, 0, 1, None, tmp_path / "first")
-    with interrupted(monkeypatch, "_log_progress", 1, KeyboardInterrupt()):
-        segment(few_digits, FC, 1, 3, first, tmp_path / "second")
-    second = segment(few_digits, FC, 1, 3, first, tmp_path / "second")
-    assert_same_run([first, second], [whole])
-
-
-@pytest.mark.parametrize("name", [HISTORY, STATE])
-@pytest.mark.parametrize("epoch", [1, 2])
-def test_a_full_disk_while_saving(few_digits, whole, tmp_path, monkeypatch, name, epoch):
-    """History and state are two files: one of them may be an epoch ahead of the other."""
-    writer = "write_table" if name == HISTORY else "write_tensors"
-    original = getattr(train, writer)
-    saves = 0
-
-    def fail(path, *args):
-        nonlocal saves
-        saves += Path(path).name == name
-        if Path(path).name == name and saves == epoch:
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        original(path, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train, writer, fail)
-        with pytest.raises(OSError, match="No space left"):
-            segment(few_digits, FC, 0, 3, None, tmp_path / "run")
-    segment(few_digits, FC, 0, 3, None, tmp_path / "run")
-    assert_same_run([tmp_path / "run"], [whole])
-
-
-@pytest.mark.parametrize("name", [HISTORY, STATE])
-def test_a_damaged_unfinished_folder_is_started_over(
-    few_digits, whole, tmp_path, monkeypatch, name
-):
-    with interrupted(monkeypatch, "_log_progress", 2, KeyboardInterrupt()):
-        segment(few_digits, FC, 0, 3, None, tmp_path / "run")
-    (tmp_path / ".run.unfinished" / name).write_bytes(b"\0" * 20)
-    segment(few_digits, FC, 0, 3, None, tmp_path / "run")
-    assert_same_run([tmp_path / "run"], [whole])
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"learning_rate": "3e-3"},
-        {"seed": 1},
-        {"batch_size": 50},
-        {"early_checkpoints": 0},
-        {"augmentation": "crop_flip"},
-        {"model": ModelSpec("fc", initialization="pytorch")},
-        {"model": ModelSpec("cnn", padding="same")},
-    ],
-    ids=str,
-)
-def test_an_unfinished_folder_of_other_parameters_is_discarded(
-    few_digits, whole, tmp_path, monkeypatch, change
-):
-    with interrupted(monkeypatch, "_log_progress", 2, KeyboardInterrupt()):
-        segment(few_digits, replace(FC, **change), 0, 3, None, tmp_path / "run")
-    segment(few_digits, FC, 0, 3, None, tmp_path / "run")
-    assert_same_run([tmp_path / "run"], [whole])
-
-
-def test_an_unfinished_folder_of_other_data_is_discarded(few_digits, whole, tmp_path, monkeypatch):
-    shifted = replace(few_digits, validation_targets=few_digits.validation_targets.flip(0))
-    with interrupted(monkeypatch, "_log_progress", 2, KeyboardInterrupt()):
-        segment(shifted, FC, 0, 3, None, tmp_path / "run")
-    segment(few_digits, FC, 0, 3, None, tmp_path / "run")
-    assert_same_run([tmp_path / "run"], [whole])
-
-
-def test_an_unfinished_folder_of_other_code_is_discarded(
-    few_digits, tmp_path, monkeypatch, trained_epochs
-):
-    with interrupted(monkeypatch, "_log_progress", 1, KeyboardInterrupt()):
-        segment(few_digits, FC, 0, 2, None, tmp_path / "run")
-    monkeypatch.setattr(train, "_code_digest", lambda: "other")
-    segment(few_digits, FC, 0, 2, None, tmp_path / "run")
-    assert trained_epochs == [0, 0, 1]
-
-
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("spec", [FC, CNN])
-def test_a_training_on_two_threads_goes_on_with_two_and_ends_the_same(
-    few_digits, tmp_path, monkeypatch, trained_epochs, spec
-):
-    expected = segment(few_digits, spec, 0, 3, None, tmp_path / "expected")
-    trained_epochs.clear()
-    with interrupted(monkeypatch, "_log_progress", 2, KeyboardInterrupt()):
-        segment(few_digits, spec, 0, 3, None, tmp_path / "run")
-    segment(few_digits, spec, 0, 3, None, tmp_path / "run")
-    assert trained_epochs == [0, 1, 2]
-    assert_same_run([tmp_path / "run"], [expected])
-
-
-@pytest.mark.usefixtures("two_threads")
-def test_an_unfinished_folder_of_another_number_of_threads_is_discarded(
-    few_digits, tmp_path, monkeypatch, trained_epochs
-):
-    with interrupted(monkeypatch, "_log_progress", 1, KeyboardInterrupt()):
-        segment(few_digits, FC, 0, 2, None, tmp_path / "run")
-    torch.set_num_threads(1)
-    segment(few_digits, FC, 0, 2, None, tmp_path / "run")
-    assert trained_epochs == [0, 0, 1]
-
-
-def test_an_unfinished_folder_of_another_previous_segment_is_discarded(
-    few_digits, tmp_path, monkeypatch
-):
-    chains = []
-    for rate in ("1e-3", "3e-3"):
-        spec = replace(FC, learning_rate=rate)
-        chains.append(segment(few_digits, spec, 0, 1, None, tmp_path / rate))
-    with interrupted(monkeypatch, "_log_progress", 1, KeyboardInterrupt()):
-        segment(few_digits, FC, 1, 3, chains[1], tmp_path / "run")
-    segment(few_digits, FC, 1, 3, chains[0], tmp_path / "run")
-    expected = segment(few_digits, FC, 1, 3, chains[0], tmp_path / "expected")
-    assert_same_run([tmp_path / "run"], [expected])
-
-
-# --- divergence ----------------------------------------------------------------------------------
-
-
-def assert_diverged(folder: Path) -> None:
-    table = history(folder)
-    assert not np.isfinite(table["train_loss"].iloc[-1])
-    assert np.isfinite(table["train_loss"].iloc[:-1]).all()
-    assert sorted(checkpoints(folder)) == [checkpoint_name(step) for step in table["step"][:-1]]
-    for path in checkpoints(folder).values():
-        for name, tensor in read_tensors(path)[0].items():
-            assert torch.isfinite(tensor).all(), f"{path}: {name}"
-    assert read_metadata(folder / STATE)["diverged"] is True
-
-
-@pytest.mark.parametrize("early_checkpoints", [0, 3])
-def test_a_rate_that_is_far_too_large(few_digits, tmp_path, early_checkpoints):
-    spec = replace(FC, learning_rate="1e20", early_checkpoints=early_checkpoints)
-    assert_diverged(segment(few_digits, spec, 0, 3, None, tmp_path / "run"))
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_ends_the_run(
-    few_digits, whole, tmp_path, monkeypatch, trained_epochs, value
-):
-    original = train._evaluate
-    calls = 0
-
-    def evaluate(*args):
-        nonlocal calls
-        calls += 1
-        loss, accuracy = original(*args)
-        # Two a record: from the end of the second epoch on
-        return (loss if calls <= 2 * len(history(whole)) - 4 else value), accuracy
-
-    monkeypatch.setattr(train, "_evaluate", evaluate)
-    first = segment(few_digits, FC, 0, 3, None, tmp_path / "first")
-    assert_diverged(first)
-    assert history(first)["epoch"].iloc[-1] == 2
-    assert trained_epochs == [0, 1]
-
-
-def test_the_segment_after_a_divergence_is_empty(few_digits, tmp_path, trained_epochs):
-    spec = replace(FC, learning_rate="1e20", early_checkpoints=0)
-    first = segment(few_digits, spec, 0, 1, None, tmp_path / "first")
-    trained_epochs.clear()
-    chain = [first]
-    for start in (1, 2):
-        chain.append(segment(few_digits, spec, start, start + 1, chain[-1], tmp_path / str(start)))
-    assert trained_epochs == []
-    for folder in chain[1:]:
-        assert checkpoints(folder) == {}
-        assert len(history(folder)) == 0
-        assert history(folder).columns.tolist() == HISTORY_COLUMNS
-        assert read_metadata(folder / STATE)["diverged"] is True
-    assert len(history(*chain)) == len(history(first))
-
-
-def test_an_interrupted_divergence_stays_one(few_digits, tmp_path, monkeypatch, trained_epochs):
-    spec = replace(FC, learning_rate="1e20", early_checkpoints=0)
-    expected = segment(few_digits, spec, 0, 3, None, tmp_path / "expected")
-    trained_epochs.clear()
-    with interrupted(monkeypatch, "_log_progress", 1, KeyboardInterrupt()):
-        segment(few_digits, spec, 0, 3, None, tmp_path / "run")
-    output = segment(few_digits, spec, 0, 3, None, tmp_path / "run")
-    assert trained_epochs == [0]
-    assert_diverged(output)
-    pd.testing.assert_frame_equal(history(output), history(expected))
 
 
 # --- optimisers, warm-up, mixed precision --------------------------------------------------------
