@@ -35,6 +35,11 @@ def test_the_whole_interval_decides(low, high, expected):
     assert Effect("x", 0.0, low, high).verdict == ""
 
 
+def test_an_interval_stays_in_the_bounds_of_its_quantity():
+    one = effect("x", 0.99, 0.99 + np.linspace(-0.1, 0.1, 41), bounds=(0.9, 1.0))
+    assert (one.low, one.value, one.high) == (0.9, 0.99, 1.0)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [
@@ -132,3 +137,10 @@ def test_a_start_whose_interval_leaves_the_margin_has_something_to_lose():
     assert share.verdict == CONTRADICTED
     _, share = regress("S", curve(0.03, 0.3, noise=0.02), 0)
     assert share.verdict == ""
+
+
+def test_what_is_left_of_stiffness_is_at_most_1():
+    drawn = np.stack([np.full(41, 1.0), 0.99 + np.linspace(-0.1, 0.1, 41)])
+    end, _ = regress("x", Curve(np.arange(2.0), np.ones(2), drawn.mean(1), drawn), 0)
+    assert end.high == 1
+    assert end.low < 0.95

@@ -55,18 +55,21 @@ def c1(evidence: Evidence) -> list[Effect]:
             within.estimates[0],
             within.replicates[0],
             (0.5, INF),
+            bounds=(-1, 1),
         ),
         effect(
             "share of class pairs with positive stiffness",
             share.estimates[0],
             share.replicates[0],
             (0.25, 0.75),
+            bounds=(0, 1),
         ),
         effect(
             f"between-classes cosine stiffness at initialisation (-1/{classes - 1} = "
             f"{-1 / (classes - 1):.3f} at equal outputs)",
             between.estimates[0],
             between.replicates[0],
+            bounds=(-1, 1),
         ),
     ]
 
@@ -352,6 +355,6 @@ def c9(evidence: Evidence) -> list[Effect]:
             curve = evidence.curve(quantity, metric)
             what = f"{_NAMES[quantity]} {metric} stiffness"
             before = curve.estimates[0], curve.replicates[0]
-            effects.append(effect(f"{what} before training", *before, start))
+            effects.append(effect(f"{what} before training", *before, start, bounds=(-1, 1)))
             effects += regress(what, curve, 0)
     return effects

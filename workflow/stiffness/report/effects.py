@@ -133,9 +133,11 @@ def effect(
     replicates: Floats,
     holds: Range | None = None,
     fails: Range | None = None,
+    bounds: Range = (-INF, INF),
 ) -> Effect:
-    """Make an effect from an estimate and its resamples."""
-    return Effect(what, float(value), *interval_around(float(value), replicates), holds, fails)
+    """Make an effect from an estimate and its resamples, in the bounds that the quantity has."""
+    low, high = np.clip(interval_around(float(value), replicates), *bounds).tolist()
+    return Effect(what, float(value), low, high, holds, fails)
 
 
 def change(what: str, curve: Curve, first: int, last: int, holds: Range | None) -> Effect:
@@ -156,7 +158,7 @@ def regress(what: str, curve: Curve, start: int) -> list[Effect]:
     was, left = curve.estimates[start], curve.estimates[-1]
     drawn, drawn_left = curve.replicates[start], curve.replicates[-1]
     since = f"epoch {curve.epochs[start]:.3g}"
-    end = effect(f"{what} at the end", left, drawn_left, (-NEAR_0, NEAR_0))
+    end = effect(f"{what} at the end", left, drawn_left, (-NEAR_0, NEAR_0), bounds=(-1, 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         share = 1 - abs(left) / np.abs(was)
         shares = 1 - np.abs(drawn_left) / np.abs(drawn)
