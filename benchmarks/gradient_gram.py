@@ -110,14 +110,10 @@ def methods(
             yield f"| {title} | floor | | {least:.3g} | | | | {least / one_pass:.2f} | 1 |"
             ours = runner.cell(network, count, "ours", budget)
             for method in chosen:
-                if method == "ours":
-                    found = ours
-                elif method == "later":
-                    found = runner.cell(network, count, method, budget)
-                elif number == 0 or (method == "vmap" and (network, count) in VMAP_TOO):
-                    found = runner.cell(network, count, method)
-                else:
+                vmap_too = method == "vmap" and (network, count) in VMAP_TOO
+                if method not in OURS and number > 0 and not vmap_too:
                     continue
+                found = ours if method == "ours" else runner.cell(network, count, method, budget)
                 yield f"| {title} | {method} | {described(found, ours, one_pass, least)} |"
 
 

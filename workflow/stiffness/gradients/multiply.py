@@ -122,14 +122,20 @@ def _dense(value: torch.Tensor) -> list[int]:
     return strides
 
 
+def _spans(*rows: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
+    """The same columns of all, in even parts of at most ``_SPAN``."""
+    number = max(1, -(-rows[0].shape[1] // _SPAN))
+    return list(zip(*(one.chunk(number, 1) for one in rows), strict=True))
+
+
 def _add_matmul(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> None:
     """out [n, m] += left [n, P] right^T [P, m]."""
-    if left.shape[1] <= _SPAN:
+    spans = _spans(left, right)
+    if len(spans) == 1:
         out.addmm_(left, right.T)
         return
     total, product = out.double(), torch.empty_like(out)
-    spans = -(-left.shape[1] // _SPAN)
-    for one, other in zip(left.chunk(spans, 1), right.chunk(spans, 1), strict=True):
+    for one, other in spans:
         total += torch.mm(one, other.T, out=product)
     out.copy_(total)
 
@@ -157,13 +163,12 @@ def _threads() -> AbstractContextManager[Any]:
 
 def _add_with_numpy(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> None:
     """out [n, m] += left [n, P] right^T [P, m]; one triangle where both are the same."""
-    spans = max(1, -(-left.shape[1] // _SPAN))
-    result = out.numpy()
-    total = result if spans == 1 else result.astype(np.float64)
+    spans, result = _spans(left, right), out.numpy()
+    total = result if len(spans) == 1 else result.astype(np.float64)
     product = np.empty(out.shape, result.dtype)
-    for one, other in zip(left.chunk(spans, 1), right.chunk(spans, 1), strict=True):
+    for one, other in spans:
         total += np.matmul(one.numpy(), other.numpy().T, out=product)
-    if spans > 1:
+    if len(spans) > 1:
         result[...] = total
 
 

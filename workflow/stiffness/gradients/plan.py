@@ -225,7 +225,11 @@ class Plans:
 class Shares:
     """How a budget is spent: bytes for ``gradients`` that are held and for ``passes``, numbers for
     a ``product``, and where blocks take turns, bytes for the gradients of a ``block`` and for what
-    blocks take, which is ``stored``."""
+    blocks take, which is ``stored``.
+
+    Args:
+        partners: examples that each is multiplied with; for many, products are wide.
+    """
 
     def __init__(self, budget: int, element_size: int, partners: int = 1) -> None:
         self.budget = budget
