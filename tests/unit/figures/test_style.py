@@ -187,7 +187,7 @@ def runs(*rows: tuple[str, int, str]) -> pd.DataFrame:
         ([0], None, "1 seed, 30 epochs"),
         ([0], 0, "1 seed, 30 epochs"),
         ([0, 1, 2], None, "3 seeds, 30 epochs"),
-        ([0, 1, 2], 1, "seed 1 of 3 seeds, 30 epochs"),
+        ([0, 1, 2], 1, "seed 1 (one of 3), 30 epochs"),
     ],
 )
 def test_a_title_says_seeds_and_epochs(seeds, seed, expected):

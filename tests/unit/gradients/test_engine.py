@@ -75,16 +75,19 @@ def test_ragged_chunks_of_the_factored_route(count: int) -> None:
 
 @pytest.mark.parametrize("room", [1, 2**20])
 @pytest.mark.parametrize(
-    ("threads", "numpy_from"), [(1, 2**35), (2, 2**35), (2, 0)], ids=["one", "slabs", "two"]
+    ("threads", "numpy_from"),
+    [(1, 2**33), (2, 2**33), (2, 0), (3, 0)],
+    ids=["one", "slabs", "two", "three"],
 )
+@pytest.mark.parametrize("columns", [2, 8_192, 20_001])
 def test_a_triangle_of_rows_is_one_of_the_full_product(
-    threads: int, numpy_from: int, room: int, monkeypatch: pytest.MonkeyPatch
+    threads: int, numpy_from: int, room: int, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is numpy's in one square or in several, or PyTorch's in slabs."""
     monkeypatch.setattr(multiply, "_LONG", numpy_from)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     # Integers whose sums of products fit 24 bits are added without rounding, in any order.
-    rows = torch.randint(-8, 9, (70, 20_001), generator=torch.Generator().manual_seed(0)).float()
+    rows = torch.randint(-8, 9, (70, columns), generator=torch.Generator().manual_seed(0)).float()
     before = torch.arange(70.0 * 70).view(70, 70)
     found = [before.clone(), before.clone()]
     for out in found:

@@ -59,6 +59,7 @@ def test_a_study_is_one_figure_or_one_of_each_experiment(settings):
         "arithmetic",
         "arithmetic_trained",
         "arithmetic_again",
+        "arithmetic_elsewhere",
         "optimizers",
     ]
 

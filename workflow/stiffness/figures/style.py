@@ -268,7 +268,7 @@ def extent(runs: pd.DataFrame, seed: int | None = None) -> str:
     least, most = int(counts.min()), int(counts.max())
     seeds = f"{most} seed{'s' * (most > 1)}" if least == most else f"{least} to {most} seeds"
     if seed is not None and most > 1:
-        seeds = f"seed {seed} of {most} seeds"
+        seeds = f"seed {seed} (one of {most})"
     epochs = float(alive["epochs"].max())
     return f"{seeds}, {epochs:g} epoch{'s' * (epochs != 1)}"
 

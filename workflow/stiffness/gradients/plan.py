@@ -41,7 +41,7 @@ _MOST = 64  # unless these are all, so that nothing is held,
 _SMALL = 2**25  # or all of a pass is smaller than these bytes
 _LARGE = 2**30  # a budget from which on more of it can be used
 _PRODUCT = 2**23  # numbers that a product needs at most: more leave the caches,
-_COLUMNS = 2**14  # unless an example of a large matrix has fewer columns, which is slow
+_COLUMNS = 2**16  # unless an example of a large matrix has fewer columns, which is slow
 _SAME = 1e-3  # relative difference of squared norms: a wrong axis is wrong by much more
 
 

@@ -167,10 +167,11 @@ def _extent(committed: Committed, picture: Picture, experiment: str) -> str:
         named = f"seed {seed} (of {', '.join(map(str, seeds))})"
     else:
         named = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    epochs = float(runs["epochs"].max())
     return (
         f"`{experiment}`: {_network(entry)} on `{entry['dataset']}`, "
         f"learning rate{'s' * (len(rates) > 1)} {', '.join(rates)}, "
-        f"{named}, {runs['epochs'].max():g} epochs"
+        f"{named}, {epochs:g} epoch{'s' * (epochs != 1)}"
     )
 
 
