@@ -4,6 +4,7 @@ python benchmarks/goals.py class_mean      # 60,000 images through the CNN
 python benchmarks/goals.py second          # later checkpoints: seconds beside passes, products
 python benchmarks/goals.py texts --lengths data/mnli/train.jsonl   # 240 texts of real lengths
 python benchmarks/goals.py resnet          # what ResNet20v1's time consists of, ours and vmap's
+python benchmarks/goals.py triangle        # three ways to a triangle, and what PyTorch does next
 """
 
 import argparse
@@ -19,7 +20,7 @@ from networks import TOKENS, build
 from torch.utils.flop_counter import FlopCounterMode
 
 from stiffness import class_mean_cosine, gradient_cosines
-from stiffness.gradients import multiply, passes
+from stiffness.gradients import multiply, passes, plan
 from stiffness.gradients.plan import Plans
 
 TEXTS = 240
@@ -143,6 +144,27 @@ def resnet(repeats: int) -> str:
     return "\n".join(lines)
 
 
+def triangle(repeats: int) -> str:
+    """A product of PyTorch's follows each way, as it does in the engine."""
+    rows, out = multiply.Rows(torch.randn(600, 100_000)), torch.zeros(600, 600)
+    values, square = rows.rows.numpy(), torch.randn(16, 512, 512)
+    ways = {
+        "ours": lambda: rows.add_triangle(out, plan._PRODUCT),
+        "numpy's threads": lambda: values @ values.T,
+        "PyTorch's rectangles": lambda: multiply.Gradients.add_triangle(rows, out, plan._PRODUCT),
+        "nothing": lambda: None,
+    }
+    lines = ["| 600 x 100,000 | seconds | of what PyTorch does next |", "|---|---|---|"]
+    for name, way in ways.items():
+        least = seconds(way, repeats)
+        after = []
+        for _ in range(repeats):
+            way()
+            after.append(seconds(lambda: square @ square, 1))
+        lines.append(f"| {name} | {least:.3f} | {min(after):.3f} |")
+    return "\n".join(lines)
+
+
 def texts(lengths: Path, repeats: int) -> str:
     """A pass here is one over texts padded to 128 tokens."""
     with open(lengths) as file:
@@ -164,7 +186,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("goal", choices=("class_mean", "second", "texts", "resnet"))
+    goals = {"class_mean": class_mean, "second": second, "resnet": resnet, "triangle": triangle}
+    parser.add_argument("goal", choices=("texts", *goals))
     parser.add_argument("--lengths", type=Path, help="JSON lines with premise and hypothesis")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
@@ -178,7 +201,6 @@ def main() -> None:
             parser.error("texts: --lengths is needed")
         print(texts(options.lengths, options.repeats))
     else:
-        goals = {"class_mean": class_mean, "second": second, "resnet": resnet}
         print(goals[options.goal](options.repeats))
 
 
