@@ -9,7 +9,7 @@ from torch.nn.utils import prune
 
 from stiffness.data.batch import Inputs, call, length, take
 from stiffness.errors import StiffnessError
-from stiffness.gradients import fallback, multiply
+from stiffness.gradients import fallback, products
 from stiffness.gradients.engine import gram_blocks
 from stiffness.gradients.memory import parse_bytes
 from stiffness.gradients.models import refuse_training_mode
@@ -84,7 +84,7 @@ def test_a_triangle_of_rows_is_one_of_the_full_product(
     threads: int, numpy_from: int, room: int, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is numpy's in one square or in several, or PyTorch's in slabs."""
-    monkeypatch.setattr(multiply, "_LONG", numpy_from)
+    monkeypatch.setattr(products, "_LONG", numpy_from)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     # Integers whose sums of products fit 24 bits are added without rounding, in any order.
     rows = torch.randint(-8, 9, (70, columns), generator=torch.Generator().manual_seed(0)).float()

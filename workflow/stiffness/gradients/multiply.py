@@ -4,31 +4,21 @@ Letters: n, m examples; t, s tokens (positions, pixels); p, q the two sides of a
 needs about ``room`` numbers beside its factors and its result: larger products are cut.
 """
 
-import functools
-import math
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 import torch
-from threadpoolctl import ThreadpoolController
 from torch import nn
+
+from stiffness.gradients.products import add_matmul, add_triangle_with_numpy, suits_numpy
 
 _SLABS = 4  # an upper triangle is covered by at least this many slabs of rows
 _LEAST, _MOST = 32, 128  # rows of a slab: fewer are multiplied less well, more waste the corners
 SLAB = 2**22  # numbers in the largest intermediate of a product of factors; more gain nothing
-_SYRK = (torch.float32, torch.float64)
-_LONG = 2**33  # multiplications of a product that takes about 0.1 s with two threads
-_SQUARE = 2048  # rows of a square that numpy multiplies: more gain nothing
 # The cost of the elementwise work of a pair of tokens, in multiplications of a product.
 ELEMENTWISE = 32
-
-# Parameters whose products are summed in single precision; sums over more of them are in double.
-# Over 1.6 million parameters of three examples single precision alone was wrong by 2e-4.
-_SPAN = 8192
 
 Form = Literal["factors", "late rows", "rows"]
 # Columns of rows: how many, and what writes them to a tensor [n, w].
@@ -123,64 +113,6 @@ def _dense(value: torch.Tensor) -> list[int]:
     return strides
 
 
-def _spans(*rows: torch.Tensor, threads: int = 1) -> list[tuple[torch.Tensor, ...]]:
-    """The same columns of all, in even parts of at most ``_SPAN``, as many for every thread."""
-    number = threads * max(1, -(-rows[0].shape[1] // (threads * _SPAN)))
-    return list(zip(*(one.chunk(number, 1) for one in rows), strict=True))
-
-
-def _add_matmul(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> None:
-    """out [n, m] += left [n, P] right^T [P, m]."""
-    spans = _spans(left, right)
-    if len(spans) == 1:
-        out.addmm_(left, right.T)
-        return
-    total, product = out.double(), torch.empty_like(out)
-    for one, other in spans:
-        total += torch.mm(one, other.T, out=product)
-    out.copy_(total)
-
-
-def _suits_numpy(rows: torch.Tensor) -> bool:
-    """Whether the triangle of rows rows^T is left to numpy, whose product of a matrix with its own
-    transpose computes one triangle (BLAS syrk). PyTorch has no such product."""
-    long = torch.get_num_threads() == 1 or len(rows) * rows.numel() >= _LONG
-    return long and rows.device.type == "cpu" and rows.dtype in _SYRK
-
-
-@functools.cache
-def _pools() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")
-
-
-def _add_with_numpy(
-    left: torch.Tensor, right: torch.Tensor, out: torch.Tensor, threads: ThreadPoolExecutor
-) -> None:
-    """out [n, m] += left [n, P] right^T [P, m]; one triangle where both are the same."""
-    number = torch.get_num_threads()
-    spans = [(one.numpy(), other.numpy()) for one, other in _spans(left, right, threads=number)]
-    parts = threads.map(_product, [spans[first::number] for first in range(number)])
-    result, wide = out.numpy(), left.shape[1] > _SPAN
-    total = result.astype(np.float64) if wide else result
-    for part in parts:
-        total += part
-    if wide:
-        result[...] = total
-
-
-def _product(spans: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray | float:
-    """The sum of the products of some spans, in double precision where there are several."""
-    if not spans:
-        return 0.0
-    product = np.matmul(spans[0][0], spans[0][1].T)
-    if len(spans) == 1:
-        return product
-    total = product.astype(np.float64)
-    for left, right in spans[1:]:
-        total += np.matmul(left, right.T, out=product)
-    return total
-
-
 @dataclass(frozen=True)
 class Rows(Gradients):
     """Every example's gradient, ``rows`` [n, P]. A product costs n m P multiplications."""
@@ -188,28 +120,14 @@ class Rows(Gradients):
     rows: torch.Tensor
 
     def add_product(self, other: "Rows", out: torch.Tensor, room: int) -> None:
-        _add_matmul(self.rows, other.rows, out)
+        add_matmul(self.rows, other.rows, out)
 
     def add_triangle(self, out: torch.Tensor, room: int) -> None:
-        """In squares, for numpy, where that suits: every thread multiplies columns of its own.
-
-        numpy's BLAS has one for each of ours. With threads of its own it doubles the time of what
-        PyTorch does next: they spin for a while when they are done. So do PyTorch's, in the way of
-        ours, which are worth it for long products only.
-        """
-        if not _suits_numpy(self.rows):
+        """By numpy, where that suits."""
+        if suits_numpy(self.rows):
+            add_triangle_with_numpy(self.rows, out, room)
+        else:
             super().add_triangle(out, room)
-            return
-        number = torch.get_num_threads()
-        # Numbers of every thread's product and its sum, and of the whole sum, in double precision.
-        most = min(_SQUARE, max(_LEAST, math.isqrt(room // (3 * number + 2))))
-        size = -(-len(out) // -(-len(out) // most))
-        parts = list(zip(self.rows.split(size), out.split(size), strict=True))
-        with ThreadPoolExecutor(number) as threads, _pools().limit(limits=1):
-            for place, (own, slab) in enumerate(parts):
-                columns = slab.split(size, 1)[place:]
-                for (other, _), square in zip(parts[place:], columns, strict=True):
-                    _add_with_numpy(own, other, square, threads)
 
     def squared_norms(self, room: int) -> torch.Tensor:
         width = max(1, room // (2 * len(self.rows)))  # a float64 counts twice
@@ -241,7 +159,7 @@ class _Late(Gradients):
     def add_product(self, other: "_Late", out: torch.Tensor, room: int) -> None:
         width = room // (len(self) + len(other))
         for left, right in zip(self._pieces(width), other._pieces(width), strict=True):
-            _add_matmul(left, right, out)
+            add_matmul(left, right, out)
 
     def add_triangle(self, out: torch.Tensor, room: int) -> None:
         rest = room // 4
