@@ -28,4 +28,4 @@ def test_where_learning_rates_change_their_order() -> None:
             passed = at_loss.groupby("lr").filter(lambda one: one["seed"].nunique() == 5)
             means = passed.groupby("lr")["value"].mean()
             ends = [low or min(means.index, key=float), high or max(means.index, key=float)]
-            assert means[ends].tolist() == pytest.approx(of_rates, abs=0.002), (experiment, loss)
+            assert means[ends].tolist() == pytest.approx(of_rates, abs=0.0006), (experiment, loss)
